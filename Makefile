@@ -12,8 +12,8 @@ FUZZ_SEED ?= $(shell date +%j)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-long test-net faults fuzz slither check audit-deps devnet bench bench-mpc bench-redis ranges references \
-  abi lock lock-images wheel previous mutants clean
+.PHONY: help setup tools demo test test-long test-brokers test-net faults fuzz slither check audit-deps devnet bench bench-mpc bench-redis \
+  bench-twin bench-peers ranges references abi lock lock-images wheel previous mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,10 +38,13 @@ demo: setup ## Fit one model over a ledger on three sites of this machine, and r
 	@$(BIN)/coterie demo
 
 test: setup ## Run the tests, of each sweep the first few cases
-	$(BIN)/python -m pytest -m "not devnet and not long" -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not devnet and not long and not brokers" -n 2 --dist loadgroup $(ARGS)
 
 test-long: setup ## Run the rest of the sweeps: seeded faults, signed garbage, hostile files, grids, long demos
 	$(BIN)/python -m pytest -m "long and not devnet" -n 2 --dist loadgroup $(ARGS)
+
+test-brokers: setup ## Run the ledger's suite over RabbitMQ and Redis, where Debian's packages are installed
+	$(BIN)/python -m pytest -m brokers -n 0 $(ARGS)
 
 test-net: tools ## Run the tests on real networks of Geth and Kubo
 	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
@@ -87,6 +90,14 @@ bench-redis: setup ## Measure the ledger against the same fit over Redis; it wan
 	  benchmarks/.venv-redis/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/redis.txt; }
 	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 10000 20
 	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 300000 50 3
+
+bench-twin: setup ## Measure what the ledger adds to a round; it wants rabbitmq-server and redis-server
+	@$(BIN)/python benchmarks/federated_twin.py
+
+bench-peers: setup ## Measure the same Newton's method over Anvil, RabbitMQ, Redis, memory, and pooled engines
+	@test -d benchmarks/.venv-redis || { $(PYTHON) -m venv benchmarks/.venv-redis && \
+	  benchmarks/.venv-redis/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/redis.txt; }
+	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/peers.py
 
 bench-mpc: setup ## Measure Secure Lasso and Secure GLM, and other people's packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py

@@ -1,5 +1,5 @@
 """The fixtures of these tests."""
 
-from support.chain.fixtures import anvil, net
+from support.chain.fixtures import amqp, anvil, net, redis
 
-__all__ = ["anvil", "net"]
+__all__ = ["amqp", "anvil", "net", "redis"]

@@ -6,7 +6,7 @@ import pytest
 from support.learners import cohorts
 
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import MAX_COLUMNS, parse_formula
+from coterie_learners.study.formula import MAX_COLUMNS, parse_formula
 
 NAMES = [f"v{k}" for k in range(2000)]
 WIDE = {"type": "category", "levels": [f"l{k}" for k in range(50)]}

@@ -22,8 +22,9 @@ from coterie_learners.core import payload as pay
 from coterie_learners.core.payload import STORED, Stamp
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import Design, parse_formula
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.formula import parse_formula
 from coterie_learners.study.toml_text import parse_toml
 
 TESTS = Path(__file__).parents[1]

@@ -19,8 +19,14 @@ _VARIABLES = {
     "pressure": {"type": "number", "range": [40, 250]},
     "months": {"type": "number", "range": [0, 100], "unit": "months"},
 }
-# What a learner of times to an event asks for.
-_TIMES = {"time": "months", "event": "died", "group": "male", "time_grid": {"width": 1, "horizon": 60}}
+# What learners of times to an event, and of treatments, ask for.
+_ASKED = {
+    "treatment": "male",
+    "time": "months",
+    "event": "died",
+    "group": "male",
+    "time_grid": {"width": 1, "horizon": 60},
+}
 _SITES = ["north", "south", "east"]
 _HEADINGS = {"leaves": "Leaves a site", "collusion": "Collusion", "everybody": "Everybody learns"}
 
@@ -33,7 +39,9 @@ def make_study(learner: Learner, options: Mapping[str, object]) -> Study:
     # A number without a grid has no patterns to count.
     formula = "died ~ male" if learner.reads == "codes" else "died ~ male + age + pressure"
     plain = {"name": "example", "sites": _SITES, "formula": formula, "variables": _VARIABLES}
-    asked = {name: value for name, value in _TIMES.items() if name in learner.options.model_fields}
+    curves = "group" in learner.options.model_fields
+    asked = {name: value for name, value in _ASKED.items() if name in learner.options.model_fields}
+    asked = asked if curves else {name: value for name, value in asked.items() if name != "time_grid"}
     plain |= {"learner": {"name": learner.name, **asked, **options}}
     plain |= {"formula": "died ~ 1"} if "time_grid" in asked else {}
     if learner.helpers:

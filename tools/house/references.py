@@ -26,12 +26,19 @@ SCRIPTS = (
     "fixed_effects",
     "survival",
     "cox",
+    "cox_more",
     "predict",
     "table_one",
     "categories",
     "contrasts",
+    "propensity",
+    "profile",
+    "standardise",
+    "formula",
 )
-PACKAGES = "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival"
+PACKAGES = (
+    "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival r-cran-hmisc"
+)
 # Other builds of R round otherwise; Firth's penalty and cloglog models lose the most digits.
 BOUND = 1e-11
 SECONDS = 600

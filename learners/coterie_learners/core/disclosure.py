@@ -299,7 +299,7 @@ def _groups(design: Design, columns: Sequence[Column]) -> list[list[Atom]]:
 
 def _levels(design: Design, variable: str, columns: Sequence[Column]) -> list[Atom]:
     own_positions = [k for k, c in enumerate(columns) if len(c.factors) == 1 and c.factors[0].variable == variable]
-    declared = design.study.variables[variable]
+    declared = design.declared[variable]
     if declared.type != "category":
         return _in_or_out(variable, own_positions[0], len(columns))
     units = np.eye(len(columns) + 1)
@@ -313,4 +313,4 @@ def _in_or_out(name: str, k: int, size: int) -> list[Atom]:
 
 
 def _binary(design: Design, column: Column) -> bool:
-    return all(f.level is not None or design.study.variables[f.variable].type == "binary" for f in column.factors)
+    return all(f.level is not None or design.declared[f.variable].type == "binary" for f in column.factors)

@@ -143,7 +143,7 @@ class Row:
 
 
 def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
-    """The coefficient table with two-sided Wald p-values and intervals at `level`."""
+    """The coefficient table with two-sided Wald p-values, and intervals at `level`: Wald's, or the learner's own."""
     # Without any error nothing can be tested.
     errors = np.where(fit.std_errors > 0.0, fit.std_errors, np.nan)
     z = fit.estimates / errors
@@ -153,10 +153,22 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
         freedom = fit.n - len(fit.terms) - fit.absorbed
         p_values, quantile = two_sided_t(z, freedom), t_quantile(0.5 + level / 2, freedom)
     half = quantile * fit.std_errors
-    columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, fit.estimates - half, fit.estimates + half)
+    low, high = _find_own_limits(fit, level) or (fit.estimates - half, fit.estimates + half)
+    columns: Sequence[Array] = (fit.estimates, fit.std_errors, z, p_values, low, high)
     sites = fit.sites or ("",) * len(fit.terms)
     lines = zip(fit.terms, *(c.tolist() for c in columns), sites, strict=True)
     return tuple(Row(*line) for line in lines)
+
+
+def _find_own_limits(fit: Fit, level: float) -> tuple[Array, Array] | None:
+    """The limits that the learner found by itself, as it does at one level; None where Wald's hold."""
+    own = fit.details.get("intervals")
+    if own is None or own["level"] != level:
+        return None
+    low, high = (
+        np.array([np.nan if v is None else v for v in own[name]], dtype=np.float64) for name in ("low", "high")
+    )
+    return low, high
 
 
 def joint_tests(fit: Fit, columns: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

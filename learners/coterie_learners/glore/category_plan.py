@@ -153,6 +153,8 @@ def check_category(study: Study, options: Any) -> None:
     plan.family.check_outcome(plan.design.formula.outcome, plan.design.outcome)
     chosen = [name for name in _WITHOUT if getattr(options, name)]
     chosen += ['opening = "bits"'] if options.opening == "bits" else []
+    chosen += ["standardise"] if options.standardise else []
+    chosen += ['intervals = "profile"'] if options.intervals == "profile" else []
     if chosen or plan.design.formula.offset or not plan.design.formula.intercept:
         what = ", ".join(chosen) or ("an offset" if plan.design.formula.offset else "no intercept")
         message = f"A {plan.family.name} model in GLORE cannot have {what}"

@@ -48,7 +48,21 @@ from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.category_fit import fit_category
 from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
 from coterie_learners.glore.glore_disclosure import Extras, disclose_category, disclose_rounds
+from coterie_learners.glore.likelihood_limits import (
+    LIMIT_ROUNDS,
+    add_limits,
+    check_limits,
+    disclose_limits,
+    find_limits,
+    looks_for_limits,
+)
 from coterie_learners.glore.robust import Robust, root_of_sandwich
+from coterie_learners.glore.standardised_means import (
+    add_means,
+    check_standardised,
+    disclose_means,
+    standardise_means,
+)
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
@@ -68,7 +82,7 @@ _VERSION = "3"
 # Values of an outcome that are counted before sums for its shape.
 MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
-LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind"})
+LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind", "intervals", "standardise"})
 
 
 class GloreOptions(Frozen):
@@ -80,7 +94,8 @@ class GloreOptions(Frozen):
     Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows.
     `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
     `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
-    errors).
+    errors). `intervals`: Wald's, or those of the profile likelihood.
+    `standardise`: the variable at whose levels the means of all rows are taken.
     """
 
     family: str = "binomial"
@@ -96,6 +111,8 @@ class GloreOptions(Frozen):
     site_intercepts: bool = False
     weights: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
     weight_kind: Literal["prior", "frequency", "sampling"] = "prior"
+    intervals: Literal["wald", "profile"] = "wald"
+    standardise: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
 
     @model_serializer(mode="wrap")
     def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -178,6 +195,11 @@ class GlorePlan:
             return self.options.robust
         return "HC0" if self.options.robust or self.model.weighting == "sampling" else None
 
+    @property
+    def profiles(self) -> bool:
+        """Whether the limits of the profile likelihood are looked for after the fit."""
+        return self.options.intervals == "profile"
+
     @cached_property
     def rules(self) -> Rules:
         """How the fit goes."""
@@ -255,8 +277,15 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
             judged = partial(expose_agreement, plan, (*path, plan.frame(model).outside(model["beta"])))
             parts = yield from each(topic, share_agreement, plan, topic, model, expects=form, reveals=judged)
             model = yield from server(f"end/{t}", end_fit, plan, model, stats, parts)
-        if model.get("converged", False):
+        if model["rests"]:
+            limited, means = looks_for_limits(plan, float(model["n"])), None
+            if plan.options.standardise:
+                means = yield from standardise_means(plan, t + 1, model, not limited)
+            limits = (yield from find_limits(plan, t + 1, model)) if limited else None
+            sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
             fit = finish_fit(site, plan, model, t + 1)
+            fit = add_limits(fit, limits) if plan.profiles else fit
+            fit = fit if means is None else add_means(plan, fit, model, means, sandwich)
             yield from conclude()
             return fit
     raise rounds_ran_out(plan, model)
@@ -454,7 +483,8 @@ def resume_model(model: Payload) -> Payload:
 def end_model(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
     """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
     count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
-    return {**model, **sums, **count, "converged": np.True_}
+    goes_on = bool(plan.options.standardise) or looks_for_limits(plan, float(model["n"]))
+    return {**model, **sums, **count, "converged": np.bool_(not goes_on)}
 
 
 # Which studies it can run
@@ -486,6 +516,10 @@ def check_glore(study: Study) -> None:
 def _check_options(plan: GlorePlan) -> None:
     """StudyError for options that contradict each other or the document."""
     o, formula = plan.options, plan.design.formula
+    if plan.profiles:
+        check_limits(plan)
+    if o.standardise:
+        check_standardised(plan)
     if o.site_intercepts and (not formula.intercept or len(plan.study.sites) < 2 or plan.p < 2):
         raise StudyError("CO-S325", "site_intercepts needs an intercept, another term, and two sites or more.")
     if o.site_intercepts and plan.family.shaped:
@@ -525,6 +559,7 @@ def _schedule(study: Study) -> Schedule:
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
     opening, rounds = schedule_opening(plan.opens), plan.options.max_rounds + len(plan.study.sites)
+    rounds += (LIMIT_ROUNDS if plan.profiles else 0) + bool(plan.options.standardise)
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
@@ -536,7 +571,9 @@ def disclose_glore(study: Study) -> Disclosure:
     plan = GlorePlan.of(study)
     o = plan.options
     extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
-    return disclose_rounds(study, plan.masked, plan.opens, extras)
+    disclosure = disclose_rounds(study, plan.masked, plan.opens, extras)
+    disclosure = disclose_means(disclosure, plan.masked, o.standardise) if o.standardise else disclosure
+    return disclose_limits(disclosure, plan.masked) if plan.profiles else disclosure
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:
@@ -574,6 +611,7 @@ GLORE = Learner(
         examples=(
             {"aggregation": "masked"},
             {"aggregation": "masked", "opening": "bits"},
+            {"aggregation": "masked", "intervals": "profile", "standardise": "male"},
             {"aggregation": "plain"},
         ),
         equals_pooled=True,

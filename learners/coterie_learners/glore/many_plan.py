@@ -11,8 +11,9 @@ from coterie_learners.errors import StudyError
 from coterie_learners.glore.category_plan import has_levels
 from coterie_learners.glore.glore import GloreOptions, GlorePlan, check_glore
 from coterie_learners.glore.model_rows import ModelRows
-from coterie_learners.study.design import MAX_COLUMNS, Design
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.study.formula import MAX_COLUMNS
 from coterie_learners.sums.opening.counts import Opening, PooledCounts
 from coterie_learners.sums.opening.steps import schedule_opening
 
@@ -88,6 +89,9 @@ def check_models(study: Study) -> None:
         if has_levels(options.family):
             message = f"Model {name}: the {options.family} family shares no rounds with others"
             raise StudyError("CO-S420", f"{message}. Propose a study of this model alone.")
+        if options.intervals != "wald" or options.standardise:
+            message = f"Model {name}: profile intervals and standardised means have rounds of their own"
+            raise StudyError("CO-S420", f"{message}. Propose a study of this model alone on the same cohort.")
         if options.opening == "bits":
             message = 'opening = "bits" compares the levels of one model'
             raise StudyError("CO-S420", f'{message}. Set opening to "counts", or propose a study for each model.')

@@ -37,7 +37,7 @@ class ModelBlocks:
         at = 0
         for codes in self.codes.codes():
             # Whole numbers are kept in few bytes, which powers of them would leave.
-            block = self.design.block({name: codes[name].astype(np.float64) for name in self.design.variables})
+            block = self.design.block({name: codes[name].astype(np.float64) for name in self.design.inputs})
             end = at + len(block)
             yield block if self.groups is None else replace(block, group=self.groups[at:end])
             at = end

@@ -1,8 +1,8 @@
 """From declared variables and a formula to the same design matrix at every site.
 
-The columns follow from the study alone, never from the data: levels, ranges and the order of terms are declared. A
-formula has names, `a:b` (product), `a*b` (a + b + a:b), `a^2` (power of a number), `offset(a)` and `-1` (no
-intercept). It is parsed, never evaluated.
+The columns follow from the study alone, never from the data: levels, ranges, knots and the order of terms are
+declared. `formula` reads the terms, and `derived` the functions in them, whose values are variables beside the declared
+ones.
 
 Inside, each numeric column is centred and scaled by the range that the study declares, so that all values lie in
 [-1, 1]; estimates are carried back to the variables' own units by `Design.back`.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -22,15 +22,20 @@ import numpy as np
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import matmul, matvec
+from coterie_learners.study.derived import Derived, derive
 from coterie_learners.study.document import IdentifierKind, Study, Variable
+from coterie_learners.study.formula import (
+    MAX_COLUMNS,
+    MAX_FORMULA,
+    Formula,
+    FormulaTerm,
+    parse_formula,
+    unite_formulas,
+)
 from coterie_learners.study.rows import Block, Codes
-from coterie_learners.study.time_columns import list_time_columns
+from coterie_learners.study.time_columns import COLUMN_KEYS, list_time_columns
 
 INTERCEPT = "(Intercept)"
-MAX_COLUMNS = 2000
-MAX_FORMULA = 10_000
-_FACTOR = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(?:\^([1-9][0-9]?))?$")
-_OFFSET = re.compile(r"^offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)$")
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,6 @@ class Column:
     scale: float
 
 
-@dataclass(frozen=True)
-class Formula:
-    """A parsed formula: outcome, terms as tuples of (variable, power), intercept or not, offset variable or none."""
-
-    outcome: str
-    terms: tuple[tuple[tuple[str, int], ...], ...]
-    intercept: bool
-    offset: str | None
-
-
 class Design:
     """The design matrix that a study declares; with `site`, the part whose variables this site holds.
 
@@ -84,19 +79,21 @@ class Design:
         self.site = site if study.columns else None
         self._parts = tuple(Design(part) for part in study.by_model.values()) if study.models else ()
         parts = [part.formula for part in self._parts]
-        self.formula: Formula = unite_formulas(parts) if parts else parse_formula(study.formula)
+        self.formula: Formula = unite_formulas(parts) if parts else _parse(study.formula, tuple(_list_free(study)))
+        calls = self.formula.functions.items()
+        self.functions: dict[str, tuple[Derived, ...]] = {name: derive(call, study.variables) for name, call in calls}
         if parts:
             return
-        for name in self.variables:
+        for name in self.inputs:
             if name not in study.variables:
                 raise StudyError(
                     "CO-S202",
                     f"The formula names {name!r}, which the study does not declare. Add [variables.{name}].",
                 )
-        _check_roles(study, self.formula)
-        _check_weights(study, self.formula, self.weights)
+        _check_roles(self)
+        _check_weights(self, self.weights)
         if study.columns:
-            _check_split(study, self.formula)
+            _check_split(self)
 
     @property
     def models(self) -> tuple[Design, ...]:
@@ -123,7 +120,43 @@ class Design:
     def read(self) -> tuple[str, ...]:
         """Every variable that is read from the file: those of the formula, then what the cohort has complete."""
         more = (name for name in self.study.cohort.complete if self._holds(name))
-        return tuple(dict.fromkeys((*self.variables, *more)))
+        return tuple(dict.fromkeys((*self.inputs, *more)))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The declared variables behind the model's: of a derived one those that it is derived from."""
+        return tuple(dict.fromkeys(source for name in self.variables for source in self.sources_of(name)))
+
+    @cached_property
+    def derived(self) -> dict[str, Derived]:
+        """The variables that the formula derives, by name, as far as this site holds what is behind them."""
+        return {name: part for name, part in self._derivations.items() if self._holds(name)}
+
+    @cached_property
+    def _derivations(self) -> dict[str, Derived]:
+        """All variables that the formula derives, at whatever site."""
+        return {part.name: part for parts in self.functions.values() for part in parts}
+
+    @cached_property
+    def declared(self) -> Mapping[str, Variable]:
+        """The declaration of every variable, derived ones among them."""
+        return self.study.variables | {name: part.variable for name, part in self.derived.items()}
+
+    def sources_of(self, name: str) -> tuple[str, ...]:
+        """The declared variables behind a variable or a function of the formula."""
+        if name in self.functions:
+            return self.functions[name][0].sources
+        return self._derivations[name].sources if name in self._derivations else (name,)
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """The variables that a part of a term stands for: itself, or what a function makes."""
+        return tuple(part.name for part in self.functions[name]) if name in self.functions else (name,)
+
+    def derive(self, codes: Codes) -> Codes:
+        """The same rows with the values of the derived variables that are not there yet."""
+        with np.errstate(all="ignore"):  # rows that are left out later may lie beyond what a function takes
+            new = {name: part.transform(codes) for name, part in self.derived.items() if name not in codes}
+        return {**codes, **new} if new else codes
 
     @property
     def weights(self) -> str:
@@ -141,10 +174,14 @@ class Design:
         """Every variable that the model needs here: the outcome, those of the terms, then those of a time to event."""
         if self._parts:
             return tuple(dict.fromkeys(name for part in self._parts for name in part.variables))
-        used = [self.formula.outcome, *(v for term in self.formula.terms for v, _ in term)]
+        used = [self.formula.outcome, *self.list_covariates()]
         used += [name for name in (self.formula.offset, self.weights) if name]
         used += list_time_columns(self.study)
         return tuple(name for name in dict.fromkeys(used) if self._holds(name))
+
+    def list_covariates(self) -> list[str]:
+        """The variables of the terms, derived ones for functions, in the formula's order."""
+        return [part for term in self.formula.terms for name, _ in term for part in self.parts_of(name)]
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -180,6 +217,7 @@ class Design:
 
     def raw(self, codes: Codes, n: int) -> Array:
         """Design matrix (n, p) in the variables' own units, column by column in memory."""
+        codes = self.derive(codes)
         x = np.empty((n, len(self.columns)), order="F")
         for j, column in enumerate(self.columns):
             _fill(x[:, j], column, codes)
@@ -213,19 +251,24 @@ class Design:
         return matvec(self.back, beta), 0.5 * (whole + whole.T)
 
     def _holds(self, name: str) -> bool:
-        return self.site is None or name in self.study.columns[self.site]
+        return self.site is None or all(s in self.study.columns[self.site] for s in self.sources_of(name))
 
-    def _columns_of(self, term: tuple[tuple[str, int], ...]) -> list[Column]:
+    def _columns_of(self, term: FormulaTerm) -> list[Column]:
         choices = [self._factors_of(variable, power, term) for variable, power in term]
         columns = [self._column(combination) for combination in itertools.product(*choices)]
         return columns[:-1] if self._is_redundant(term) else columns
 
-    def _count_columns(self, term: tuple[tuple[str, int], ...]) -> int:
+    def _count_columns(self, term: FormulaTerm) -> int:
         """How many columns a term has, its redundant one among them."""
-        levels = ((len(self.study.variables[name].levels), (term, name) in self._full) for name, _ in term)
-        return math.prod(count - (not full) if count else 1 for count, full in levels)
+        levels = ((self._count_levels(name), (term, name) in self._full) for name, _ in term)
+        numbers = math.prod(len(self.parts_of(name)) for name, _ in term)
+        return numbers * math.prod(count - (not full) if count else 1 for count, full in levels)
 
-    def _is_redundant(self, term: tuple[tuple[str, int], ...]) -> bool:
+    def _count_levels(self, name: str) -> int:
+        """The levels of a category, and 0 of anything else."""
+        return len(self.declared[self.parts_of(name)[0]].levels)
+
+    def _is_redundant(self, term: FormulaTerm) -> bool:
         """Whether a term's columns add up to one of another term, so that its last has no coefficient (R's NA)."""
         full = [(name, power) for name, power in term if (term, name) in self._full]
         rest = frozenset(term) - frozenset(full)
@@ -235,15 +278,15 @@ class Design:
     def _term_sets(self) -> frozenset[frozenset[tuple[str, int]]]:
         return frozenset(map(frozenset, self.formula.terms))
 
-    def _factors_of(self, name: str, power: int, term: tuple[tuple[str, int], ...]) -> list[Factor]:
-        variable = self.study.variables[name]
-        if variable.type != "category":
-            return [Factor(name, power)]
+    def _factors_of(self, name: str, power: int, term: FormulaTerm) -> list[Factor]:
+        count = self._count_levels(name)
+        if not count:
+            return [Factor(part, power) for part in self.parts_of(name)]
         first = 0 if (term, name) in self._full else 1
-        return [Factor(name, level=k) for k in range(first, len(variable.levels))]
+        return [Factor(name, level=k) for k in range(first, count)]
 
     @cached_property
-    def _full(self) -> set[tuple[tuple[tuple[str, int], ...], str]]:
+    def _full(self) -> set[tuple[FormulaTerm, str]]:
         """Terms with the categories that have a column for every level there, the reference among them, as in R.
 
         A category has contrasts in a term only if the formula holds that term without it (an intercept counts as the
@@ -251,9 +294,7 @@ class Design:
         """
         terms = self.formula.terms
         sets: frozenset[frozenset[tuple[str, int]]] = self._term_sets | {frozenset()}
-        categories = [
-            (term, name) for term in terms for name, _ in term if self.study.variables[name].type == "category"
-        ]
+        categories = [(term, name) for term in terms for name, _ in term if self._count_levels(name)]
         full = {(term, name) for term, name in categories if frozenset(f for f in term if f[0] != name) not in sets}
         return full if self.formula.intercept else full | set(categories[:1])
 
@@ -271,97 +312,21 @@ class Design:
 
     def _label(self, factor: Factor) -> str:
         if factor.level is not None:
-            return f"{factor.variable}[{self.study.variables[factor.variable].levels[factor.level]}]"
+            return f"{factor.variable}[{self.declared[factor.variable].levels[factor.level]}]"
         return factor.variable if factor.power == 1 else f"{factor.variable}^{factor.power}"
 
     def _range(self, factor: Factor) -> tuple[float, float]:
         if factor.level is not None:
             return 0.0, 1.0
-        low, high = self.study.variables[factor.variable].bounds
+        low, high = self.declared[factor.variable].bounds
         ends = [math.prod([bound] * factor.power) for bound in (low, high)]  # ** would raise where this gives inf
         straddles = factor.power % 2 == 0 and low < 0 < high
         return (0.0 if straddles else min(ends)), max(ends)
 
 
 @lru_cache(maxsize=512)
-def parse_formula(text: str) -> Formula:
-    """Parse `outcome ~ terms`; StudyError names the part that is not understood.
-
-    Terms are counted before they are made: `a*b*c*...` of 30 variables stands for a thousand million of them.
-    """
-    if len(text) > MAX_FORMULA:
-        raise StudyError(
-            "CO-S201", f"The formula has {len(text)} characters; the limit is {MAX_FORMULA}. Use a shorter one."
-        )
-    left, tilde, right = text.partition("~")
-    outcome = left.strip()
-    if not tilde or not _FACTOR.match(outcome) or "^" in outcome:
-        raise StudyError(
-            "CO-S201", f"The formula {text!r} does not begin with `outcome ~`. Write it as docs/study.md shows."
-        )
-    intercept, offset = True, None
-    terms: dict[frozenset[tuple[str, int]], tuple[tuple[str, int], ...]] = {}
-    parts = _parts(right, text)
-    _check_count(parts)
-    for part in parts:
-        named = _OFFSET.match(part)
-        if part in ("-1", "0"):
-            intercept = False
-        elif named is not None and offset is None:
-            offset = named[1]
-        elif part != "1":
-            for term in _expand(part, text):
-                terms.setdefault(frozenset(term), term)  # a:b and b:a are one term
-    if not terms and not intercept:
-        raise StudyError("CO-S201", f"The formula {text!r} has no terms. Add one after `~`.")
-    return Formula(outcome, tuple(sorted(terms.values(), key=len)), intercept, offset)
-
-
-def unite_formulas(formulas: Sequence[Formula]) -> Formula:
-    """One formula whose columns hold those of several: their terms, and outcomes other than the first as terms.
-
-    Offsets and weights are no columns of it.
-    """
-    first = formulas[0].outcome
-    outcomes: list[tuple[tuple[str, int], ...]] = [((f.outcome, 1),) for f in formulas if f.outcome != first]
-    terms = {frozenset(term): term for term in (*outcomes, *(term for f in formulas for term in f.terms))}
-    return Formula(first, tuple(sorted(terms.values(), key=len)), intercept=True, offset=None)
-
-
-def _check_count(parts: Sequence[str]) -> None:
-    """StudyError (CO-S203) if the parts stand for more terms than a design may have columns."""
-    exponents = [part.count("*") + 1 for part in parts]
-    if max(exponents) > MAX_COLUMNS.bit_length() or sum(2**k - 1 for k in exponents) > MAX_COLUMNS:
-        message = f"The formula stands for more than {MAX_COLUMNS} terms (a*b*c stands for 7)"
-        raise StudyError("CO-S203", f"{message}. Use a shorter formula, or `:` for single products.")
-
-
-def _parts(right: str, text: str) -> list[str]:
-    if right.strip().endswith("+"):
-        raise StudyError(
-            "CO-S201", f"The formula {text!r} ends with `+`. Add the term that is missing, or delete the `+`."
-        )
-    parts = [p.strip() for p in right.replace("-", "+-").split("+")]
-    cleaned = [re.sub(r"^-\s*", "-", p) for p in parts if p]
-    if not cleaned or any(p.startswith("-") and p != "-1" for p in cleaned):
-        raise StudyError("CO-S201", f"The formula {text!r} takes `+` between terms, and `-1` for no intercept.")
-    return cleaned
-
-
-def _expand(part: str, text: str) -> list[tuple[tuple[str, int], ...]]:
-    groups = [[_factor(f, text) for f in g.split(":")] for g in part.split("*")]
-    subsets = (s for n in range(1, len(groups) + 1) for s in itertools.combinations(groups, n))
-    return [tuple(sorted({f for g in s for f in g}, key=[f for g in s for f in g].index)) for s in subsets]
-
-
-def _factor(part: str, text: str) -> tuple[str, int]:
-    match = _FACTOR.match(part.strip())
-    if match is None:
-        raise StudyError(
-            "CO-S201",
-            f"In the formula {text!r}, {part.strip()!r} is neither a variable nor a power of one. Correct the term.",
-        )
-    return match[1], int(match[2] or 1)
+def _parse(text: str, declared: tuple[str, ...]) -> Formula:
+    return parse_formula(text, declared)
 
 
 def _fill(out: Array, column: Column, codes: Codes) -> None:
@@ -383,22 +348,33 @@ def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]
     return low, high
 
 
-def _check_split(study: Study, formula: Formula) -> None:
+def _list_free(study: Study) -> list[str]:
+    """The declared variables that `.` stands for: those without another role than that of a covariate."""
+    options = study.learner.options
+    roles = {options.get("weights"), *(options.get(key) for key in COLUMN_KEYS)}
+    offset = set(re.findall(r"offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)", study.formula[:MAX_FORMULA]))
+    return [name for name in study.variables if name not in roles and name not in offset]
+
+
+def _check_split(design: Design) -> None:
+    study, formula = design.study, design.formula
     holder = {name: site for site, names in study.columns.items() for name in names}
-    used = {formula.outcome, *([formula.offset] if formula.offset else []), *(v for t in formula.terms for v, _ in t)}
+    terms = [[source for name, _ in term for source in design.sources_of(name)] for term in formula.terms]
+    used = {formula.outcome, *([formula.offset] if formula.offset else []), *itertools.chain.from_iterable(terms)}
     nowhere = sorted(used - set(holder))
     if nowhere:
         raise StudyError("CO-S208", f"No site holds {', '.join(nowhere)}. Add it to its site under [columns].")
-    for term in formula.terms:
-        sites = sorted({holder[name] for name, _ in term})
+    for term, sources in zip(formula.terms, terms, strict=True):
+        sites = sorted({holder[name] for name in sources})
         if len(sites) > 1:
             name = ":".join(v for v, _ in term)
             message = f"The term {name} multiplies variables of {' and '.join(sites)}"
             raise StudyError("CO-S209", f"{message}; no site could compute it. Leave it out.")
 
 
-def _check_roles(study: Study, formula: Formula) -> None:
-    covariates = {v for term in formula.terms for v, _ in term}
+def _check_roles(design: Design) -> None:
+    study, formula = design.study, design.formula
+    covariates = {source for name in design.list_covariates() for source in design.sources_of(name)}
     if formula.outcome in covariates or formula.offset in covariates:
         raise StudyError("CO-S204", "The outcome and the offset cannot be covariates as well. Use each variable once.")
     for variable, power in (f for term in formula.terms for f in term):
@@ -412,11 +388,12 @@ def _check_roles(study: Study, formula: Formula) -> None:
         )
 
 
-def _check_weights(study: Study, formula: Formula, name: str) -> None:
+def _check_weights(design: Design, name: str) -> None:
     if not name:
         return
-    declared = study.variables[name]
-    if name in (formula.outcome, formula.offset) or any(name == v for term in formula.terms for v, _ in term):
+    declared, formula = design.study.variables[name], design.formula
+    covariates = {source for part in design.list_covariates() for source in design.sources_of(part)}
+    if name in (formula.outcome, formula.offset) or name in covariates:
         raise StudyError("CO-S204", f"{name!r} weighs the rows; it cannot stand in the formula as well.")
     if declared.type not in ("number", "count") or declared.bounds[0] <= 0.0:
         raise StudyError(

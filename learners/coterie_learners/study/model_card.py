@@ -15,7 +15,7 @@ def make_model_card(study: Study) -> dict[str, Any]:
     """
     if study.models:
         return {"models": {name: make_model_card(part) for name, part in study.by_model.items()}}
-    names = Design(study).variables if not study.columns else tuple(study.variables)
+    names = Design(study).inputs if not study.columns else tuple(study.variables)
     used = [name for name in study.variables if name in names]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
     return {

@@ -326,7 +326,7 @@ def power_of_two(value: float) -> float:
 
 def _mains(design: Design, keys: Mapping[Monomial, int]) -> dict[str, int]:
     """The column of each measured variable by itself."""
-    numeric = (name for name in design.variables if design.study.variables[name].type in ("number", "count"))
+    numeric = (name for name in design.variables if design.declared[name].type in ("number", "count"))
     return {name: keys[key] for name in numeric if (key := frozenset([(name, 1, -1)])) in keys}
 
 
@@ -359,9 +359,9 @@ def _times(terms: Mapping[Monomial, Number], name: str, centre: Number, scale: N
 def _middle(design: Design, name: str | None) -> float:
     if name is None:
         return 0.0
-    low, high = design.study.variables[name].bounds
+    low, high = design.declared[name].bounds
     return 0.5 * low + 0.5 * high
 
 
 def _is_indicator(design: Design, column: Column) -> bool:
-    return all(f.level is not None or design.study.variables[f.variable].type == "binary" for f in column.factors)
+    return all(f.level is not None or design.declared[f.variable].type == "binary" for f in column.factors)

@@ -58,7 +58,7 @@ def groups(layout: Layout, counts: LevelCounts) -> Iterator[Group]:
         return
     for variable, places in left_over.items():
         rows, outcomes = (float(v[places].sum()) for v in (counts.rows, counts.outcomes))
-        levels = design.study.variables[variable].levels
+        levels = design.declared[variable].levels
         label = f"{variable}[{levels[0]}]" if levels else variable
         name = f"{variable} = {levels[0] if levels else 0}"
         yield Group(label, name, counts.n - rows, counts.outcome - outcomes)
@@ -123,7 +123,6 @@ def separation(names: Sequence[str], advice: str, which: str = "") -> Separation
 def _value(design: Design, column: Column) -> str:
     """What an indicator column marks: stage = III, or male = 1 and stage = III."""
     values = (
-        (f.variable, "1" if f.level is None else design.study.variables[f.variable].levels[f.level])
-        for f in column.factors
+        (f.variable, "1" if f.level is None else design.declared[f.variable].levels[f.level]) for f in column.factors
     )
     return " and ".join(f"{variable} = {value}" for variable, value in values)

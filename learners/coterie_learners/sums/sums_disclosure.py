@@ -89,6 +89,22 @@ def expose_meat(design: Design, family: Family, path: Sequence[View], site: Site
     )
 
 
+def list_patterns(design: Design, rows: Rows, numbers: int) -> dict[str, int]:
+    """Patients by pattern of covariates, and events among them, if no more patterns occur than numbers are posted.
+
+    As many equations as patterns are taken to determine all of these.
+    """
+    listed_rows = _patterns(rows, numbers)
+    if listed_rows is None:
+        return {}
+    names = [_name(design, row) for row in listed_rows[0]]
+    cells = {name: round(float(n)) for name, n in zip(names, listed_rows[1][:, 0], strict=True)}
+    if design.outcome.type == "binary":
+        events = zip(names, listed_rows[1][:, 1], strict=True)
+        cells |= {f"{name} & {design.formula.outcome}=1": round(float(n)) for name, n in events}
+    return cells
+
+
 def expose_masked_sums(design: Design, family: Family, path: Sequence[View], site: Site, rows: Rows) -> Exposure:
     """What leaves under masks: nothing of this site alone. Its events are counted once, for the floor on them."""
     binary = family.has_events and len(path) == 1

@@ -1,1 +1,1 @@
-"""Time to event on rows split over sites: curves from counts on a grid of time, and Cox models."""
+"""Time to event on rows split over sites: curves and tests from counts on a grid of time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from pydantic import Field as Within
 
 from coterie_learners.core.masked_sum import MIN_PARTIES
 from coterie_learners.core.registry import options_of
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import StudyError, Withheld
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import ColumnName, Frozen, Study, Text
 
@@ -98,8 +98,7 @@ class CurvePlan:
     @property
     def multiples(self) -> tuple[int, ...]:
         """By how much the grid may be coarsened: every divisor of its number of steps."""
-        steps = self.grid.steps
-        return tuple(m for m in range(1, steps + 1) if steps % m == 0)
+        return list_divisors(self.grid.steps)
 
     def _label_levels(self, name: str | None) -> tuple[str, ...]:
         if name is None:
@@ -108,11 +107,30 @@ class CurvePlan:
         return tuple(f"{name}[{level}]" for level in variable.levels or ("0", "1"))
 
 
+def list_divisors(steps: int) -> tuple[int, ...]:
+    """The numbers that divide a number of steps."""
+    return tuple(m for m in range(1, steps + 1) if steps % m == 0)
+
+
+def choose_multiple(time: str, grid: TimeGrid, floor: int, passing: Sequence[float], sites: int) -> int:
+    """The smallest multiple of the width at which all sites pass, by the number that do; Withheld if there is none."""
+    multiples = list_divisors(grid.steps)
+    passes = [m for m, count in zip(multiples, passing, strict=True) if round(count) == sites]
+    if passes:
+        return passes[0]
+    message = (
+        f"No steps of {time} up to the horizon {grid.horizon:g} keep every count of every site at 0 or at least {floor}"
+    )
+    advice = "Merge groups or strata, choose a horizon that more patients reach, or agree on another disclosure.cell."
+    raise Withheld("CO-N132", f"{message}; nothing was counted outside the sites. {advice}")
+
+
 def check_curve_plan(plan: CurvePlan) -> None:
     """StudyError for a study of which no curves can be made."""
     roles = ("time", "event", "entry", "group", "strata")
     check_roles(plan.study, {role: getattr(plan.options, role) for role in roles})
-    _check_grid(plan)
+    check_grid(plan.study, plan.options.time, plan.grid, len(plan.groups) * len(plan.strata))
+    _check_points(plan)
     formula = plan.design.formula
     if formula.outcome != plan.options.event or formula.terms or formula.offset or not formula.intercept:
         message = f"The formula is {plan.study.formula!r}; curves have no covariates"
@@ -136,18 +154,23 @@ def check_roles(study: Study, roles: Mapping[str, str | None]) -> None:
             raise StudyError("CO-S336", f"{message}; declare it as {' or '.join(_TYPES[role])}.")
 
 
-def _check_grid(plan: CurvePlan) -> None:
-    grid, declared = plan.grid, plan.study.variables[plan.options.time].unit
+def check_grid(study: Study, time: str, grid: TimeGrid, tables: int) -> None:
+    """StudyError for a grid of a time column that has another unit, no whole number of steps, or too many cells."""
+    declared = study.variables[time].unit
     if grid.unit and grid.unit != declared:
-        message = f"The time grid is in {grid.unit!r}, and {plan.options.time} is declared in {declared!r}"
+        message = f"The time grid is in {grid.unit!r}, and {time} is declared in {declared!r}"
         raise StudyError("CO-S338", f"{message}. Give both the same unit.")
     if grid.steps < 1 or abs(grid.steps * grid.width - grid.horizon) > STEP_ROUNDING * grid.horizon:
         message = f"The horizon {grid.horizon:g} is no multiple of the width {grid.width:g}"
         raise StudyError("CO-S338", f"{message}. Choose another horizon or width.")
-    cells = grid.steps * len(plan.groups) * len(plan.strata)
+    cells = grid.steps * tables
     if cells > MOST_CELLS:
         message = f"{grid.steps} steps with groups and strata are {cells} cells; the limit is {MOST_CELLS}"
         raise StudyError("CO-S338", f"{message}. Choose a larger width.")
-    wrong = [time for time in plan.options.at if not 0.0 <= time <= grid.horizon]
+
+
+def _check_points(plan: CurvePlan) -> None:
+    horizon = plan.grid.horizon
+    wrong = [time for time in plan.options.at if not 0.0 <= time <= horizon]
     if wrong:
-        raise StudyError("CO-S338", f"`at` has {wrong[0]:g}, outside 0 to {grid.horizon:g}. Choose a time in the grid.")
+        raise StudyError("CO-S338", f"`at` has {wrong[0]:g}, outside 0 to {horizon:g}. Choose a time in the grid.")

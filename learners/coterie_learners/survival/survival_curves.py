@@ -23,12 +23,12 @@ from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import ProtocolError, Withheld
+from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.survival.curve_result import build_curve_fit
 from coterie_learners.survival.curves_disclosure import disclose_curves
-from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_plan
+from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_plan, choose_multiple
 from coterie_learners.survival.step_counts import StepCounts, count_steps, passes_floor
 
 _VERSION = "1"
@@ -41,7 +41,8 @@ def survival_curves(site: Site) -> Script:
     flags = yield from each(
         "grid", share_widths, plan, expects=SiteSums(shapes, plan.masked).form, reveals=partial(expose_widths, plan)
     )
-    multiple = choose_multiple(plan, _add_posts(plan, flags, shapes)["passes"], len(flags))
+    passing = _add_posts(plan, flags, shapes)["passes"].tolist()
+    multiple = choose_multiple(plan.options.time, plan.grid, plan.floor, passing, len(flags))
     shapes = list_shapes(plan, multiple)
     posts = yield from each(
         "counts",
@@ -125,19 +126,6 @@ def _list_cells(plan: CurvePlan, counts: StepCounts) -> tuple[dict[str, int], di
 
 
 # From the posts of all sites
-
-
-def choose_multiple(plan: CurvePlan, passing: Array, sites: int) -> int:
-    """The smallest multiple of the width at which all sites pass; Withheld if there is none."""
-    passes = [m for m, count in zip(plan.multiples, passing.tolist(), strict=True) if round(count) == sites]
-    if passes:
-        return passes[0]
-    message = (
-        f"No steps of {plan.options.time} up to the horizon {plan.grid.horizon:g} keep every count of every site at 0 "
-        f"or at least {plan.floor}"
-    )
-    advice = "Merge groups or strata, choose a horizon that more patients reach, or agree on another disclosure.cell."
-    raise Withheld("CO-N132", f"{message}; nothing was counted outside the sites. {advice}")
 
 
 def pool_counts(plan: CurvePlan, multiple: int, posts: Posts) -> Payload:

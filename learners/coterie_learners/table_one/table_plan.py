@@ -216,8 +216,8 @@ class CharacteristicsPlan:
 def check_table_plan(plan: CharacteristicsPlan) -> None:
     """StudyError for a study of which no table can be made."""
     study, formula = plan.study, plan.design.formula
-    if formula.offset or any(len(term) > 1 or term[0][1] > 1 for term in formula.terms):
-        message = f"The formula is {study.formula!r}; a table has variables, and neither products, powers nor offsets"
+    if formula.offset or formula.functions or any(len(term) > 1 or term[0][1] > 1 for term in formula.terms):
+        message = f"The formula is {study.formula!r}; a table has variables, no products, powers, functions or offsets"
         raise StudyError("CO-S339", f"{message}. Write `group ~ a + b`.")
     if plan.group is not None and not plan.group.levels:
         message = f"{plan.group.name!r} makes the columns, and is declared as {plan.group.variable.type}"

@@ -24,6 +24,7 @@ from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.time_columns import list_time_columns
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
+from coterie_node.analysis.baseline_survival import BaselineSurvival, open_survival
 from coterie_node.data.coding import as_text
 from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import FirstPass, check_values, open_source
@@ -36,11 +37,14 @@ COX = "Cox"
 
 
 class CovariateDesign(Design):
-    """The columns of a model whose rows have no outcome yet; `label`: a column that names each row, or nothing."""
+    """The columns of a model whose rows have no outcome yet.
 
-    def __init__(self, study: Study, label: str = "") -> None:
+    `label`: a column that names each row, or nothing. `stratum`: the column of a baseline hazard's stratum, or nothing.
+    """
+
+    def __init__(self, study: Study, label: str = "", stratum: str = "") -> None:
+        self.label, self.stratum = label, stratum  # the base class asks for the variables
         super().__init__(study)
-        self.label = label
 
     @property
     def outcome_here(self) -> str | None:
@@ -56,8 +60,8 @@ class CovariateDesign(Design):
     def variables(self) -> tuple[str, ...]:
         """The variables of the terms, and the offset."""
         hidden = {self.formula.outcome, self.weights, *list_time_columns(self.study)}
-        used = [v for term in self.formula.terms for v, _ in term]
-        return tuple(dict.fromkeys(n for n in (*used, self.formula.offset) if n and n not in hidden))
+        covariates = [n for n in (*self.list_covariates(), self.formula.offset) if n and n not in hidden]
+        return tuple(dict.fromkeys([*covariates, *([self.stratum] if self.stratum else [])]))
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,14 @@ class Predictor:
     levels: tuple[str, ...] = ()
     freedom: int | None = None
     level: float = LEVEL
+    survival: BaselineSurvival | None = None
+
+    def predict_survival(self, x: Array, offset: Array, stratum: Array) -> dict[str, Array]:
+        """Survival at the asked times of rows x (m, p) with offset and stratum (m,); nothing where none is asked."""
+        if self.survival is None or self.covariance is None:
+            return {}
+        rows = x, offset, stratum.astype(np.int64)
+        return self.survival.predict(rows, (self.beta, self.covariance), self.quantile)
 
     def predict(self, x: Array, offset: Array) -> dict[str, Array]:
         """Predictions of rows x (m, p) with their offsets (m,), each column (m,)."""
@@ -142,14 +154,17 @@ def read_model(card: Mapping[str, Any], where: str) -> Study:
         ) from None
 
 
-def open_predictor(result: Mapping[str, Any], where: str, level: float = LEVEL, label: str = "") -> Predictor:
+def open_predictor(
+    result: Mapping[str, Any], where: str, level: float = LEVEL, label: str = "", at: Sequence[float] = ()
+) -> Predictor:
     """The model of a result as `--json` prints it; ConfigError (CO-F354) for one that predicts nothing.
 
-    `label`: the column that names each row of the file.
+    `label`: the column that names each row of the file. `at`: times at which survival is predicted.
     """
     study = read_model(result, where)
+    survival = open_survival(result, where, at, {name: v.levels for name, v in study.variables.items()})
     try:
-        design = CovariateDesign(study, label)
+        design = CovariateDesign(study, label, survival.by if survival else "")
     except StudyError as error:
         raise ConfigError("CO-F354", f"{where} holds no model that can be read: {error.message}") from None
     if not design.variables:
@@ -167,7 +182,8 @@ def open_predictor(result: Mapping[str, Any], where: str, level: float = LEVEL, 
             "CO-F354", f"{where} has terms or a covariance that cannot be read. Print the result again."
         ) from None
     freedom = None if result.get("statistic") == "z" else result.get("df_residual")
-    predictor = Predictor(design, *numbers, _read_family(result, where), freedom=freedom, level=level)
+    family = _read_family(result, where)
+    predictor = Predictor(design, *numbers, family, freedom=freedom, level=level, survival=survival)
     return _match_terms(predictor, names, where)
 
 
@@ -218,7 +234,8 @@ def predict_rows(predictor: Predictor, address: RowsAddress, site: str) -> Itera
         x = design.raw(codes, len(missing))
         x = x if predictor.family else x[:, 1:]
         offset = codes[design.formula.offset] if design.formula.offset else np.zeros(len(missing))
-        columns = predictor.predict(x, offset)
+        stratum = codes[design.stratum] if design.stratum else np.zeros(len(missing))
+        columns = predictor.predict(x, offset) | predictor.predict_survival(x, offset, stratum)
         labels = as_text(batch[design.label]) if design.label else ()
         yield PredictedRows(labels, {name: np.where(missing, np.nan, values) for name, values in columns.items()})
     check_unchanged(source, before)

@@ -65,7 +65,9 @@ def simulate_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML).")],
     data: Annotated[
         list[str],
-        typer.Option(help="SITE=FILE (CSV or Parquet) or SITE=ADDRESS, once for each site; or all=FILE with --by."),
+        typer.Option(
+            help="SITE=FILE (CSV, Parquet or a mapping) or SITE=ADDRESS, once for each site; or all=FILE with --by."
+        ),
     ],
     by: Annotated[str | None, typer.Option(help="Column of the one CSV file that names each row's site.")] = None,
     dry: Annotated[

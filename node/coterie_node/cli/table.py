@@ -40,6 +40,10 @@ COMMANDS: Table = {
         "coterie_node.cli.study.predict:predict_command",
         "Predict the outcome of rows with a published model: linear predictor, response, errors and limits.",
     ),
+    "experiment": Command(
+        "coterie_node.cli.experiment:experiment_command",
+        "Fit siloed, pooled, decentralised and ensemble models over permuted trials, and compare their AUC.",
+    ),
     "take-part": Command(
         "coterie_node.cli.fit:take_part_command",
         "Take part in a study as one site; progress as JSON lines.",
@@ -162,6 +166,21 @@ COMMANDS: Table = {
             ),
         },
     ),
+    "data": Group(
+        "This site's own rows, before anything leaves.",
+        {
+            "check": Command(
+                "coterie_node.cli.data:check_command",
+                "Report on a site's rows for a study, at home: missing, wrong, far off, double, unordered; status 10 "
+                "for faults.",
+            ),
+            "profile": Command(
+                "coterie_node.cli.data:profile_command",
+                "Write what a site's columns are, in bands and round numbers above a floor, for others to draft a "
+                "study with.",
+            ),
+        },
+    ),
     "study": Group(
         "Which learner fits a study, and what a study does.",
         {
@@ -169,6 +188,10 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.advise:advise_command",
                 "Say which learner fits a study, and why; status 3 if none does. Synthetic rows are tried; no data are "
                 "read.",
+            ),
+            "draft": Command(
+                "coterie_node.cli.study.draft:draft_command",
+                "Draft a study and one mapping a site from the sites' own columns, and name what people must confirm.",
             ),
             "propose": Command(
                 "coterie_node.cli.study.decide:propose_command",
@@ -218,6 +241,10 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.certify:certify_command",
                 "Simulate a study's shape on synthetic data, and store the largest difference to the pooled fit "
                 "beside it.",
+            ),
+            "plot": Command(
+                "coterie_node.cli.study.plot:plot_command",
+                "Draw the survival curves of a result as SVG, with the numbers at risk beneath.",
             ),
             "compare": Command(
                 "coterie_node.cli.study.compare:compare_command",

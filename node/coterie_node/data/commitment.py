@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, MutableMapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,10 @@ RUN = 256
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a site commits to: its rows' root under its salt, counts, and the digest of what they came from."""
+    """What a site commits to: its rows' root under its salt, counts, and the digest of what they came from.
+
+    provenance: digests of a mapping and of a query, and the version of a database server, where there are any.
+    """
 
     root: str
     salt: str
@@ -33,6 +36,7 @@ class Snapshot:
     used: int
     missing: dict[str, int]
     source: str
+    provenance: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> bytes:
@@ -42,7 +46,10 @@ class Snapshot:
     @property
     def document(self) -> bytes:
         """Canonical JSON, which stays at the site."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+        plain = asdict(self)
+        if not self.provenance:  # as snapshots were before there were mappings
+            del plain["provenance"]
+        return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
 def commit(loaded: Loaded | None, study: Study, scope: str, vault: MutableMapping[str, bytes]) -> bytes:
@@ -73,7 +80,9 @@ def find_snapshot(study: Study, scope: str, vault: MutableMapping[str, bytes]) -
 def make_snapshot(loaded: Loaded, salt: bytes) -> Snapshot:
     """The snapshot of a site's rows as they are now."""
     root = root_of(loaded.rows, salt).hex()
-    return Snapshot(root, salt.hex(), loaded.read, loaded.n, dict(loaded.missing), loaded.source.digest().hex())
+    source = loaded.source
+    counts = (loaded.read, loaded.n, dict(loaded.missing))
+    return Snapshot(root, salt.hex(), *counts, source.digest().hex(), dict(source.origin.provenance))
 
 
 def root_of(data: Data, salt: bytes) -> bytes:

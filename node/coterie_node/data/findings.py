@@ -40,11 +40,15 @@ def join_values(values: Sequence[object], most: int) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose rows, and from where: every message begins with it. `name` holds no secret."""
+    """Whose rows, and from where: every message begins with it. `name` holds no secret.
+
+    provenance: what else a snapshot says of it, as (name, value), such as the digest of a mapping.
+    """
 
     site: str
     name: str
     kind: str = "source"
+    provenance: tuple[tuple[str, str], ...] = ()
 
     def error(self, code: str, text: str) -> DataError:
         """A DataError that names the site and where its rows come from."""

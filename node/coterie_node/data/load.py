@@ -147,13 +147,13 @@ class FirstPass:
         for name, column in coded.items():
             self._check(name, column, batch)
         codes = complete(coded, self.design)
-        first, outcome = self.design.variables[0], self.design.outcome_here
+        first, outcome = self.design.read[0], self.design.outcome_here
         if self.design.identifier:
             self._identify(batch, ~lacking(coded, self.design))
         self.read += len(coded[first].values)
         self.n += len(codes[first])
         self.events += 0 if outcome is None else int(np.count_nonzero(codes[outcome] == 1))
-        self.spread.add(codes)
+        self.spread.add(self.design.derive(codes))
         if self.keep and not self.findings.by_column:
             self.chunks.append(self._keep_codes(codes))
 
@@ -328,7 +328,7 @@ def _load_by_copy(
     # Until here the file may have been replaced: then neither the digest nor the stamp is that of the rows.
     check_unchanged(source, before)
     if contents is not None:
-        return BUILDERS[form](source, before, design, contents, Spread.of(contents.raw.values))
+        return BUILDERS[form](source, before, design, contents, Spread.of(design.derive(contents.raw.values)))
     loaded = LOADERS[form](origin.path, design, origin.site, objectors)
     data = loaded.rows
     if isinstance(data, WithRaw) and not isinstance(data, StreamedSource) and loaded.before == before:
@@ -372,6 +372,11 @@ def open_source(
     if isinstance(address, SourceAddress):
         source = open_installed(address, design, site)
         before = source.stamp()
+    elif address.suffix.lower() == ".toml":
+        from coterie_node.data.mapping.mapped_rows import open_mapped  # for sites with a mapping alone
+
+        source = open_mapped(address, design, site)
+        before = source.stamp()
     else:
         origin = FileOrigin.of(site, address)
         before = stamp_file(origin)
@@ -389,7 +394,11 @@ def _open(origin: FileOrigin, design: Design) -> RowSource:
         )  # with Arrow's file systems, which a CSV needs not
 
         return open_parquet(origin, design)
-    raise origin.error("CO-D119", f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them.")
+    raise origin.error(
+        "CO-D119",
+        f"The ending {quote(suffix)} is neither .csv nor .parquet. Export it as one of them, or name it in a mapping "
+        "(.toml).",
+    )
 
 
 def check_values(source: RowSource, first: FirstPass) -> None:
@@ -450,7 +459,8 @@ def _raw(design: Design, first: FirstPass) -> RawRows:
 
 
 def _codes_of(design: Design, raw: RawRows) -> Codes:
-    return {name: raw.values[name] for name in design.variables}
+    codes = design.derive(raw.values)
+    return {name: codes[name] for name in design.variables}
 
 
 def _in_memory(design: Design, raw: RawRows) -> SiteRows:
@@ -460,7 +470,7 @@ def _in_memory(design: Design, raw: RawRows) -> SiteRows:
     prior: Array | None = np.empty(raw.n) if design.weights else None
     for at in range(0, raw.n, CHUNK):
         cut = slice(at, at + CHUNK)
-        block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.variables})
+        block = design.block({name: np.asarray(raw.values[name][cut], np.float64) for name in design.inputs})
         x[cut], y[cut] = block.x, block.y
         if offset is not None:
             offset[cut] = block.offset

@@ -145,7 +145,7 @@ def _decode_levels(design: Design, name: str, wide: np.ndarray[Any, np.dtype[np.
     if not plain:
         message = f"{name} has no main effect in the formula, so that pda's table cannot be read"
         raise StudyError("CO-S327", f"{message}. Count the rows of this site here.")
-    if design.study.variables[name].type != "category":
+    if design.declared[name].type != "category":
         return wide[:, plain[0]]
     levels = np.array([design.columns[j].factors[0].level for j in plain])
     return wide[:, plain] @ levels

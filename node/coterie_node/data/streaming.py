@@ -91,7 +91,7 @@ class StreamedSource:
             for batch in self._source.batches():
                 chunk = complete(code_columns(batch, self._design), self._design)
                 at = rows_read
-                rows_read += len(chunk[self._design.variables[0]])
+                rows_read += len(chunk[self._design.read[0]])
                 yield self._cut(chunk, at)
         except DataError:
             # What could be read before can be read again, unless it was replaced meanwhile.
@@ -150,14 +150,14 @@ class StreamedCodes(StreamedSource):
     def codes(self) -> Iterator[Codes]:
         """The batches of the file."""
         for chunk in self._chunks():
-            yield compact(chunk, self._design)
+            yield compact(self._design.derive(chunk), self._design)
 
 
 def compact(codes: Codes, design: Design) -> Codes:
     """The same values with whole numbers in as few bytes as their declaration needs; floats where some are missing."""
     if design.study.rows.missing == "keep":
         return codes
-    return {name: values.astype(width(design.study.variables[name]), copy=False) for name, values in codes.items()}
+    return {name: values.astype(width(design.declared[name]), copy=False) for name, values in codes.items()}
 
 
 def width(variable: Variable) -> np.dtype[Any]:

@@ -63,7 +63,7 @@ def _codes(
     grids = design.study.learner.options.get("grids", {})
     variables = design.study.variables
     shared = rng.normal(size=n)
-    codes = {name: _values(variables[name], grids.get(name, ()), shared, rng) for name in design.variables}
+    codes = {name: _values(variables[name], grids.get(name, ()), shared, rng) for name in design.inputs}
     codes |= _draw_times(design.study, n, rng)
     block = design.block(codes)
     eta = _standardise(block.x) @ beta
@@ -71,7 +71,8 @@ def _codes(
         eta = eta + (block.offset - block.offset.mean())
     if events is not None:
         eta = eta + _family_of(design.study).shift_to(eta, events)
-    return {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
+    drawn = {**codes, design.formula.outcome: _outcome(design.study, design.outcome, eta, rng)}
+    return {name: np.asarray(values) for name, values in design.derive(drawn).items()}
 
 
 def _draw_times(study: Study, n: int, rng: np.random.Generator) -> dict[str, Array]:

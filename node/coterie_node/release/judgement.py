@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,7 @@ class Judgement:
     _known: dict[tuple[str, tuple[str, ...], bool], _Known] = field(default_factory=dict, init=False)
     _waiting: Candidate | None = field(default=None, init=False)
     _raw: RawRows | None = field(default=None, init=False)
+    _derived: RawRows | None = field(default=None, init=False)
     _printed: PrintedRows | None = field(default=None, init=False)
     _verdicts: dict[str, list[Objection]] = field(default_factory=dict, init=False)
 
@@ -122,13 +124,14 @@ class Judgement:
                 self._raw = drop_small_patterns(self._raw, site, exposure.least_pattern)
             if self._raw is not None:
                 self._printed = self.log.print_rows(self._raw)
+                self._derived = with_derived(self._raw, Design(site.study, site.name))
         return self._raw
 
     @cached_property
     def _tables(self) -> dict[str, LevelTable | None]:
         """Each column as a table, or None."""
-        assert self._raw is not None
-        values, levels = self._raw.values, self._raw.levels
+        assert self._derived is not None
+        values, levels = self._derived.values, self._derived.levels
         present = {name: drop_missing(column) for name, column in values.items()}
         return {name: table_of(name, present[name], category=name in levels) for name in values}
 
@@ -140,7 +143,7 @@ class Judgement:
         if self._printed.repeats and not site.study.columns and not exposure.by_patient:
             yield _object_to_repeats()
         candidate = self.log.prepare(self._head(site, exposure, raw, kind), self._printed)
-        candidate = replace(candidate, head=self._complete_head(candidate.head))
+        candidate = replace(candidate, head=self._complete_head(candidate.head, Design(site.study, site.name)))
         self._waiting = candidate
         yield from self.log.judge(candidate, self.floors.cell, self.near)
         if not exposure.labels_only:
@@ -165,9 +168,9 @@ class Judgement:
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
         out = (
-            list(judge_local_dominance(site, raw, self._tables, floor))
+            list(judge_local_dominance(site, self._derived or raw, self._tables, floor))
             if head.kind == "masked"
-            else list(judge_sample(site, exposure, raw, head.kind, floor, self._tables))
+            else list(judge_sample(site, exposure, self._derived or raw, head.kind, floor, self._tables))
         )
         self._verdicts[place] = out
         return out
@@ -196,9 +199,12 @@ class Judgement:
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
         )
 
-    def _complete_head(self, head: Head) -> Head:
+    def _complete_head(self, head: Head, design: Design) -> Head:
         """The head with its measured columns, and with what the log has of this very release from before a restart."""
-        head, former = replace(head, measured=self._list_measured(head)), self.log.find(head.session, head.parties)
+        head, former = (
+            replace(head, measured=self._list_measured(head, design)),
+            self.log.find(head.session, head.parties),
+        )
         if former is None:
             return self._inherit_labels(head)
         return replace(
@@ -272,14 +278,33 @@ class Judgement:
     def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
         if not exposure.parameters:
             return 0
-        return sum(_count_round(design, set(head.measured)) for design in Design(site.study, site.name).models)
+        return sum(self._count_round(design, head) for design in Design(site.study, site.name).models)
 
-    def _list_measured(self, head: Head) -> tuple[str, ...]:
+    def _count_round(self, design: Design, head: Head) -> int:
+        """Equations that one round of a model's plain sums gives."""
+        measured = set(head.measured) | {name for name in design.derived if self._tables.get(name) is None}
+        tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
+        return count_equations(len(design.columns), len(tables))
+
+    def _list_measured(self, head: Head, design: Design) -> tuple[str, ...]:
         """The covariates that are no tables: whose values are unknowns of their own."""
         for other in self.log.others(head):
             if other.covers(head) and other.outcome == head.outcome:
                 return tuple(name for name in other.measured if name in head.columns)
-        return tuple(name for name, table in self._tables.items() if name != head.outcome and table is None)
+        assert self._raw is not None
+        columns = [name for name in self._raw.values if name != head.outcome]
+        only_tabled = self._find_only_tabled(design)
+        return tuple(name for name in columns if self._tables[name] is None and name not in only_tabled)
+
+    def _find_only_tabled(self, design: Design) -> frozenset[str]:
+        """Columns of which the model reads nothing but derived tables, such as the intervals of cut."""
+        forms: dict[str, list[str]] = {}
+        for name, part in design.derived.items():
+            for source in part.sources:
+                forms.setdefault(source, []).append(name)
+        plain = set(design.variables)
+        tabled = (s for s, names in forms.items() if all(self._tables.get(name) is not None for name in names))
+        return frozenset(source for source in tabled if source not in plain)
 
     def _pool_differences(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections where the pool's counts of levels differ little from an earlier study's over these patients."""
@@ -317,10 +342,13 @@ class Judgement:
             keep_cohort(self.log.storage, name, candidate.printed, columns)
 
 
-def _count_round(design: Design, measured: set[str]) -> int:
-    """Equations that one round of a model's plain sums gives."""
-    tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
-    return count_equations(len(design.columns), len(tables))
+def with_derived(raw: RawRows, design: Design) -> RawRows:
+    """The raw rows with the values of what the formula derives, which are judged as columns of their own."""
+    if not design.derived or not set(design.inputs) <= set(raw.values):
+        return raw
+    values = design.derive(raw.values)
+    levels = {name: part.variable.levels for name, part in design.derived.items() if part.variable.levels}
+    return replace(raw, values=values, levels={**raw.levels, **levels})
 
 
 def kind_of(site: Site, exposure: Exposure) -> Kind:
@@ -333,10 +361,11 @@ def kind_of(site: Site, exposure: Exposure) -> Kind:
 def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
     """The rows whose pattern of the model's covariates has at least so many rows: no others are in the sums."""
     design = Design(site.study, site.name)
-    names = [name for name in design.variables if name in raw.values and name != design.formula.outcome]
+    values = design.derive(raw.values)
+    names = [name for name in design.variables if name in values and name != design.formula.outcome]
     if not names or not raw.n:
         return raw
-    patterns = np.column_stack([raw.values[name] for name in names])
+    patterns = np.column_stack([values[name] for name in names])
     _, inverse, counts = np.unique(patterns, axis=0, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(counts[inverse.ravel()] >= least)
     return raw if len(rows) == raw.n else raw.take(rows)
@@ -351,7 +380,8 @@ def judge_sample(
         return
     names = [name for name in design.variables if name in raw.values]
     values = {name: raw.values[name] for name in names}
-    products = [tuple(name for name, _ in term) for term in design.formula.terms if len(term) > 1]
+    parts = [[design.parts_of(name) for name, _ in term] for term in design.formula.terms if len(term) > 1]
+    products = [names for choices in parts for names in itertools.product(*choices)]
     sample = Sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )

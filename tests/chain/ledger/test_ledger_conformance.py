@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -14,7 +15,9 @@ from support.chain.bench import (
     RECOMPUTED,
     STUDY_HASH,
     AnvilBench,
+    BrokerBench,
     MemoryBench,
+    PatientLog,
     Sites,
     build_entry,
     catch_refusal,
@@ -23,6 +26,7 @@ from support.chain.bench import (
     strip_times,
 )
 
+from coterie_chain.broker.message_log import MemoryBroker
 from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import ZERO, Event, Post, Record, Silence, State, Terms
 from coterie_chain.store.cid import compute_raw_cid
@@ -30,10 +34,20 @@ from coterie_chain.store.cid import compute_raw_cid
 CID = compute_raw_cid(b"a payload")
 
 
-@pytest.fixture(params=["memory", pytest.param("anvil", marks=pytest.mark.anvil)])
+REAL_BROKERS = [pytest.param(name, marks=pytest.mark.brokers) for name in ("redis", "amqp")]
+
+
+@pytest.fixture(params=["memory", "broker", *REAL_BROKERS, pytest.param("anvil", marks=pytest.mark.anvil)])
 def sites(request: pytest.FixtureRequest) -> Iterator[Sites]:
     if request.param == "memory":
         yield Sites(MemoryBench())
+        return
+    if request.param != "anvil":
+        broker = MemoryBroker() if request.param == "broker" else request.getfixturevalue(request.param)
+        appended: list[bytes] = []
+        over_broker = BrokerBench(lambda name: PatientLog(broker.open(name), appended), secrets.token_hex(8))
+        yield Sites(over_broker)
+        over_broker.close()
         return
     bench = AnvilBench(request.getfixturevalue("anvil"))
     yield Sites(bench)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from support.chain.kubo_server import Answer, KuboServer, Query, answer_error, answer_ok, serve_kubo
 
+from coterie_chain.broker.broker_blobs import BrokerBlobs
+from coterie_chain.broker.message_log import MemoryBroker
 from coterie_chain.errors import BlobCorrupt, BlobMissing, KeyFault, StoreFault
 from coterie_chain.store import kubo as kubo_store
 from coterie_chain.store.cid import compute_cid, compute_raw_cid, write_blocks
@@ -46,7 +48,7 @@ def daemon(request: pytest.FixtureRequest, kubo: KuboServer) -> Iterator[Daemon]
 Blocks = tuple[BlobStore, Callable[[], list[str]], Callable[[str, bytes | None], None]]
 
 
-@pytest.fixture(params=["memory", "folder", "kubo", "ipfshttpclient"])
+@pytest.fixture(params=["memory", "folder", "kubo", "ipfshttpclient", "broker"])
 def blocks(request: pytest.FixtureRequest, tmp_path: Path, kubo: KuboServer) -> Iterator[Blocks]:
     block_map: dict[str, bytes] = kubo.blocks
     if request.param == "folder":
@@ -60,10 +62,14 @@ def blocks(request: pytest.FixtureRequest, tmp_path: Path, kubo: KuboServer) -> 
     if request.param == "memory":
         store = MemoryBlobs()
         block_map = store.blocks
+    elif request.param == "broker":
+        store = BrokerBlobs(MemoryBroker().open("blocks"), patience=0.01)
+        block_map = store.blocks
     else:
         store = DAEMONS[request.param](kubo.url, TOKEN, timeout=0.1)
 
     def put(cid: str, block: bytes | None) -> None:
+        store.has(cid)  # the broker's store has read its log by then, and no message puts a block back
         if block is None:
             del block_map[cid]
         else:

@@ -11,17 +11,20 @@ from datetime import UTC, datetime
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from node.audit.test_influence import flip_labels
 from support.learners import cohorts, many_models
+from support.learners.survival_study import curve_study, read_columns, split_sites
 from support.node.worlds import World, cohort, sweep, until
 
 from coterie_chain.ledger.protocol import Event, SiteEntry
 from coterie_learners.core.fit import coefficient_table
 from coterie_learners.study.document import Study
+from coterie_learners.study.rows import Rows
+from coterie_learners.survival.survival_curves import survival_curves
 from coterie_node.audit.replay import Replay, replay
 from coterie_node.audit.report.figures import draw_convergence, draw_forest
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure, write_report
@@ -232,6 +235,17 @@ def test_a_method_without_standard_errors_has_no_empty_columns() -> None:
     assert "the method has no standard errors" in page
     assert "std. error" not in page
     assert " df" not in page[page.index("8. Result") : page.index("9. Do the sites")]
+
+
+def test_a_report_on_curves_draws_them_with_the_numbers_at_risk() -> None:
+    study = curve_study()
+    rows = cast(dict[str, Rows], split_sites(read_columns(), study.sites))
+    world = World(study, rows, survival_curves)
+    sweep(world.crew().values())
+    report = report_world(world)
+    assert report.curves in report.html()
+    assert "At risk" in report.curves
+    assert report_masked_study().curves == ""
 
 
 def test_the_result_of_the_report_has_degrees_of_freedom_and_intervals_of_the_ratio() -> None:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError, StudyError
-from coterie_learners.study.design import parse_formula
 from coterie_learners.study.document import Study
+from coterie_learners.study.formula import parse_formula
 from coterie_node.audit.result import fit_lines, numbers
 from coterie_node.cli.main import app
 from coterie_node.data.files.csv_file import open_csv

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import sha256
@@ -12,6 +13,8 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from support.chain.anvil import AnvilClient
 
+from coterie_chain.broker.broker_ledger import BrokerLedger
+from coterie_chain.broker.message_log import MemoryBroker, MessageLog, OpenLog
 from coterie_chain.errors import PostRejected
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ledger.memory import MemoryChain
@@ -46,6 +49,48 @@ class MemoryBench:
 
     def sleep(self, seconds: int) -> None:
         self._now += seconds
+
+
+class BrokerBench:
+    """The network over the logs of a broker, by default of the memory twin."""
+
+    def __init__(self, open_log: OpenLog | None = None, name: str = "moves") -> None:
+        self._now = 1_800_000_000
+        self._open_log, self._name = open_log or MemoryBroker().open, name
+        self._open: list[BrokerLedger] = []
+
+    def ledger(self, account: LocalAccount | None) -> BrokerLedger:
+        founders = map(build_entry, BENCH_FOUNDERS)
+        address = account.address if account else None
+        self._open.append(BrokerLedger(self._open_log(self._name), founders, address, lambda: self._now))
+        return self._open[-1]
+
+    def sleep(self, seconds: int) -> None:
+        self._now += seconds
+
+    def close(self) -> None:
+        for ledger in self._open:
+            ledger.close()
+
+
+class PatientLog:
+    """A log whose reads have every message that any handle of a bench has appended; RabbitMQ takes its time."""
+
+    def __init__(self, log: MessageLog, appended: list[bytes]) -> None:
+        self._log, self._appended, self._count = log, appended, 0
+        self.close = log.close
+
+    def append(self, message: bytes) -> None:
+        self._appended.append(message)
+        self._log.append(message)
+
+    def read(self, seconds: float) -> list[bytes]:
+        messages: list[bytes] = []
+        deadline = time.monotonic() + 30
+        while self._count + len(messages) < len(self._appended) and time.monotonic() < deadline:
+            messages += self._log.read(1)
+        self._count += len(messages)
+        return messages
 
 
 class AnvilBench:

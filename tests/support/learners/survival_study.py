@@ -46,6 +46,11 @@ def cox_study(count: int = 3, formula: str = "died ~ age + arm + stage", **optio
     return complete_study(Study.model_validate({**plain, "learner": learner}))
 
 
+def read_cox_more(model: str) -> dict[str, tuple[float, float]]:
+    """R's values of one model of cox_more.R by term; NaN where R has none."""
+    return _read_stored("cox_more.csv")[model]
+
+
 @cache
 def _read_cohort() -> tuple[dict[str, str], ...]:
     with (GOLDEN / "data" / "survival.csv").open(encoding="utf-8") as file:

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from support.learners import cohorts, glm_studies, joins, strata, survival_study, vertical
 from support.learners.table_study import arm_study, split_arms
+from support.learners.treatment_study import split_treatment_rows, treatment_study
 from support.node.worlds import World, sweep
 from support.red_team.members import CrookedStore
 
@@ -71,6 +72,11 @@ def _make_survival(study: Study, silence: str) -> tuple[Study, Mapping[str, Any]
     return study, survival_study.split_sites(columns, study.sites)
 
 
+def _make_treatment(silence: str, count: int) -> tuple[Study, Mapping[str, Any]]:
+    study = _with_rules(treatment_study(tuple(cohorts.study("died ~ age", count).sites)), silence)
+    return study, split_treatment_rows(study)
+
+
 def _make_shares(of: Any, silence: str) -> tuple[Study, Mapping[str, Any]]:
     return _with_rules(of.study, silence), of.data
 
@@ -83,6 +89,7 @@ MAKERS: dict[str, Maker] = {
     "secure_cola bfv": lambda silence, count: _make_table("secure_cola", silence, count, scheme="bfv"),
     "survival_curves": lambda silence, count: _make_survival(survival_study.curve_study(count), silence),
     "table_one": lambda silence, count: (_with_rules(arm_study(count), silence), split_arms(count)),
+    "propensity": lambda silence, count: _make_treatment(silence, count),
     "cox": lambda silence, count: _make_survival(survival_study.cox_study(count, "died ~ age"), silence),
     "vertigo": lambda silence, _: _make_columns("vertigo", silence),
     "valoris": lambda silence, _: _make_columns("valoris", silence),

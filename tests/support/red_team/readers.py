@@ -16,8 +16,9 @@ from coterie_chain.store.cid import compute_raw_cid
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_learners.core import payload as pay
 from coterie_learners.core.registry import complete_study
-from coterie_learners.study.design import Design, parse_formula
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.formula import parse_formula
 from coterie_node.audit.publication import read_publication
 from coterie_node.audit.verify import verify as verify_bundle
 from coterie_node.data.load import load_site

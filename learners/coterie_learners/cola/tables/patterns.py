@@ -61,14 +61,14 @@ class Grid:
     @classmethod
     def of(cls, design: Design, grids: Mapping[str, Sequence[float]]) -> Grid:
         """The grid of a study; StudyError if a covariate has no short list of declared values."""
-        names = tuple(dict.fromkeys(name for term in design.formula.terms for name, _ in term))
+        names = tuple(dict.fromkeys(design.list_covariates()))
         for name in grids:
             if name not in names:
                 raise StudyError(
                     "CO-S321",
                     f"`grids` names {name!r}, which is not a covariate of the formula. Remove it from `grids`.",
                 )
-        return cls(tuple(Axis(n, _values(n, design.study.variables[n], grids.get(n))) for n in names))
+        return cls(tuple(Axis(n, _values(n, design.declared[n], grids.get(n))) for n in names))
 
     @property
     def size(self) -> int:

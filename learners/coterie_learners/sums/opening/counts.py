@@ -233,11 +233,11 @@ class Opening:
             if len(column.factors) == 1 and column.factors[0].level is not None:
                 groups.setdefault(column.factors[0].variable, []).append(j)
         for variable, at in groups.items():
-            first = self.design.study.variables[variable].levels[0]
+            first = self.design.declared[variable].levels[0]
             yield f"{variable}[{first}]", 1.0 - block.x[:, at].sum(axis=1)
 
     def _is_measured(self, column: Column) -> bool:
-        kinds = (self.design.study.variables[factor.variable].type for factor in column.factors)
+        kinds = (self.design.declared[factor.variable].type for factor in column.factors)
         return any(kind in ("number", "count") for kind in kinds)
 
 
@@ -261,7 +261,7 @@ def check_numbers(site: Site, opening: Opening) -> None:
     """DataError where a number has so few values at this site that its moments show them."""
     if opening.floor <= 1:
         return  # no count is too small, so no value needs to hide
-    variables, rows = opening.design.study.variables, opening.rows_of(site)
+    variables, rows = opening.design.declared, opening.rows_of(site)
     if opening.by_rows and not opening.events and _has_few_values(block.y for block in rows.blocks()):
         raise _refuse_few(opening.design.formula.outcome, site)
     for j, column in enumerate(opening.design.columns):

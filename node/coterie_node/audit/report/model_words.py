@@ -11,27 +11,56 @@ from coterie_learners.study.document import Study
 
 _FAMILY_WORDS = {"inverse_gaussian": "inverse Gaussian", "negative_binomial": "negative binomial"}
 
+_ESTIMAND_WORDS = {
+    "ATE": "in all patients (ATE)",
+    "ATT": "in the treated (ATT)",
+    "overlap": "in patients who might have either treatment (overlap weights)",
+}
+
 
 def describe_model(study: Study, fit: Fit | None) -> str:
     """Kind of regression with its link, its penalty and its learner."""
     options, learner = study.learner.options, study.learner.name
     method = find_learner(learner).profile.method if learner in list_learners() else ""
     if method:
-        return f"{method} by {learner.upper()}"
+        return f"{method}{_describe_estimand(options)}{_describe_hazards(options)} by {learner.upper()}"
     family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
     if fit is not None:
         family, link = fit.family, fit.link
     name = _FAMILY_WORDS.get(family, family)
     model = f"{name} regression ({link} link)" if name and link else f"{name} regression".lstrip()
-    penalty = f"{_describe_penalty(options)}{_describe_errors(options)}"
+    penalty = f"{_describe_penalty(options)}{_describe_errors(options)}{_describe_more(options)}"
     if "alpha" in options:
         return f"{_name_lasso(options)} ({model}{penalty}) by {learner.upper()}"
     return f"{model}{penalty} by {learner.upper()}"
 
 
+def _describe_estimand(options: Mapping[str, Any]) -> str:
+    """The treatment, and the patients that its effect is of; nothing of a method without a treatment."""
+    if "treatment" not in options or "estimand" not in options:
+        return ""
+    return f" for the effect of {options['treatment']} {_ESTIMAND_WORDS.get(options['estimand'], '')},"
+
+
 def _find_model(learner: str) -> tuple[str, str] | None:
     """Family and link of a learner that has no choice; None also where the learner is not installed here."""
     return find_learner(learner).profile.model if learner in list_learners() else None
+
+
+def _describe_hazards(options: Mapping[str, Any]) -> str:
+    """What a Cox model has beside its covariates; nothing for a learner without hazards."""
+    if "baseline" not in options:
+        return ""
+    strata = f" and {options['strata']}" if options.get("strata") else ""
+    grid = options.get("time_grid") or {}
+    if options["baseline"] == "site":
+        hazard = f", stratified by site{strata}"
+    else:
+        unit = f" {grid['unit']}" if grid.get("unit") else ""
+        by = f" for each level of {options['strata']}" if options.get("strata") else ""
+        hazard = f", one baseline hazard{by} on a grid of {grid['width']:g}{unit}"
+    ties = f", {str(options.get('ties', 'efron')).capitalize()} ties"
+    return f"{hazard}{ties}{_describe_penalty(options)}{_describe_errors(options)}"
 
 
 def _describe_errors(options: Mapping[str, Any]) -> str:
@@ -43,6 +72,13 @@ def _describe_errors(options: Mapping[str, Any]) -> str:
         return f"{own}{weighed}"
     of = "clustered by patient" if robust == "patient" else robust if isinstance(robust, str) else "HC0"
     return f"{own}{weighed}, sandwich standard errors ({of})"
+
+
+def _describe_more(options: Mapping[str, Any]) -> str:
+    """Intervals of the profile likelihood, and standardised means."""
+    intervals = ", profile-likelihood intervals" if options.get("intervals") == "profile" else ""
+    over = f", standardised over {options['standardise']}" if options.get("standardise") else ""
+    return f"{intervals}{over}"
 
 
 def describe_patients(fit: Fit | None) -> str:

@@ -35,6 +35,7 @@ from coterie_node.audit.printed.printed_table import PrintedTable
 from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
+from coterie_node.audit.report.survival_figure import draw_survival
 from coterie_node.audit.result import finite, limits, numbers, soundness_of
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
@@ -230,6 +231,12 @@ class AuditReport:
         """The table of characteristics, where that is the result."""
         table = None if self.fit is None else self.fit.details.get("table")
         return None if table is None else print_characteristics(table)
+
+    @property
+    def curves(self) -> str:
+        """Survival curves as SVG, where they are the result; empty elsewhere."""
+        details = None if self.fit is None else self.fit.details.get("survival")
+        return draw_survival(details) if details else ""
 
     @cached_property
     def forest(self) -> Forest | None:

@@ -24,7 +24,8 @@ TEMPLATE = """\
 # Settings of one site's Coterie node. No secret belongs in here. Paths are relative to this folder.
 site = {site}
 
-# This site's rows: CSV or Parquet. A study may be approved on another file: coterie study approve --data FILE.
+# This site's rows: CSV, Parquet, or a mapping (.toml).
+# A study may be approved on another file: coterie study approve --data FILE.
 data = {data}
 
 # Patients who object: a file with one identifier on each line, whose rows are left out of every study.

@@ -100,11 +100,18 @@ def _check_options(study: Study, advice: Advice) -> Advice:
     asked, family = _find_family(study), _family_without_choice(advice.learner)
     if asked is not None and family is not None and asked != family:
         return Advice(advice.learner, False, f"it fits {family} models, and the study asks for a {asked} one.")
+    if isinstance(study.learner.options.get("time"), str) and not _takes_times(advice.learner):
+        return Advice(advice.learner, False, "it models no times to an event, and the study names its `time`.")
     try:
         _complete_with(study, advice.learner)
     except StudyError as error:
         return Advice(advice.learner, False, error.message)
     return advice
+
+
+def _takes_times(learner: str) -> bool:
+    """Whether a learner reads times to an event."""
+    return "time" in find_learner(learner).options.model_fields
 
 
 def _family_without_choice(learner: str) -> str | None:

@@ -14,6 +14,7 @@ import typer
 
 from coterie_chain.ledger.protocol import State, StudyView
 from coterie_learners.errors import DataError
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_node.analysis.certificate import certifiable, certify, save_certificate
 from coterie_node.audit.sources import find_study_number
@@ -23,6 +24,7 @@ from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
 from coterie_node.data.installed_source import SourceAddress, parse_rows_address
 from coterie_node.data.load import load_site
+from coterie_node.data.mapping.words import describe_rows
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import check_silence_rule, check_terms, load_study, study_on_ledger
 from coterie_node.site.decisions import make_decision
@@ -190,9 +192,16 @@ def _digest_approvals(file: Path | None) -> str:
 
 
 def _look_at_rows(folder: SiteFolder, study: Study) -> None:
-    """Say at once what the daemon would say later; the approval stands, because people may correct their rows."""
+    """Say at once what the daemon would say later; the approval stands, because people may correct their rows.
+
+    What a mapping makes of the site's file is said in words first.
+    """
+    rows = folder.find_rows(study.hash)
     try:
-        load_site(folder.find_rows(study.hash), study, folder.name, folder.exclude, folder.copies)
+        if folder.name in study.owners:
+            for line in describe_rows(rows, Design(study, folder.name), folder.name):
+                print(printable(line))
+        load_site(rows, study, folder.name, folder.exclude, folder.copies)
     except DataError as error:
         print(f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}")
 

@@ -29,13 +29,18 @@ def predict_command(
     row_id: Annotated[str, typer.Option("--id", help="Column of the file that names each row in the output.")] = "",
     model: ModelName = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Confidence level of the limits.")] = 0.95,
+    at: Annotated[
+        list[float] | None, typer.Option(help="Time at which survival is predicted; may be repeated.")
+    ] = None,
 ) -> None:
     """Predict the outcome of rows with a published model: linear predictor, response, errors and limits.
+
+    A Cox model predicts hazard ratios; with one baseline hazard for all sites also survival at the times --at.
 
     The rows need the covariates alone, with the levels and ranges that the study declares. A row that lacks a value
     has empty predictions. The output has a line for each row, so that it is as private as the rows are.
     """
-    predictor = open_predictor(read_published_model(result, model), str(result), level, row_id)
+    predictor = open_predictor(read_published_model(result, model), str(result), level, row_id, tuple(at or ()))
     rows = predict_rows(predictor, parse_rows_address(data), "here")
     _write((_make_table(batch, row_id) for batch in rows), out)
 

@@ -1,10 +1,12 @@
 """A site's rows in a CSV file: UTF-8, with or without a byte order mark, a header, commas, quotes as in RFC 4180.
 
-All fields are read as text, so that messages can show what stands in the file. Blank lines are passed over.
+All fields are read as text, so that messages can show what stands in the file. Blank lines are passed over. A mapping
+may declare another separator or encoding, lines before the header, or the names of a file without a header.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
@@ -17,14 +19,29 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from coterie_learners.errors import DataError
-from coterie_node.data.findings import EXAMPLES, ColumnFault, FileOrigin, quote
+from coterie_node.data.findings import EXAMPLES, ColumnFault, FileOrigin, printable, quote
 from coterie_node.data.source import Batch, FileRows, check_header, unreadable_error
 
 MAX_HEADER_BYTES = 1 << 20
+# A file in another encoding than UTF-8 stays in memory while it is read.
+MAX_RECODED = 1 << 29
 BLOCK = 8 << 20
 # Latin-1 takes any bytes, so that a message can still name the line of text in another encoding.
 BYTES = "latin-1"
 NEWLINE, RETURN, QUOTE = b'\n\r"'
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a file of text is written: `skip` lines come before the header, which `names` replace where it has none."""
+
+    separator: str = ","
+    encoding: str = "utf-8"
+    skip: int = 0
+    names: tuple[str, ...] = ()
+
+
+PLAIN = Dialect()
 
 
 @dataclass(frozen=True)
@@ -35,12 +52,13 @@ class CsvFile(FileRows):
     head: int
     variables: tuple[str, ...]
     rows: int | None = field(default=None, init=False)
+    dialect: Dialect = PLAIN
 
     def batches(self) -> Iterator[Batch]:
         """The study's columns as text; DataError for rows with too few or too many fields."""
         total = 0
         try:
-            with self.origin.path.open("rb") as file:
+            with open_utf8(self.origin, self.dialect) as file:
                 for batch in self._reader(file):
                     total += batch.num_rows
                     yield dict(zip(self.variables, batch.columns, strict=True))
@@ -70,7 +88,7 @@ class CsvFile(FileRows):
                 skip_rows=self.head,
                 column_names=[str(j) for j in range(len(self.header))],
             ),
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            parse_options=arrow_csv.ParseOptions(delimiter=self.dialect.separator, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
                 include_columns=numbers,
                 column_types={number: pa.string() for number in numbers},
@@ -80,11 +98,11 @@ class CsvFile(FileRows):
 
     def _lines(self) -> tuple[int, int]:
         """How many lines below the header are not blank, and how many quotation marks they have."""
-        with self.origin.path.open(encoding=BYTES) as file:
+        with self._open_text(None) as file:
             head = list(itertools.islice(file, self.head))
         count, marks = -sum(line != "\n" for line in head), -sum(line.count('"') for line in head)
         before = True
-        with self.origin.path.open("rb") as file:
+        with open_utf8(self.origin, self.dialect) as file:
             while (chunk := np.frombuffer(file.read(BLOCK), np.uint8)).size:
                 # A line that is not blank begins where another letter follows the end of a line.
                 ends = (chunk == NEWLINE) | (chunk == RETURN)
@@ -95,8 +113,8 @@ class CsvFile(FileRows):
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """The records below the header as Python reads them, and the lines that they begin in."""
-        with self.origin.path.open(encoding=BYTES, newline="") as file:
-            reader = csv.reader(file, strict=True)
+        with self._open_text("") as file:
+            reader = csv.reader(file, strict=True, delimiter=self.dialect.separator)
             begin = 1
             try:
                 for record in reader:
@@ -109,6 +127,10 @@ class CsvFile(FileRows):
                     f"The record that begins in line {begin} cannot be read as CSV: {error}. "
                     'Close its quotation marks; inside a quoted field, write them twice ("").',
                 ) from None
+
+    def _open_text(self, newline: str | None) -> io.TextIOWrapper:
+        """The file as text of which each byte is a letter."""
+        return io.TextIOWrapper(open_utf8(self.origin, self.dialect), encoding=BYTES, newline=newline)
 
     def _check_records(self) -> None:
         """Read the file once more, strictly: DataError for quotation marks or numbers of fields that do not fit."""
@@ -127,8 +149,13 @@ class CsvFile(FileRows):
         raise self.origin.error(
             "CO-D108",
             f"The header has {len(self.header)} fields, other than {ragged.total} of {total} rows: {examples}{suffix}. "
-            "A comma inside text needs quotation marks around the field; decimals are written with a dot.",
+            f"{self._explain_fields()}",
         )
+
+    def _explain_fields(self) -> str:
+        if self.dialect.separator == ",":
+            return "A comma inside text needs quotation marks around the field; decimals are written with a dot."
+        return f"A {quote(self.dialect.separator)} inside text needs quotation marks around the field."
 
     def _find_malformed_row(self, error: pa.ArrowInvalid) -> DataError:
         """What is wrong with a file that Arrow cannot read; its own message quotes a whole row."""
@@ -136,7 +163,7 @@ class CsvFile(FileRows):
             self._check_records()
         except DataError as data_error:
             return data_error
-        with self.origin.path.open("rb") as file:
+        with open_utf8(self.origin, self.dialect) as file:
             for number, line in enumerate(file, 1):
                 try:
                     line.decode()
@@ -145,10 +172,29 @@ class CsvFile(FileRows):
         return self.origin.error("CO-D110", f"The file cannot be read as CSV: {quote(error)}. Export it again.")
 
 
-def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
+def open_utf8(origin: FileOrigin, dialect: Dialect = PLAIN) -> BinaryIO:
+    """The file as UTF-8 bytes, recoded in memory where it is in another encoding; DataError if that cannot be."""
+    file = origin.path.open("rb")
+    if dialect.encoding == "utf-8":
+        return file
+    with file:
+        raw = file.read(MAX_RECODED + 1)
+    if len(raw) > MAX_RECODED:
+        most = f"more than the {MAX_RECODED >> 20} MiB that are recoded from {dialect.encoding}"
+        raise origin.error("CO-D109", f"The file has {most}. Save it as CSV in UTF-8.")
+    if dialect.encoding == "utf-16" and not raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise origin.error("CO-D109", "The file is not utf-16 text: it lacks the mark of it. Name its encoding.")
+    try:
+        return io.BytesIO(raw.decode(dialect.encoding).encode())
+    except UnicodeError as error:
+        cause = printable(str(error))[:120]
+        raise origin.error("CO-D109", f"The file is not {dialect.encoding} text: {cause}. Name its encoding.") from None
+
+
+def open_csv(origin: FileOrigin, variables: tuple[str, ...], dialect: Dialect = PLAIN) -> CsvFile:
     """Read and check the header; DataError says what is wrong with it."""
     try:
-        with origin.path.open("rb") as file:
+        with open_utf8(origin, dialect) as file:
             raw = file.read(MAX_HEADER_BYTES)
     except OSError as error:
         raise unreadable_error(origin, error) from None
@@ -158,13 +204,13 @@ def open_csv(origin: FileOrigin, variables: tuple[str, ...]) -> CsvFile:
     # Python's own limit, 128 KiB, is less than a long note; Arrow's is a block.
     csv.field_size_limit(BLOCK)
     stream = io.StringIO(raw.decode("utf-8-sig", errors="surrogateescape"), newline="")
-    header, head = _header(origin, stream)
-    _check_delimiter(origin, header)
+    header, head = _header(origin, stream, dialect)
+    _check_delimiter(origin, header, dialect)
     if not stream.read().strip("\r\n"):
         text = "There is a header and no rows. Export the rows as well."
         raise origin.error("CO-D103", text) if len(raw) < MAX_HEADER_BYTES else origin.error("CO-D110", _ENDLESS)
     check_header(origin, header, variables)
-    return CsvFile(origin, tuple(header), head, variables)
+    return CsvFile(origin, tuple(header), head, variables, dialect=dialect)
 
 
 # How files begin that are no text.
@@ -186,9 +232,13 @@ def utf8_error(origin: FileOrigin, cause: str) -> DataError:
 _ENDLESS = "The header does not end within 1 MiB. Export the file again as CSV, one row a line."
 
 
-def _header(origin: FileOrigin, stream: io.StringIO) -> tuple[list[str], int]:
+def _header(origin: FileOrigin, stream: io.StringIO, dialect: Dialect) -> tuple[list[str], int]:
     """The names in the first line that is not blank, and the number of the line that they end in."""
-    reader = csv.reader(stream, strict=True)
+    for _ in range(dialect.skip):
+        stream.readline()
+    if dialect.names:
+        return list(dialect.names), dialect.skip
+    reader = csv.reader(stream, strict=True, delimiter=dialect.separator)
     try:
         header = next((record for record in reader if record), [])
     except csv.Error as error:
@@ -199,21 +249,21 @@ def _header(origin: FileOrigin, stream: io.StringIO) -> tuple[list[str], int]:
         raise origin.error("CO-D103", "The file has blank lines only. Export it again, with a header and rows.")
     if any("\udc80" <= c <= "\udcff" for name in header for c in name):
         raise utf8_error(origin, "its header has bytes of another encoding")
-    return header, reader.line_num
+    return header, dialect.skip + reader.line_num
 
 
-def _check_delimiter(origin: FileOrigin, header: Sequence[str]) -> None:
+def _check_delimiter(origin: FileOrigin, header: Sequence[str], dialect: Dialect) -> None:
     if header[0].lower().startswith("sep="):
         raise origin.error(
             "CO-D107",
             f"The first line {quote(','.join(header))} names the separator for a spreadsheet; it is not a header. "
-            "Delete this line, and separate fields by commas.",
+            "Delete this line, and separate fields by commas (a mapping takes skip = 1 and the separator).",
         )
     names = {";": "semicolons", "\t": "tabs", "|": "bars"}
-    used = [c for c in names if len(header) == 1 and c in header[0]]
+    used = [c for c in names if len(header) == 1 and c in header[0] and not dialect.names]
     if used:
         raise origin.error(
             "CO-D107",
             f"The header {quote(header[0])} is one column: fields are separated by {names[used[0]]}. "
-            "Export with commas, and decimals with a dot.",
+            "Export with commas, and decimals with a dot, or declare the separator in a mapping.",
         )

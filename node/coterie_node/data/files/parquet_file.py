@@ -28,11 +28,11 @@ class ParquetFile(FileRows):
     def batches(self) -> Iterator[Batch]:
         """The study's columns as they are stored."""
         try:
-            with _open_file(self.origin) as file:
+            with open_parquet_reader(self.origin) as file:
                 for batch in file.iter_batches(BATCH_ROWS, columns=list(self.variables)):
                     yield {name: batch.column(name) for name in self.variables}
         except (pa.ArrowException, OSError) as error:
-            raise _parquet_error(self.origin, error) from None
+            raise parquet_error(self.origin, error) from None
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Numbers of rows, the first being row 1."""
@@ -42,10 +42,10 @@ class ParquetFile(FileRows):
 def open_parquet(origin: FileOrigin, design: Design) -> ParquetFile:
     """Read and check names and types of the columns; DataError says which do not fit."""
     try:
-        with _open_file(origin) as file:
+        with open_parquet_reader(origin) as file:
             schema, rows = file.schema_arrow, int(file.metadata.num_rows)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _parquet_error(origin, error) from None
+        raise parquet_error(origin, error) from None
     check_header(origin, schema.names, (*design.read, *design.identifier))
     check_kinds(origin, design, {field.name: field.type for field in schema})
     if rows == 0:
@@ -54,13 +54,15 @@ def open_parquet(origin: FileOrigin, design: Design) -> ParquetFile:
 
 
 @contextmanager
-def _open_file(origin: FileOrigin) -> Iterator[pq.ParquetFile]:
+def open_parquet_reader(origin: FileOrigin) -> Iterator[pq.ParquetFile]:
+    """Arrow's reader of the file, closed at the end."""
     # A buffered stream, so that memory holds pages and not whole row groups.
     with origin.path.open("rb") as raw, pq.ParquetFile(raw, pre_buffer=False, buffer_size=BUFFER) as file:
         yield file
 
 
-def _parquet_error(origin: FileOrigin, error: Exception) -> DataError:
+def parquet_error(origin: FileOrigin, error: Exception) -> DataError:
+    """The DataError for a file that Arrow cannot read."""
     if isinstance(error, PermissionError):
         return unreadable_error(origin, error)
     cause = printable(str(error).splitlines()[0] if str(error) else "")[:200]

@@ -150,5 +150,5 @@ def _from_design(design: Design, rows: Rows) -> RawRows:
         values[design.formula.offset] = np.concatenate([b.offset for b in blocks if b.offset is not None])
     if design.weights and blocks[0].prior is not None:
         values[design.weights] = np.concatenate([b.prior for b in blocks if b.prior is not None])
-    levels = {name: design.study.variables[name].levels for name in values if design.study.variables[name].levels}
+    levels = {name: design.declared[name].levels for name in values if design.declared[name].levels}
     return RawRows(values, levels)

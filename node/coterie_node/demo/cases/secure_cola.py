@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from coterie_node.demo.cases import grouped, nhefs
+from coterie_node.demo.cases import nhefs
 from coterie_node.demo.cases.case import Case
+from coterie_node.demo.cases.shared import grouped
 from coterie_node.errors import ConfigError
 
 _TERMS = ("agegroup", "sex", "active")

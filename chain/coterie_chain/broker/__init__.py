@@ -1,0 +1,1 @@
+"""The federated twin: ledger and store over a message broker, unsigned, for experiments alone."""

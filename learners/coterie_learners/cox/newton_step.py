@@ -1,0 +1,94 @@
+"""Newton-Raphson on a partial likelihood from pooled sums, as R's `coxph`: a step at which it falls is halved.
+
+The fit stops when the next step would be shorter than `tolerance` standard errors. A ridge is half the squared
+coefficients, which the score, the information and the value have in them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coterie_learners.core.payload import Payload
+from coterie_learners.cox.cox_plan import CoxPlan
+from coterie_learners.cox.likelihood.partial_likelihood import Likelihood
+from coterie_learners.errors import NotConverged, ProtocolError, Separation
+from coterie_learners.numeric import linalg
+from coterie_learners.numeric.array import Array
+from coterie_learners.sums.separation import find_growing
+
+# A likelihood may fall by so much of itself through rounding.
+_ROUNDING = 1e-12
+
+
+def begin_at_zero(plan: CoxPlan) -> Payload:
+    """The model before the first round."""
+    zero = np.zeros(plan.p)
+    return {"beta": zero, "step": zero, "best": zero, "value": -np.inf, "penalised": -np.inf}
+
+
+def falls(last: Payload, plan: CoxPlan, value: float) -> bool:
+    """Whether the penalised value is below that of the last best coefficients."""
+    beta = np.asarray(last["beta"])
+    own = value - 0.5 * linalg.dot(plan.penalty, beta * beta)
+    return own < float(last["penalised"]) - _ROUNDING * abs(own)
+
+
+def halve_step(last: Payload) -> Payload:
+    """The model half as far from the last best coefficients."""
+    half = 0.5 * np.asarray(last["step"])
+    return {**last, "beta": last["best"] + half, "step": half, "converged": np.False_}
+
+
+def take_step(plan: CoxPlan, last: Payload, there: Likelihood) -> Payload:
+    """The next model from the likelihood at the last one's coefficients: further, or at rest."""
+    beta = np.asarray(last["beta"])
+    score = there.score - plan.penalty * beta
+    information = there.information + np.diag(plan.penalty)
+    factor = linalg.cholesky(information, plan.terms)
+    step = linalg.solve(factor, score)
+    gain = linalg.dot(step, score)
+    _check_growth(plan, gain, step, np.asarray(last["step"]))
+    null = last if "null_value" in last else {"null_value": there.value, "score_chi2": gain}
+    rests = gain <= plan.options.tolerance**2
+    return {
+        "information": information[np.triu_indices(plan.p)],
+        "value": np.asarray(there.value),
+        "penalised": np.asarray(there.value - 0.5 * linalg.dot(plan.penalty, beta * beta)),
+        "best": beta,
+        "step": step,
+        "gain": np.asarray(gain),
+        "null_value": np.asarray(null["null_value"]),
+        "score_chi2": np.asarray(null["score_chi2"]),
+        "beta": beta if rests else beta + step,
+        "converged": np.bool_(rests),
+    }
+
+
+def check_events(plan: CoxPlan, n: float, events: float) -> None:
+    """ProtocolError for numbers that no patients can give; Separation without events."""
+    if events < 0 or n < events or n != round(n) or events != round(events):
+        raise ProtocolError("CO-P504", f"{events:.6g} events of {n:.6g} patients cannot be.")
+    if events == 0:
+        raise Separation(
+            "CO-N301",
+            f"No patient of the {n:.0f} has the event {plan.options.event}. Wait for events, or for more sites.",
+        )
+
+
+def refuse_more_rounds(plan: CoxPlan, model: Payload) -> NotConverged:
+    """The error of a fit that has not come to rest."""
+    length = float(np.sqrt(model["gain"]))
+    message = (
+        f"No convergence in {plan.options.max_rounds} rounds: the next step would be {length:.2g} standard errors long"
+    )
+    return NotConverged("CO-N101", f"{message}. Raise max_rounds, or look for separation.")
+
+
+def _check_growth(plan: CoxPlan, gain: float, step: Array, before: Array) -> None:
+    """Separation (naming columns) if the likelihood is flat and the steps go on in one direction."""
+    growing = find_growing(gain, step, before)
+    if np.any(growing):
+        names = [name for name, grows in zip(plan.terms, growing.tolist(), strict=True) if grows]
+        message = f"Coefficients of {', '.join(names)} grow without bound"
+        cause = "a level has no events, or its patients always have theirs first"
+        raise Separation("CO-N302", f"{message}: {cause}. Merge rare levels, or leave the term out.")

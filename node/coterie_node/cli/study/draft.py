@@ -1,0 +1,48 @@
+"""`coterie study draft`: a study and mappings from the sites' own files, or from the profiles that sites gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coterie_node.cli.options import Json
+from coterie_node.cli.output import print_document
+from coterie_node.data.draft.draft import DraftFiles, draft_from_files, draft_from_profiles, save_draft
+from coterie_node.data.draft.write import StudyDraft
+from coterie_node.data.findings import printable
+
+
+def draft_command(
+    files: Annotated[list[Path], typer.Argument(help="One file of rows a site; with --from-sites one profile a site.")],
+    out: Annotated[Path, typer.Option(help="Study file to write; mappings are written beside it.")],
+    from_sites: Annotated[
+        bool, typer.Option("--from-sites", help="The files are profiles that sites wrote by `coterie data profile`.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Draft a study and one mapping a site from the sites' own columns, and name what people must confirm."""
+    if from_sites:
+        from coterie_node.data.quality.profile_file import read_profile
+
+        draft = draft_from_profiles([read_profile(path) for path in files], out)
+    else:
+        draft = draft_from_files(files, out)
+    places = save_draft(draft, out)
+    summary = {
+        "study": str(places.study),
+        "mappings": {site: str(path) for site, path in places.mappings.items()},
+        "questions": list(draft.questions),
+        "left_out": list(draft.apart),
+    }
+    print_document(summary, "\n".join(_describe(draft, places)), as_json)
+
+
+def _describe(draft: StudyDraft, places: DraftFiles) -> list[str]:
+    lines = [f"Study: {places.study}"]
+    lines += [f"Mapping of {site}: {path}" for site, path in places.mappings.items()]
+    lines += ["Left out:", *(f"  {printable(text)}" for text in draft.apart)] if draft.apart else []
+    lines += ["To confirm:", *(f"  {printable(text)}" for text in draft.questions)] if draft.questions else []
+    data = " ".join(f"--data {site}={path}" for site, path in places.mappings.items())
+    return [*lines, "Correct the study and the mappings, then try them:", f"  coterie simulate {places.study} {data}"]

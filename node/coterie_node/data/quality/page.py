@@ -1,0 +1,64 @@
+"""The report of `coterie data check` as text, and as one HTML page that loads nothing."""
+
+from __future__ import annotations
+
+from html import escape
+
+from coterie_node.data.findings import printable
+from coterie_node.data.quality.check import DataCheck
+
+_STYLE = (
+    "body{font:15px/1.4 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
+    "td,th{border:1px solid #999;padding:.3em .6em;text-align:left}.fault{color:#a00}"
+)
+HOME = "This page shows values of patients. It is for the people of this site; it must not be sent anywhere."
+HEADS = ("variable", "type", "missing", "wrong", "spread: least [quartiles] largest, or counts")
+
+
+def list_lines(check: DataCheck) -> list[str]:
+    """The report as lines of text."""
+    lines = [f"{check.site}, {check.source}: {check.rows} rows, {check.complete} complete, study {check.study}"]
+    rows = [list(HEADS), *_list_rows(check)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
+    lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["The study refuses:", *(f"  {text}" for text in check.faults)] if check.faults else []
+    lines += ["To look at:", *(f"  {text}" for text in check.notes)] if check.notes else []
+    return [printable(line) for line in lines] if check.faults or check.notes else [*lines, "Nothing to look at."]
+
+
+def write_page(check: DataCheck) -> str:
+    """The report as an HTML page; every value is escaped, and the page has no script."""
+    head = "".join(f"<th>{escape(text)}</th>" for text in HEADS)
+    rows = "".join(f"<tr>{''.join(f'<td>{_show(cell)}</td>' for cell in row)}</tr>" for row in _list_rows(check))
+    title = f"Rows of {_show(check.site)} for the study {_show(check.study)}"
+    policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{policy}<title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p><strong>{HOME}</strong></p>"
+        f"<p>{_show(check.source)}: {check.rows} rows, {check.complete} complete.</p>"
+        f"{_list_items('The study refuses', check.faults, 'fault')}{_list_items('To look at', check.notes, 'note')}"
+        f"<h2>Variables</h2><table><tr>{head}</tr>{rows}</table></body></html>\n"
+    )
+
+
+def _list_rows(check: DataCheck) -> list[list[str]]:
+    return [
+        [
+            column.name + (f" ({column.unit})" if column.unit else ""),
+            column.kind,
+            f"{column.missing} ({column.missing / column.rows:.1%})" if column.rows else "0",
+            str(len(column.faults)) if column.faults else "",
+            column.spread,
+        ]
+        for column in check.columns
+    ]
+
+
+def _list_items(head: str, texts: tuple[str, ...], kind: str) -> str:
+    if not texts:
+        return ""
+    return f'<h2>{head}</h2><ul class="{kind}">{"".join(f"<li>{_show(text)}</li>" for text in texts)}</ul>'
+
+
+def _show(text: str) -> str:
+    return escape(printable(text))

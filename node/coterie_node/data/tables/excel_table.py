@@ -1,0 +1,103 @@
+"""A sheet of an Excel workbook (.xlsx), read within bounds; formulas are refused, because their values may change."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from coterie_node.data.files.csv_file import Dialect
+from coterie_node.data.findings import FileOrigin, join_values, printable
+from coterie_node.data.source import FileRows, check_header, unreadable_error
+from coterie_node.data.tables.cells import make_column, write_cell
+from coterie_node.data.tables.packages import import_extra
+from coterie_node.data.tables.table import MemoryTable
+
+# A workbook is a zip archive: so many bytes, unpacked, are read at most.
+MAX_UNPACKED = 1 << 30
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The cells of one sheet below its header, which ends in row `head`."""
+
+    names: tuple[str, ...]
+    rows: list[list[object]]
+    head: int
+
+
+def read_workbook(origin: FileOrigin, sheet: str, dialect: Dialect) -> MemoryTable:
+    """The first sheet, or the one of that name; DataError for what is no workbook, or one that is beyond the bounds."""
+    excel = import_extra("openpyxl", "excel", f"The workbook {origin.name}")
+    _check_archive(origin)
+    try:
+        book = excel.load_workbook(origin.path, read_only=True, data_only=False)
+    except OSError as error:
+        raise unreadable_error(origin, error) from None
+    except (KeyError, ValueError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
+        cause = printable(str(error))[:120]
+        raise origin.error("CO-D172", f"It cannot be read as an Excel workbook: {cause}. Save it again.") from None
+    try:
+        if sheet and sheet not in book.sheetnames:
+            sheets = join_values(book.sheetnames, 10)
+            raise origin.error("CO-D172", f"There is no sheet {sheet!r}; it has {sheets}. Name one of them.")
+        content = _read_sheet(origin, book[sheet or book.sheetnames[0]], dialect)
+    finally:
+        book.close()
+    return _make_table(origin, content)
+
+
+def _check_archive(origin: FileOrigin) -> None:
+    try:
+        with zipfile.ZipFile(origin.path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except OSError as error:
+        raise unreadable_error(origin, error) from None
+    except zipfile.BadZipFile:
+        raise origin.error("CO-D172", "It is no Excel workbook (.xlsx). Save it again, or as CSV in UTF-8.") from None
+    if size > MAX_UNPACKED:
+        message = f"Unpacked it has {size >> 20} MiB; the limit is {MAX_UNPACKED >> 20}"
+        raise origin.error("CO-D172", f"{message}. Export the rows as CSV or Parquet.")
+
+
+def _read_sheet(origin: FileOrigin, sheet: Any, dialect: Dialect) -> Sheet:
+    """The cells; blank rows are passed over."""
+    names, rows, head = dialect.names, [], dialect.skip
+    for number, cells in enumerate(_iterate(origin, sheet), 1):
+        if number <= dialect.skip or all(value is None for value in cells):
+            continue
+        if not names:
+            names, head = tuple(write_cell(value) or "" for value in cells), number
+            continue
+        rows.append(_fit(origin, cells, len(names), number))
+    while names and not names[-1].strip() and all(row[len(names) - 1] is None for row in rows):
+        names, rows = names[:-1], [row[:-1] for row in rows]
+    return Sheet(names, rows, head)
+
+
+def _iterate(origin: FileOrigin, sheet: Any) -> Iterator[list[object]]:
+    for row in sheet.iter_rows():
+        for cell in row:
+            if cell.data_type == "f":
+                text = f"The cell {cell.coordinate} is a formula, whose value may change"
+                raise origin.error("CO-D172", f"{text}. Copy the sheet and paste it as values.")
+        yield [cell.value for cell in row]
+
+
+def _fit(origin: FileOrigin, cells: Sequence[object], width: int, number: int) -> list[object]:
+    beyond = [value for value in cells[width:] if value is not None]
+    if beyond:
+        raise origin.error("CO-D108", f"Row {number} has more cells than the header. Correct the sheet.")
+    return [*cells[:width], *[None] * (width - len(cells))]
+
+
+def _make_table(origin: FileOrigin, sheet: Sheet) -> MemoryTable:
+    if not sheet.rows:
+        raise origin.error("CO-D103", "The sheet has no rows. Name another sheet, or export the rows.")
+    check_header(origin, sheet.names, ())
+    try:
+        columns = {name: make_column([row[j] for row in sheet.rows]) for j, name in enumerate(sheet.names)}
+    except ValueError as error:
+        raise origin.error("CO-D172", f"In a cell, {error}. Correct the sheet.") from None
+    return MemoryTable(FileRows(origin), columns, "row", sheet.head + 1)

@@ -1,0 +1,1 @@
+"""What several demos share: NHEFS in groups by rows, and split by columns."""

@@ -1,0 +1,90 @@
+"""Survival curves as SVG: steps, limits, and the numbers at risk that R's summary of survfit has at the same times."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from support.learners.survival_study import curve_study, play_curves
+from typer.testing import CliRunner
+
+from coterie_node.audit.report.survival_figure import draw_survival
+from coterie_node.cli.main import app
+from coterie_node.errors import ConfigError
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@cache
+def read_details() -> str:
+    return json.dumps(play_curves(curve_study())[0].details["survival"])
+
+
+def draw(details: dict[str, Any]) -> ElementTree.Element:
+    return ElementTree.fromstring(draw_survival(details))
+
+
+def test_each_group_has_a_curve_limits_and_a_row_of_the_risk_table() -> None:
+    details = json.loads(read_details())
+    picture = draw(details)
+    assert len(picture.findall(f"{SVG}polyline")) == len(picture.findall(f"{SVG}polygon")) == 3
+    words = [text.text for text in picture.findall(f"{SVG}text")]
+    start = words.index("At risk")
+    group = details["groups"][0]
+    ends = [0, *(group["times"].index(t) for t in (6.0, 12.0, 18.0, 24.0, 30.0, 36.0))]
+    assert words[start + 1 : start + 9] == ["arm[a]", *(f"{group['at_risk'][k]:.0f}" for k in ends)]
+    assert "Time (months)" in words
+
+
+def test_a_curve_goes_down_in_steps_to_its_last_survival() -> None:
+    details = json.loads(read_details())
+    line = draw(details).findall(f"{SVG}polyline")[0].get("points", "")
+    points = [tuple(map(float, pair.split(","))) for pair in line.split()]
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(points))
+    lost = (points[-1][1] - points[0][1]) / 300.0
+    assert 1.0 - lost == pytest.approx(details["groups"][0]["survival"][-1], abs=1e-3)
+
+
+def test_curves_differ_in_colour_and_in_dashes() -> None:
+    lines = draw(json.loads(read_details())).findall(f"{SVG}polyline")
+    assert len({line.get("stroke") for line in lines}) == len({line.get("stroke-dasharray") for line in lines}) == 3
+
+
+def test_a_name_in_a_result_stays_text() -> None:
+    details = json.loads(read_details())
+    details["groups"][0]["group"] = '<script>"&'
+    picture = draw(details)
+    assert not list(picture.iter(f"{SVG}script"))
+    assert '<script>"&' in [text.text for text in picture.findall(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("key", ["times", "survival", "low", "at_risk", "censored"])
+def test_curves_that_cannot_be_read_are_refused(key: str) -> None:
+    details = json.loads(read_details())
+    details["groups"][1][key].pop()
+    with pytest.raises(ConfigError) as error:
+        draw_survival(details)
+    assert error.value.code == "CO-F367"
+
+
+@pytest.mark.parametrize("grid", [{"width": 0, "horizon": 36}, {"width": 1e-9, "horizon": 36}, {"width": 2}])
+def test_a_grid_that_is_none_is_refused(grid: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        draw_survival({**json.loads(read_details()), "grid": grid})
+
+
+def test_the_command_writes_a_new_file(tmp_path: Path) -> None:
+    result, out = tmp_path / "result.json", tmp_path / "curves.svg"
+    result.write_text(json.dumps({"terms": [{"term": "x"}], "details": {"survival": json.loads(read_details())}}))
+    command = ["study", "plot", str(result), "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    ElementTree.parse(out)
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code != 0
+    result.write_text(json.dumps({"terms": [{"term": "x"}]}))
+    assert CliRunner().invoke(app, ["study", "plot", str(result)]).exit_code != 0

@@ -1,0 +1,271 @@
+"""Rows of SQL queries: those of the CSV with the same rows, read-only, in time, and no secret in what is said."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from support.node.postgres import PASSWORD, Postgres, find_programs, start_postgres
+
+from coterie_learners.core.registry import complete_study
+from coterie_learners.errors import DataError
+from coterie_learners.study.document import Study
+from coterie_node.analysis.analyse import analyse
+from coterie_node.data.commitment import make_snapshot
+from coterie_node.data.load import load_site
+from coterie_node.data.mapping.document import SqlQuery
+from coterie_node.data.tables import sql_table
+from coterie_node.data.tables.sql_table import open_query
+
+STUDY = complete_study(
+    Study.from_toml(
+        """
+name = "queries"
+sites = ["north"]
+formula = "death ~ age + sex"
+rows = { missing = "drop", minimum = 1 }
+disclosure = { rows = 1, cell = 0 }
+learner = { name = "glore", aggregation = "plain", opening = "none" }
+[variables.death]
+type = "binary"
+[variables.age]
+type = "number"
+range = [0, 120]
+[variables.sex]
+type = "category"
+levels = ["female", "male"]
+"""
+    )
+)
+N = 400
+QUERY = "SELECT pid, verstorben, alter_monate, geschlecht, aufnahme FROM patients ORDER BY pid"
+COLUMNS = """
+[columns]
+death = { from = "verstorben" }
+age = { from = "alter_monate", divisor = 12 }
+sex = { from = "geschlecht", levels = { m = "male", w = "female" } }
+"""
+TABLE = (
+    "CREATE TABLE patients (pid INTEGER PRIMARY KEY, verstorben {flag}, alter_monate NUMERIC(6, 1), "
+    "geschlecht VARCHAR(10), aufnahme DATE)"
+)
+
+
+def draw_rows() -> list[tuple[int, int, float | None, str, str]]:
+    rng = np.random.default_rng(8)
+    months = np.round(rng.uniform(240, 1100, N), 1)
+    died = (rng.random(N) < 1 / (1 + np.exp(-(months / 12 - 65) / 12))).astype(int)
+    return [
+        (k, int(died[k]), None if k % 50 == 7 else float(months[k]), "mw"[k % 2], f"2020-01-{1 + k % 28:02d}")
+        for k in range(N)
+    ]
+
+
+def write_values(rows: list[tuple[int, int, float | None, str, str]], yes: tuple[str, str]) -> str:
+    lines = [f"({k}, {yes[d]}, {'NULL' if a is None else a}, '{s}', '{day}')" for k, d, a, s, day in rows]
+    return f"INSERT INTO patients VALUES {', '.join(lines)}"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("Debian's postgresql is not installed")
+    with start_postgres(programs) as server:
+        script = TABLE.format(flag="BOOLEAN") + ";" + write_values(draw_rows(), ("false", "true"))
+        server.run(script + "; CREATE TABLE log (x INT); CREATE SEQUENCE numbers")
+        yield server
+
+
+def make_database(kind: str, folder: Path) -> str:
+    """The address of a database of a file with the patients in it."""
+    if kind == "sqlite":
+        with closing(sqlite3.connect(folder / "hospital.db")) as file, file:
+            file.execute(TABLE.format(flag="INTEGER"))
+            file.execute(write_values(draw_rows(), ("0", "1")))
+        return f"sqlite:///{folder}/hospital.db"
+    with duckdb.connect(str(folder / "hospital.duckdb")) as base:
+        base.execute(TABLE.format(flag="BOOLEAN"))
+        base.execute(write_values(draw_rows(), ("false", "true")))
+    return f"duckdb:///{folder}/hospital.duckdb"
+
+
+def write_mapping(folder: Path, address: str, query: str = QUERY, more: str = "") -> Path:
+    path = folder / "north.mapping.toml"
+    path.write_text(f'[sql]\ndatabase = "{address}"\nquery = """{query}"""\n{more}{COLUMNS}')
+    return path
+
+
+def write_csv(folder: Path) -> Path:
+    lines = ["death,age,sex"]
+    lines += [
+        f"{d},{'' if a is None else repr(a / 12)},{'male' if s == 'm' else 'female'}" for _, d, a, s, _ in draw_rows()
+    ]
+    (folder / "plain.csv").write_text("\n".join(lines) + "\n")
+    return folder / "plain.csv"
+
+
+def check_same_as_csv(path: Path, folder: Path) -> dict[str, str]:
+    """A query's rows give the fit and the rows of the CSV; returns what the snapshot says of the source."""
+    csv = write_csv(folder)
+    ours, plain = (analyse(STUDY, {"north": where}) for where in (path, csv))
+    assert ours.fit.estimates.tobytes() == plain.fit.estimates.tobytes()
+    assert ours.as_dict()["ledger"]["payload_bytes"] == plain.as_dict()["ledger"]["payload_bytes"]
+    left, right = (load_site(where, STUDY, "north") for where in (path, csv))
+    assert left is not None
+    assert right is not None
+    assert (left.read, left.n) == (right.read, right.n)
+    mine = make_snapshot(left, b"s" * 32)
+    assert mine.root == make_snapshot(right, b"s" * 32).root
+    return mine.provenance
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_a_query_on_a_file_gives_what_the_csv_gives(tmp_path: Path, kind: str) -> None:
+    path = write_mapping(tmp_path, make_database(kind, tmp_path))
+    said = check_same_as_csv(path, tmp_path)
+    assert said["query"] == SqlQuery(database="sqlite://", query=QUERY).digest
+    assert said["server"].startswith(kind)
+    assert set(said) == {"mapping", "query", "server"}
+
+
+def test_a_query_on_postgresql_gives_what_the_csv_gives(
+    tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOSPITAL_PASSWORD", PASSWORD)
+    path = write_mapping(tmp_path, postgres.address, more='password_variable = "HOSPITAL_PASSWORD"\n')
+    assert check_same_as_csv(path, tmp_path)["server"].startswith("postgresql 1")
+
+
+def test_the_password_comes_from_a_file_that_others_cannot_read(tmp_path: Path, postgres: Postgres) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(PASSWORD + "\n")
+    query = SqlQuery(database=postgres.address, query=QUERY, password_file="secret")
+    os.chmod(secret, 0o640)
+    with pytest.raises(DataError, match="chmod 600"):
+        open_query(query, tmp_path, "north")
+    os.chmod(secret, 0o600)
+    assert open_query(query, tmp_path, "north").header[0] == "pid"
+    secret.write_text("wrong")
+    with pytest.raises(DataError) as caught:
+        open_query(query, tmp_path, "north")
+    assert caught.value.code == "CO-D175"
+    assert "wrong" not in caught.value.message
+
+
+@pytest.fixture
+def query_of(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HOSPITAL_PASSWORD", PASSWORD)
+
+    def make(text: str, seconds: int = 20) -> SqlQuery:
+        return SqlQuery(database=postgres.address, query=text, password_variable="HOSPITAL_PASSWORD", seconds=seconds)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WITH a AS (INSERT INTO log VALUES (1) RETURNING x) SELECT x FROM a ORDER BY x",
+        "SELECT set_config('transaction_read_only', 'off', false) AS a ORDER BY 1; INSERT INTO log VALUES (2)",
+        "SELECT nextval('numbers') AS a ORDER BY 1",
+    ],
+)
+def test_a_query_that_would_write_changes_nothing(tmp_path: Path, query_of: Any, postgres: Postgres, text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        list(open_query(query_of(text), tmp_path, "north").batches(["a"]))
+    assert caught.value.code in ("CO-D174", "CO-D175")
+    counts = open_query(query_of("SELECT count(*) AS n FROM log ORDER BY 1"), tmp_path, "north")
+    assert [batch["n"].to_pylist() for batch in counts.batches(["n"])] == [[0.0]]
+
+
+def test_a_query_that_takes_too_long_is_cut_off(tmp_path: Path, query_of: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        open_query(query_of("SELECT pg_sleep(30)::text AS s ORDER BY 1", seconds=1), tmp_path, "north").digest()
+    assert caught.value.code == "CO-D176", caught.value.message
+
+
+def test_rows_without_end_are_bounded_by_number_and_by_time(
+    tmp_path: Path, query_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_table, "MAX_ROWS", 50_000)
+    table = open_query(query_of("SELECT k FROM generate_series(1, 1000000) AS k ORDER BY k"), tmp_path, "north")
+    with pytest.raises(DataError, match="more than 50000 rows") as caught:
+        table.digest()
+    assert caught.value.code == "CO-D176"
+
+
+def test_a_server_that_says_nothing_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coterie_node.data.tables.sql_connection.CONNECT_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        accepted: list[socket.socket] = []
+        threading.Thread(target=lambda: accepted.append(silent.accept()[0]), daemon=True).start()
+        address = f"postgresql://a@127.0.0.1:{silent.getsockname()[1]}/b"
+        with pytest.raises(DataError) as caught:
+            open_query(SqlQuery(database=address, query="SELECT 1 AS a ORDER BY 1", seconds=5), tmp_path, "north")
+        for connection in accepted:
+            connection.close()
+    assert caught.value.code == "CO-D175"
+
+
+@pytest.mark.parametrize(
+    ("address", "query", "code", "words"),
+    [
+        ("sqlite:///{db}", "DELETE FROM patients", "CO-D174", "one SELECT"),
+        ("sqlite:///{db}", "SELECT 1; DROP TABLE patients -- ORDER BY", "CO-D174", "semicolon"),
+        ("sqlite:///{db}", "SELECT * FROM patients", "CO-D174", "ORDER BY"),
+        ("sqlite:///{db}", "SELECT * FROM nobody ORDER BY 1", "CO-D175", "no such table: nobody"),
+        ("sqlite:///{db}", "SELECT pid, pid FROM patients ORDER BY 1", "CO-D104", "more than once"),
+        (
+            "sqlite:///{db}",
+            "SELECT zeroblob(3) AS verstorben, 1 AS alter_monate, 'm' AS geschlecht ORDER BY 1",
+            "CO-D175",
+            "bytes",
+        ),
+        ("sqlite:////nowhere/x.db", QUERY, "CO-D175", "unable to open"),
+        ("postgresql://u:secret@127.0.0.1/x", QUERY, "CO-D174", "has a password"),
+        ("mysql://u@127.0.0.1/x", QUERY, "CO-D174", "mysql is none of"),
+        ("nonsense:x", QUERY, "CO-D174", "no address"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said_without_its_secrets(
+    tmp_path: Path, address: str, query: str, code: str, words: str
+) -> None:
+    make_database("sqlite", tmp_path)
+    path = write_mapping(tmp_path, address.format(db=tmp_path / "hospital.db"), query)
+    with pytest.raises(DataError) as caught:
+        load_site(path, STUDY, "north")
+    assert caught.value.code == code, caught.value.message
+    assert words in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_a_change_between_two_readings_is_seen(tmp_path: Path) -> None:
+    path = write_mapping(tmp_path, make_database("sqlite", tmp_path))
+    loaded = load_site(path, STUDY, "north")
+    assert loaded is not None
+    with closing(sqlite3.connect(tmp_path / "hospital.db")) as file, file:
+        file.execute("UPDATE patients SET alter_monate = 700 WHERE pid = 3")
+    assert loaded.source.stamp() != loaded.before
+
+
+def test_types_that_change_between_batches_and_nothing_but_null_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_table, "SQL_BATCH", 10)
+    with closing(sqlite3.connect(tmp_path / "hospital.db")) as file, file:
+        file.execute("CREATE TABLE patients (pid, verstorben, alter_monate, geschlecht, aufnahme)")
+        rows = [(k, k % 2 if k < 20 else str(k % 2), None if k < 10 else 600 + k, "mw"[k % 2], None) for k in range(40)]
+        file.executemany("INSERT INTO patients VALUES (?, ?, ?, ?, ?)", rows)
+    loaded = load_site(write_mapping(tmp_path, f"sqlite:///{tmp_path}/hospital.db"), STUDY, "north")
+    assert loaded is not None
+    assert (loaded.read, loaded.n, loaded.events) == (40, 30, 15)

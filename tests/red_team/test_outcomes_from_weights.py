@@ -1,0 +1,125 @@
+"""Attacks on effects by propensity scores: one patient, or one hospital, weighs so much that a mean is theirs alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.learners.table import MemoryProtocol
+from support.learners.treatment_study import split_treatment_rows, treatment_study
+from support.red_team.hospitals import KNOWN, N, Network, draw, text
+
+from coterie_learners.causal.propensity import propensity, weigh_outcomes
+from coterie_learners.core.masked_sum import SiteSums
+from coterie_learners.errors import DataError, ProtocolError, Separation, Withheld
+from coterie_node.errors import ReleaseRefused
+
+DRUG = {"drug": 'type = "binary"', "x": 'type = "number"\nrange = [-50, 50]'}
+MASKED = 'name = "propensity"\ntreatment = "drug"\naggregation = "masked"'
+PLAIN = MASKED.replace("masked", "plain")
+FORMULA = "death ~ drug + age + sex"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Network:
+    network = Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")})
+    for k, columns in enumerate(network.data.values()):
+        rng = np.random.default_rng(100 + k)
+        columns["drug"] = (rng.random(N) < 0.4).astype(int)
+        columns["x"] = np.round(rng.normal(size=N), 2)
+    return network
+
+
+def probe(formula: str = FORMULA, learner: str = MASKED) -> str:
+    return text(formula, learner=learner, rest=KNOWN, **DRUG)
+
+
+@pytest.mark.parametrize("learner", [MASKED, PLAIN])
+def test_a_fair_study_passes_the_gates(network: Network, learner: str) -> None:
+    network.fit(probe(learner=learner))
+
+
+@pytest.mark.parametrize("learner", [MASKED, PLAIN])
+def test_a_second_study_over_all_but_one_patient_is_refused(network: Network, learner: str) -> None:
+    network.fit(probe(learner=learner), N - 1, "a")
+    with pytest.raises(ReleaseRefused, match=r"\(added\)"):
+        network.fit(probe(learner=learner))
+
+
+def test_a_regression_on_one_patient_more_is_refused_after_it(network: Network) -> None:
+    network.fit(probe(), N - 1, "a")
+    with pytest.raises(ReleaseRefused, match=r"\(added\)"):
+        network.fit(text(FORMULA, learner='name = "glore"\naggregation = "masked"', rest=KNOWN, **DRUG))
+
+
+def test_one_patient_with_nearly_all_weight_of_an_arm(network: Network) -> None:
+    """A treated patient whose covariate speaks so much against the drug that the arm's mean is this one's outcome."""
+    for columns in network.data.values():
+        columns["drug"] = (np.arange(N) % 2 < (columns["x"] > 0)).astype(int)
+    network.data["a"]["x"][0], network.data["a"]["drug"][0] = -9.0, 1
+    with pytest.raises(Withheld, match=r"arm drug = 1 has an effective sample size below 5.*truncate") as error:
+        network.fit(probe("lab ~ drug + x"))
+    assert error.value.code == "CO-N137"
+    network.fit(probe("lab ~ drug + x", f"{MASKED}\ntruncate = [0.05, 0.95]"))
+
+
+def test_two_treated_patients_of_a_level(network: Network) -> None:
+    for columns in network.data.values():
+        columns["drug"] = np.where(columns["hiv"] == 1, 0, columns["drug"])
+        columns["drug"][np.flatnonzero(columns["hiv"] == 1)[:1]] = 1
+    with pytest.raises(Withheld, match=r"hiv, drug = 1 has fewer than 5 patients in the pool"):
+        network.fit(probe("death ~ drug + hiv"))
+
+
+def test_a_drug_that_two_hospitals_have(network: Network) -> None:
+    network.data["c"]["drug"][:] = 0
+    with pytest.raises(Withheld, match=r"drug is at fewer than 3 sites"):
+        network.fit(probe().replace(KNOWN, f'{KNOWN}\n[rows]\nconstant = "allow"'))
+
+
+def test_a_drug_that_everybody_of_a_level_has_is_separation(network: Network) -> None:
+    for columns in network.data.values():
+        columns["drug"] = np.where(columns["hiv"] == 1, 1, columns["drug"])
+    with pytest.raises(Separation, match=r"The treatment is separated"):
+        network.fit(probe("death ~ drug + hiv"))
+
+
+def test_few_patients_of_a_pattern_are_not_read_off_plain_sums(network: Network) -> None:
+    for columns in network.data.values():
+        rare = np.flatnonzero((columns["hiv"] == 1) & (columns["drug"] == 1) & (columns["sex"] == 1))
+        columns["death"][rare] = 0
+        columns["death"][rare[:2]] = 1
+    with pytest.raises(ReleaseRefused):
+        network.fit(probe("death ~ drug + hiv + sex", PLAIN))
+
+
+@pytest.mark.parametrize("more", ['standardise = "drug"', 'intervals = "profile"'])
+def test_sums_after_a_plain_fit_are_judged_pattern_by_pattern(network: Network, more: str) -> None:
+    """Two of a pattern: the fit's own few rounds do not show them, the sums after it may."""
+    learner = f'name = "glore"\naggregation = "plain"\n{more}'
+    network.fit(text("death ~ drug + sex", learner=learner, rest=KNOWN, **DRUG))
+    for columns in network.data.values():
+        columns["hiv"] = np.where((columns["drug"] == 1) & (columns["sex"] == 1), 0, columns["hiv"])
+        columns["hiv"][np.flatnonzero((columns["drug"] == 1) & (columns["sex"] == 1))[:2]] = 1
+    with pytest.raises(ReleaseRefused):
+        network.fit(text("death ~ drug + sex + hiv", learner=learner, rest=KNOWN, **DRUG))
+
+
+def test_a_site_whose_numbers_have_few_values_posts_nothing(network: Network) -> None:
+    network.data["b"]["x"] = np.arange(N) % 2
+    with pytest.raises(DataError, match=r"3 values or fewer"):
+        network.fit(probe("death ~ drug + x"))
+
+
+def test_weighted_outcomes_that_no_patients_can_have_are_refused() -> None:
+    study = treatment_study(("north", "south"), aggregation="plain")
+    table = MemoryProtocol(propensity, study, split_treatment_rows(study))
+    table.play()
+    weights = next(iter(table.posts("weighing").values()))
+    posts = table.posts("outcomes")
+    sums = SiteSums({name: np.shape(value) for name, value in posts["north"].items()}, masked=False)
+    hostile = {**posts, "south": {**posts["south"], "outcome": np.array([1e6, 1e6])}}
+    with pytest.raises(ProtocolError, match="declared range") as error:
+        weigh_outcomes(sums, weights, hostile)
+    assert error.value.code == "CO-P508"
