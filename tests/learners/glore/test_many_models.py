@@ -243,3 +243,20 @@ def test_a_model_at_rest_moves_again_if_its_test_lacks_a_site() -> None:
     assert bool(ended["converged"])
     assert not bool(resumed["converged"])
     assert not RunningModel(plan.plans["hc3"], resumed).tests
+
+
+def test_models_of_functions_are_those_of_the_models_alone() -> None:
+    models = {
+        "cut": {"formula": "died ~ cut(age, c(-Inf, 0, Inf)) + ns(crp, knots = c(0), Boundary.knots = c(-2, 2))"},
+        "power": {"formula": "died ~ I(age + crp) + I(age^2) + male"},
+        "score": {"formula": "score ~ age", "family": "gaussian"},
+    }
+    study = many_models.study(models)
+    whole = fit(study)
+    for name, part in study.by_model.items():
+        np.testing.assert_array_equal(whole.models[name].estimates, fit_alone(part).estimates, err_msg=name)
+
+
+@pytest.mark.parametrize("option", [{"intervals": "profile"}, {"standardise": "male"}])
+def test_what_has_rounds_of_its_own_goes_with_one_model(option: dict[str, str]) -> None:
+    assert refuse({"one": {"formula": "died ~ male + age", **option}}).code == "CO-S420"
