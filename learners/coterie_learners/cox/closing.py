@@ -20,6 +20,7 @@ from coterie_learners.cox.likelihood.risk_sets import RiskRows
 from coterie_learners.cox.likelihood.tie_weights import sum_expected
 from coterie_learners.cox.patients import CoxRows, number_rows
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.elementary import log_of_array
 from coterie_learners.sums.opening.counts import PooledCounts, describe_pool
 
 
@@ -40,7 +41,7 @@ def list_closing_shapes(plan: CoxPlan) -> dict[str, tuple[int, ...]]:
     return out | ({"meat": plan.upper} if plan.options.robust else {})
 
 
-def sum_closing(plan: CoxPlan, rows: CoxRows, sets: OwnRiskSets, beta: Array) -> dict[str, Array]:
+def sum_at_end(plan: CoxPlan, rows: CoxRows, sets: OwnRiskSets, beta: Array) -> dict[str, Array]:
     """One site's sums at the end, each cell with the site's own risk sets."""
     out = {"patients": np.asarray(float(count_patients(rows)))}
     if not plan.design.weights:
@@ -65,7 +66,7 @@ def pack_drift(drift: Array, cross: Array, square: Array) -> dict[str, Array]:
 def transform_times(plan: CoxPlan, at: Array) -> Array:
     """The function of time at times (c,), over what makes it of the order of 1."""
     most = plan.study.variables[plan.options.time].bounds[1]
-    return np.log(np.maximum(at, most * 1e-9) / most) if plan.transform == "log" else at / most
+    return log_of_array(np.maximum(at / most, 1e-9)) if plan.transform == "log" else at / most
 
 
 def add_scores(plan: CoxPlan, placed: RiskRows, scores: Array) -> Array:

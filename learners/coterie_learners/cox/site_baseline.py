@@ -25,7 +25,7 @@ from coterie_learners.cox.closing import (
     OwnRiskSets,
     describe_exposure,
     list_closing_shapes,
-    sum_closing,
+    sum_at_end,
 )
 from coterie_learners.cox.cox_plan import CoxPlan
 from coterie_learners.cox.likelihood.partial_likelihood import Likelihood, OwnRisk, measure_likelihood
@@ -97,7 +97,7 @@ def _share_closing(site: Site, plan: CoxPlan, beta: Array) -> Payload:
     at = np.zeros(placed.size)
     at[placed.cell] = rows.time[rows.event]
     sets = OwnRiskSets(placed, OwnRisk.of(placed, beta, plan.efron), at)
-    return masked_sum.mask_sums(site, "closing", sum_closing(plan, rows, sets, beta))
+    return masked_sum.mask_sums(site, "closing", sum_at_end(plan, rows, sets, beta))
 
 
 # What leaves
