@@ -244,7 +244,7 @@ COMMANDS: Table = {
             ),
             "plot": Command(
                 "coterie_node.cli.study.plot:plot_command",
-                "Draw the survival curves of a result as SVG, with the numbers at risk beneath.",
+                "Draw the survival curves of a result as SVG, with limits and the numbers at risk beneath.",
             ),
             "compare": Command(
                 "coterie_node.cli.study.compare:compare_command",

@@ -78,6 +78,7 @@ def test_rows_and_columns_of_nhefs_score_as_the_pooled_fit() -> None:
     assert len(scores) == 7
 
 
+@pytest.mark.long
 def test_breast_cancer_scores_as_scikit_learns_regression_without_a_penalty(tmp_path: Path) -> None:
     (tmp_path / "cancer.toml").write_text(CANCER)
     plan = read_plan(tmp_path / "cancer.toml")
@@ -94,7 +95,12 @@ def test_breast_cancer_scores_as_scikit_learns_regression_without_a_penalty(tmp_
 
 
 @pytest.mark.parametrize(
-    ("policy", "glore", "vertigo"), [("ridge", "ridge", "ridge"), ("firth", "firth", "skip"), ("skip", "skip", "skip")]
+    ("policy", "glore", "vertigo"),
+    [
+        ("ridge", "ridge", "ridge"),
+        pytest.param("firth", "firth", "skip", marks=pytest.mark.long),
+        pytest.param("skip", "skip", "skip", marks=pytest.mark.long),
+    ],
 )
 def test_separated_rows_follow_the_policy_and_are_counted(
     tmp_path: Path, policy: str, glore: str, vertigo: str
@@ -204,6 +210,7 @@ def test_an_unknown_estimator_is_refused_with_those_that_there_are(tmp_path: Pat
     assert not (tmp_path / "trials").exists()
 
 
+@pytest.mark.long
 def test_an_error_in_another_process_keeps_its_code(tmp_path: Path) -> None:
     write_rows(tmp_path)
     plan = read_plan(write_plan(tmp_path, trials="2", estimators='["oracle"]', models='["ensemble_rows"]'))
