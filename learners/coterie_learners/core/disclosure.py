@@ -226,6 +226,11 @@ class Atom:
     weights: Array
 
 
+def name_events(level: str, first: str, outcome: str) -> str:
+    """How a level of the pool is called with its events of an outcome, in a study whose first outcome is `first`."""
+    return level if outcome == first else f"{level} (with {outcome})"
+
+
 def indicators(design: Design) -> list[int]:
     """Indices of the columns that are 0 or 1 for every row: levels, binary variables, and their products."""
     return [j for j, column in enumerate(design.columns) if column.name != INTERCEPT and _binary(design, column)]

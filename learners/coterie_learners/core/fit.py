@@ -38,7 +38,8 @@ class Fit:
     learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
     are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
     `absorbed`: estimated parameters that no table shows, as each site keeps its own.
-    `shapes`: estimated parameters of the family, beside the coefficients and the dispersion.
+    `shapes`: estimated parameters of the family, beside the coefficients and the dispersion. `models`: the fits of a
+    study of several models by name, whose terms and estimates this one lists under the models' names.
     """
 
     learner: str
@@ -66,6 +67,7 @@ class Fit:
     shapes: int = 0
     warnings: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
+    models: Mapping[str, Fit] = field(default_factory=dict)
 
     @property
     def intercepts(self) -> int:
@@ -209,7 +211,8 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     warnings = tuple(dict.fromkeys(warning for fit in fitted for warning in fit.warnings))
     details = {key: value for fit in fitted for key, value in fit.details.items()}
     if all(set(fit.terms) <= set(base.terms) for fit in fitted):
-        return replace(base, notes=notes, warnings=warnings, details=details, own=())
+        models = {name: replace(model, own=()) for name, model in base.models.items()}
+        return replace(base, notes=notes, warnings=warnings, details=details, own=(), models=models)
     place = {name: k for k, name in enumerate(order)}
     rows = sorted({t: (fit, j) for fit in fitted for j, t in enumerate(fit.terms)}.items(), key=lambda r: place[r[0]])
     covariance = np.full((len(rows), len(rows)), np.nan)
@@ -232,7 +235,9 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
 
 def fit_to_json(fit: Fit) -> dict[str, Any]:
     """A fit as JSON has it."""
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(fit).items()}
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(fit).items()}
+    models = {name: fit_to_json(model) for name, model in plain.pop("models").items()}
+    return plain | ({"models": models} if models else {})
 
 
 def fit_from_json(values: Mapping[str, Any]) -> Fit:
@@ -243,4 +248,33 @@ def fit_from_json(values: Mapping[str, Any]) -> Fit:
         "estimates": np.array(values["estimates"], dtype=np.float64),
         "covariance": None if covariance is None else np.array(covariance, dtype=np.float64),
     }
-    return Fit(**{**values, **lists, **arrays})
+    models = {name: fit_from_json(model) for name, model in values.get("models", {}).items()}
+    return Fit(**{**values, **lists, **arrays, "models": models})
+
+
+def join_fits(fits: Mapping[str, Fit], n: int, rounds: int, ended: Mapping[str, str]) -> Fit:
+    """One fit that holds those of several models on `n` rows by name; `ended`: why others have none, in sentences."""
+    first = next(iter(fits.values()))
+    notes = tuple(f"Model {name} has no fit. {sentence}" for name, sentence in ended.items())
+    warnings = tuple(f"{name}: {warning}" for name, fit in fits.items() for warning in fit.warnings)
+    return Fit(
+        learner=first.learner,
+        family="several",
+        link="",
+        terms=tuple(f"{name}: {term}" for name, fit in fits.items() for term in fit.terms),
+        estimates=np.concatenate([fit.estimates for fit in fits.values()]),
+        covariance=None,
+        n=n,
+        events=None,
+        rounds=rounds,
+        converged=True,
+        dispersion=1.0,
+        dispersion_known=True,
+        deviance=None,
+        null_deviance=None,
+        log_likelihood=None,
+        notes=notes,
+        warnings=(*notes, *warnings),
+        details={"ended": dict(ended)} if ended else {},
+        models=dict(fits),
+    )

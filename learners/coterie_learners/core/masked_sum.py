@@ -28,6 +28,7 @@ follows from it (with two parties each learns the other's share, so at least thr
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
             site.name,
             topic,
         )
-    values = np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
+    values = join_sums(sums)
     # The range is checked before the masks: afterwards an overflow would be invisible.
     words = encode_fixed_point(values, LIMIT / len(site.parties))
     pads = {
@@ -81,8 +82,17 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
 def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
     """The sums over all parties, by name, from what `mask_sums` made at each."""
     masked = (np.asarray(payload["masked"], dtype=np.uint64) for payload in posts.values())
-    values = decode_fixed_point(sum_words(size_of(shapes), masked))
-    ends = list(itertools.accumulate(int(np.prod(shapes[name])) for name in sorted(shapes)))
+    return split_sums(decode_fixed_point(sum_words(size_of(shapes), masked)), shapes)
+
+
+def join_sums(sums: Mapping[str, Array]) -> Array:
+    """Named sums as one vector (size,), in the order of their names."""
+    return np.concatenate([np.ravel(sums[name]) for name in sorted(sums)])
+
+
+def split_sums(values: Array, shapes: Shapes) -> dict[str, Array]:
+    """The inverse of that."""
+    ends = list(itertools.accumulate(math.prod(shapes[name]) for name in sorted(shapes)))
     parts = np.split(values, ends[:-1])
     return {name: part.reshape(shapes[name]) for name, part in zip(sorted(shapes), parts, strict=True)}
 
@@ -94,7 +104,7 @@ def form_masked_field(shapes: Shapes) -> Field:
 
 def size_of(shapes: Shapes) -> int:
     """How many numbers the shapes hold."""
-    return sum(int(np.prod(shape)) for shape in shapes.values())
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:

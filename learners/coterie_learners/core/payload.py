@@ -74,6 +74,14 @@ def encode(stamp: Stamp, payload: Payload) -> bytes:
 
 def decode(raw: bytes) -> tuple[Stamp, Payload]:
     """The inverse of encode, for bytes from anywhere; ProtocolError CO-P1xx says what is wrong."""
+    stamp, arrays = decode_own(raw)
+    if encode(stamp, arrays) != raw:
+        raise _reject("CO-P109", "The payload is not in canonical form: other bytes stand for the same values.")
+    return stamp, arrays
+
+
+def decode_own(raw: bytes) -> tuple[Stamp, Payload]:
+    """The same for bytes that this process has computed itself, or has compared with what it computed."""
     header, at = _header(raw)
     stamp = _stamp(header.get("stamp"))
     arrays: dict[str, NDArray[Any]] = {}
@@ -83,8 +91,6 @@ def decode(raw: bytes) -> tuple[Stamp, Payload]:
         arrays[name], at = _array(raw, at, dtype, shape)
     if at != len(raw):
         raise _reject("CO-P105", f"The payload has {len(raw) - at} bytes after its last array.")
-    if encode(stamp, arrays) != raw:
-        raise _reject("CO-P109", "The payload is not in canonical form: other bytes stand for the same values.")
     return stamp, arrays
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -36,7 +36,8 @@ class Learner:
     (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
     Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites must reach each
     other; `talks_if`: in some studies one is. `profile`: what it says of itself to people who choose, and to lists of
-    all learners.
+    all learners. `several` gives the learner that runs a study of several models ([[models]]) in its place; None where
+    it fits one at a time.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Learner:
     profile: Profile = field(default_factory=Profile)
     helpers: bool = False
     talks_if: Callable[[Study], bool] = lambda _: False
+    several: Callable[[], Learner] | None = None
 
     def needs_channel(self, study: Study) -> bool:
         """Whether the sites must reach each other in a step of this study."""
@@ -67,11 +69,20 @@ def learner_of(study: Study) -> Learner:
             f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
             "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
+    if study.models:
+        learner = _of_several_models(learner)
     if study.rows.shared_patients == "ignore":
         return learner
     from coterie_learners.core.shared_patients import count_first  # only studies that count need what it imports
 
     return count_first(learner)
+
+
+def _of_several_models(learner: Learner) -> Learner:
+    if learner.several is None:
+        message = f"The study has several models, of which {learner.name} fits one at a time"
+        raise StudyError("CO-S420", f"{message}. Propose a study for each, or choose glore.")
+    return learner.several()
 
 
 def list_learners() -> list[str]:
@@ -124,9 +135,18 @@ def complete_study(study: Study) -> Study:
         version=supplied_options.version or learner.version,
         **options_of(study, learner.options).model_dump(),
     )
-    completed = Study.model_validate({**study.model_dump(), "learner": chosen.model_dump()})
+    models = [_complete_model(study, name, learner.options) for name in study.by_model]
+    completed = Study.model_validate({**study.model_dump(), "learner": chosen.model_dump(), "models": models})
     check_choice(completed)
     return completed
+
+
+def _complete_model(study: Study, name: str, options: type[BaseModel]) -> dict[str, Any]:
+    """A model with the options that it sets itself, in the learner's own types."""
+    model = next(model for model in study.models if model.name == name)
+    checked = options_of(study.by_model[name], options)
+    values = checked.model_dump(mode="json") | {key: getattr(checked, key) for key in model.options}
+    return {"name": name, "formula": model.formula, **{key: values[key] for key in model.options}}
 
 
 def check_choice(study: Study) -> None:

@@ -36,6 +36,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from coterie_learners.core import masked_sum, model_warnings
 from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.fit import Fit
 from coterie_learners.core.model_warnings import advise_on_separation
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
@@ -286,12 +287,24 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
                 means = yield from standardise_means(plan, t + 1, model, not limited)
             limits = (yield from find_limits(plan, t + 1, model)) if limited else None
             sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
-            fit = result.build_fit(plan.learner, plan.rules, model, t + 1, describe_method(plan), sandwich)
+            fit = finish_fit(site, plan, model, t + 1)
             fit = add_limits(fit, limits) if plan.profiles else fit
             fit = fit if means is None else add_means(plan, fit, model, means, sandwich)
             yield from conclude()
-            return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
-    raise NotConverged(
+            return fit
+    raise rounds_ran_out(plan, model)
+
+
+def finish_fit(site: Site, plan: GlorePlan, model: Payload, rounds: int) -> Fit:
+    """The fit of the last server post, with what this site's own people learn of their rows."""
+    sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
+    fit = result.build_fit(plan.learner, plan.rules, model, rounds, describe_method(plan), sandwich)
+    return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
+
+
+def rounds_ran_out(plan: GlorePlan, model: Payload) -> NotConverged:
+    """The error of a fit that its rounds did not bring to rest."""
+    return NotConverged(
         "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
     )
 
@@ -355,20 +368,22 @@ def measure_agreement(plan: GlorePlan, site: Site, model: Payload) -> dict[str, 
         gradient = plan.rules.penalty.gradient(frame, model["beta"])
         if plan.options.firth:
             gradient = gradient - firth.correct_score(plan.model, rows, frame, model)
-        part = agreement.measure(plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site))
+        part = agreement.measure(
+            plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site, plan)
+        )
     if plan.robust:
         part |= robust.measure_meat(plan.model.at_state(model), rows, frame, model, plan.robust)
     return part
 
 
-def note_own_sums(site: Site, score: Array, information: Array) -> None:
+def note_own_sums(site: Site, plan: GlorePlan, score: Array, information: Array) -> None:
     """Keep this site's own sums at the final coefficients, of which no payload has the parts."""
-    site.vault[_own_sums_label(site)] = np.concatenate([score, information.ravel()]).astype("<f8").tobytes()
+    site.vault[_own_sums_label(site, plan)] = np.concatenate([score, information.ravel()]).astype("<f8").tobytes()
 
 
 def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[str, ...]:
     """How far this site stands from the others, for its own people; nothing at an auditor or a single site."""
-    raw = site.vault.get(_own_sums_label(site), b"")
+    raw = site.vault.get(_own_sums_label(site, plan), b"")
     if not raw or len(plan.study.sites) < 2:
         return ()
     sums, p = np.frombuffer(raw, "<f8"), plan.p
@@ -378,8 +393,8 @@ def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[
     return (agreement.stand_apart(sums[:p], sums[p:].reshape(p, p), whole, scale, freedom).sentence,)
 
 
-def _own_sums_label(site: Site) -> str:
-    return f"own sums/{site.session}/{site.study.hash.hex()}"
+def _own_sums_label(site: Site, plan: GlorePlan) -> str:
+    return f"own sums/{site.session}/{plan.study.hash.hex()}"
 
 
 def agreement_form(plan: GlorePlan) -> Schema:
@@ -429,11 +444,15 @@ def next_model(plan: GlorePlan, last: Payload, stats: Posts) -> Payload:
 
     It is the end where the steps rest and the sums hold the test.
     """
-    sums = pool_stats(plan, last, stats)
+    return advance_model(plan, last, pool_stats(plan, last, stats), len(stats))
+
+
+def advance_model(plan: GlorePlan, last: Payload, sums: Payload, sites: int) -> Payload:
+    """The same from the pooled sums of so many sites."""
     model = newton.advance(plan.rules, last, sums)
     if not plan.closes(last) or not model["rests"]:
         return model
-    return _end(plan, model, {name: sums[name] for name in agreement_shapes(plan)}, len(stats))
+    return end_model(plan, model, {name: sums[name] for name in agreement_shapes(plan)}, sites)
 
 
 def pool_stats(plan: GlorePlan, last: Payload, stats: Posts) -> Payload:
@@ -454,13 +473,18 @@ def add_up(posts: Posts, shapes: masked_sum.Shapes) -> Payload:
 def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payload:
     """The last server post: the model with the sums of the test; or the model, not at rest, if a site is missing."""
     if set(parts) != set(stats):
-        return {**model, "rests": np.False_, "converged": np.False_}
+        return resume_model(model)
     shapes = agreement_shapes(plan)
     sums = masked_sum.unmask_sums(parts, shapes) if plan.masked else add_up(parts, shapes)
-    return _end(plan, model, sums, len(parts))
+    return end_model(plan, model, sums, len(parts))
 
 
-def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
+def resume_model(model: Payload) -> Payload:
+    """A model at rest that is to move again, since a site is missing from its test."""
+    return {**model, "rests": np.False_, "converged": np.False_}
+
+
+def end_model(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
     """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
     count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
     goes_on = bool(plan.options.standardise) or looks_for_limits(plan, float(model["n"]))
@@ -470,7 +494,7 @@ def _end(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
 # Which studies it can run
 
 
-def _check_study(study: Study) -> None:
+def check_glore(study: Study) -> None:
     """StudyError for a study that GLORE cannot run."""
     options = options_of(study, GloreOptions)
     if has_levels(options.family):
@@ -568,15 +592,23 @@ def _opens_bits(study: Study) -> bool:
     return not has_levels(options_of(study, GloreOptions).family) and GlorePlan.of(study).opens == "bits"
 
 
+def _load_several() -> Learner:
+    """GLORE for a study of several models."""
+    from coterie_learners.glore.many_models import GLORE_OF_MANY  # only such studies need what it imports
+
+    return GLORE_OF_MANY
+
+
 GLORE = Learner(
     "glore",
     _VERSION,
     GloreOptions,
-    _check_study,
+    check_glore,
     _schedule,
     glore,
     disclose_glore,
     talks_if=_opens_bits,
+    several=_load_several,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),

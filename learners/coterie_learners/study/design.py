@@ -15,7 +15,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -24,7 +24,14 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import matmul, matvec
 from coterie_learners.study.derived import Derived, derive
 from coterie_learners.study.document import IdentifierKind, Study, Variable
-from coterie_learners.study.formula import MAX_COLUMNS, MAX_FORMULA, FormulaTerm, parse_formula
+from coterie_learners.study.formula import (
+    MAX_COLUMNS,
+    MAX_FORMULA,
+    Formula,
+    FormulaTerm,
+    parse_formula,
+    unite_formulas,
+)
 from coterie_learners.study.rows import Block, Codes
 from coterie_learners.study.time_columns import COLUMN_KEYS, list_time_columns
 
@@ -63,15 +70,20 @@ class Column:
 class Design:
     """The design matrix that a study declares; with `site`, the part whose variables this site holds.
 
-    A part has the columns in their order in the whole, without the intercept, which belongs to no site.
+    A part has the columns in their order in the whole, without the intercept, which belongs to no site. Of a study of
+    several models it is the design of all together (`unite_formulas`), and `models` has that of each.
     """
 
     def __init__(self, study: Study, site: str | None = None) -> None:
         self.study = study
         self.site = site if study.columns else None
-        self.formula = parse_formula(study.formula, _list_free(study))
+        self._parts = tuple(Design(part) for part in study.by_model.values()) if study.models else ()
+        parts = [part.formula for part in self._parts]
+        self.formula: Formula = unite_formulas(parts) if parts else _parse(study.formula, tuple(_list_free(study)))
         calls = self.formula.functions.items()
         self.functions: dict[str, tuple[Derived, ...]] = {name: derive(call, study.variables) for name, call in calls}
+        if parts:
+            return
         for name in self.inputs:
             if name not in study.variables:
                 raise StudyError(
@@ -82,6 +94,11 @@ class Design:
         _check_weights(self, self.weights)
         if study.columns:
             _check_split(self)
+
+    @property
+    def models(self) -> tuple[Design, ...]:
+        """The design of each model of the study, in its order: this one, if there is one."""
+        return self._parts or (self,)
 
     @property
     def outcome_here(self) -> str | None:
@@ -144,7 +161,7 @@ class Design:
     @property
     def weights(self) -> str:
         """The variable by which the learner weighs rows; empty if it weighs none."""
-        name = self.study.learner.options.get("weights", "")
+        name = "" if self._parts else self.study.learner.options.get("weights", "")
         return name if isinstance(name, str) else ""
 
     @property
@@ -155,6 +172,8 @@ class Design:
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """Every variable that the model needs here: the outcome, those of the terms, then those of a time to event."""
+        if self._parts:
+            return tuple(dict.fromkeys(name for part in self._parts for name in part.variables))
         used = [self.formula.outcome, *self.list_covariates()]
         used += [name for name in (self.formula.offset, self.weights) if name]
         used += list_time_columns(self.study)
@@ -303,6 +322,11 @@ class Design:
         ends = [math.prod([bound] * factor.power) for bound in (low, high)]  # ** would raise where this gives inf
         straddles = factor.power % 2 == 0 and low < 0 < high
         return (0.0 if straddles else min(ends)), max(ends)
+
+
+@lru_cache(maxsize=512)
+def _parse(text: str, declared: tuple[str, ...]) -> Formula:
+    return parse_formula(text, declared)
 
 
 def _fill(out: Array, column: Column, codes: Codes) -> None:

@@ -10,19 +10,31 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from coterie_learners.errors import StudyError
 from coterie_learners.study.toml_text import parse_toml
 
 MAX_SITES = 253
+MAX_MODELS = 100
 MAX_DOCUMENT = 1 << 20
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")]
 LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
+ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
+FormulaText = Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\n]*$")]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 # Characters that nobody sees, or that turn round what follows: two texts would look the same, or read another way.
 INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
@@ -83,6 +95,19 @@ class LearnerChoice(BaseModel):
     @property
     def options(self) -> dict[str, Any]:
         """The learner's own options."""
+        return dict(self.model_extra or {})
+
+
+class ModelChoice(BaseModel):
+    """One of several models of a study; all other keys are options of the learner, in place of those of its section."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    name: ModelName
+    formula: FormulaText
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The learner's options that this model sets itself."""
         return dict(self.model_extra or {})
 
 
@@ -195,7 +220,8 @@ class Study(Frozen):
     title: Text = ""
     sites: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_SITES)]
     helpers: tuple[Name, ...] = ()
-    formula: Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\n]*$")]
+    models: Annotated[tuple[ModelChoice, ...], Field(max_length=MAX_MODELS)] = ()
+    formula: FormulaText = Field(None, validate_default=True)
     variables: dict[ColumnName, Variable]
     columns: dict[Name, tuple[ColumnName, ...]] = {}
     identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
@@ -211,6 +237,24 @@ class Study(Frozen):
     def _check_sites(self) -> Self:
         if len(set(self.sites)) != len(self.sites):
             raise ValueError(f"sites are named twice: {sorted(s for s in self.sites if self.sites.count(s) > 1)}")
+        return self
+
+    @field_validator("formula", mode="before")
+    @classmethod
+    def _check_formula(cls, formula: Any, info: ValidationInfo) -> Any:
+        """The formula, which only a study of several models lacks: then it is empty."""
+        several = bool(info.data.get("models"))
+        if (several and formula) or (not several and formula is None):
+            raise ValueError("a study has a `formula`, or [[models]] with a formula each, and not both")
+        return "" if several else formula
+
+    @model_validator(mode="after")
+    def _check_models(self) -> Self:
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"models are named twice: {sorted(name for name in set(names) if names.count(name) > 1)}")
+        if self.models and self.columns:
+            raise ValueError("[[models]] are for rows split over sites; where columns are split, a study has one model")
         return self
 
     @model_validator(mode="after")
@@ -248,6 +292,19 @@ class Study(Frozen):
         if undeclared:
             raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")
         return self
+
+    @cached_property
+    def by_model(self) -> Mapping[str, Study]:
+        """Each of several models as the study of it alone, on the same sites and variables; empty for one model."""
+        # All parts are checked already, and a document may have many.
+        parts = {name: getattr(self, name) for name in Study.model_fields} | {"models": ()}
+        section = self.learner.model_dump()
+        return {
+            model.name: Study.model_construct(
+                **(parts | {"formula": model.formula, "learner": LearnerChoice(**(section | model.options))})
+            )
+            for model in self.models
+        }
 
     @property
     def split(self) -> Literal["rows", "columns"]:
@@ -307,6 +364,7 @@ class Study(Frozen):
         older |= {"linkage"} if self.linkage == LinkageRules() else set()
         older |= {"cohort"} if self.cohort == CohortRules() else set()
         older |= set() if self.patient else {"patient"}
+        older |= {"formula"} if self.models else {"models"}
         older |= set() if self.helpers else {"helpers"}
         plain = self.model_dump(mode="json", exclude=older)
         plain["rows"] = self.rows.as_dict()

@@ -70,6 +70,18 @@ def parse_formula(text: str, declared: tuple[str, ...] = ()) -> Formula:
     return _Reader(text, outcome, declared).read(parse_syntax(right, text))
 
 
+def unite_formulas(formulas: Sequence[Formula]) -> Formula:
+    """One formula whose columns hold those of several: their terms, and outcomes other than the first as terms.
+
+    Offsets and weights are no columns of it.
+    """
+    first = formulas[0].outcome
+    outcomes: list[FormulaTerm] = [((f.outcome, 1),) for f in formulas if f.outcome != first]
+    terms = {frozenset(term): term for term in (*outcomes, *(term for f in formulas for term in f.terms))}
+    functions = {name: call for f in formulas for name, call in f.functions.items()}
+    return Formula(first, tuple(sorted(terms.values(), key=len)), True, None, functions)
+
+
 class _Reader:
     """Makes terms of a formula's syntax."""
 

@@ -9,7 +9,12 @@ from coterie_learners.study.document import Study
 
 
 def make_model_card(study: Study) -> dict[str, Any]:
-    """Formula, the declarations of the variables that it reads, and the cohort where one is named, as JSON has them."""
+    """Formula, the declarations of the variables that it reads, and the cohort where one is named, as JSON has them.
+
+    Of a study of several models a card for each.
+    """
+    if study.models:
+        return {"models": {name: make_model_card(part) for name, part in study.by_model.items()}}
     names = Design(study).inputs if not study.columns else tuple(study.variables)
     used = [name for name in study.variables if name in names]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}

@@ -8,7 +8,8 @@ reader is taken to know which patterns occur at the site.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.design import INTERCEPT, Design
-from coterie_learners.study.rows import Rows
+from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.rounds import sum_rows
 
@@ -171,6 +172,100 @@ def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
             for row, count in zip(x, new, strict=True):
                 seen_patterns[row.tobytes()] = seen_patterns.get(row.tobytes(), np.zeros(2)) + count
     return np.array([np.frombuffer(key) for key in seen_patterns]), np.array(list(seen_patterns.values()))
+
+
+@dataclass(frozen=True)
+class ModelPath:
+    """One of several models on the same rows, and the views of all its sums so far; `squares`: those of scores too."""
+
+    design: Design
+    family: Family
+    rows: Rows
+    path: Sequence[View]
+    squares: bool = False
+
+    @property
+    def width(self) -> int:
+        """Number of columns, an offset among them."""
+        return len(self.design.columns) + bool(self.design.formula.offset)
+
+
+def solve_jointly(models: Sequence[ModelPath]) -> dict[str, int]:
+    """Patients by pattern of all models' columns, and events among them, as far as all equations determine each.
+
+    The unknowns are the patients of each pattern, and for each outcome its sum over them (and of its squares).
+    """
+    most = sum(len(m.path) * len(m.design.columns) * (len(m.design.columns) + 1) // 2 for m in models)
+    most = min(_MAX_PATTERNS, most)
+    listed_patterns = _patterns(_SideBySide(models), most)
+    if listed_patterns is None:
+        return {}
+    patterns, counts = listed_patterns
+    m = len(patterns)
+    outcomes = list(dict.fromkeys(model.design.formula.outcome for model in models))
+    ends = np.cumsum([model.width for model in models])
+    wide = []
+    for model, end in zip(models, ends.tolist(), strict=True):
+        own = patterns[:, end - model.width : end]
+        p = len(model.design.columns)
+        x, offset = own[:, :p], own[:, p] if model.design.formula.offset else np.zeros(m)
+        equations = _equations(model.design, model.family, model.path, x, offset)
+        if model.squares:
+            equations = _add_squares(model.design, model.family, model.path[-1], x, offset, equations)
+        wide.append(_place(equations, m, outcomes.index(model.design.formula.outcome), len(outcomes)))
+    whole = np.unique(np.vstack(wide), axis=0)
+    # A triangle spans what the rows span, and is no larger than the number of unknowns.
+    fixed = _find_fixed(np.asarray(np.linalg.qr(whole, mode="r")))
+    patients = {f"pattern {k + 1} of all models": int(counts[k, 0]) for k in range(m) if fixed[k]}
+    return patients | _list_events(models, fixed, m, most)
+
+
+def _place(equations: Array, m: int, outcome: int, outcomes: int) -> Array:
+    """Equations on patients, an outcome and its squares (k, 2 m or 3 m) among those of all outcomes."""
+    out = np.zeros((len(equations), (1 + 2 * outcomes) * m))
+    out[:, :m] = equations[:, :m]
+    at = (1 + outcome) * m
+    out[:, at : at + m] = equations[:, m : 2 * m]
+    if equations.shape[1] > 2 * m:
+        at += outcomes * m
+        out[:, at : at + m] = equations[:, 2 * m :]
+    return out
+
+
+def _list_events(models: Sequence[ModelPath], fixed: Sequence[bool], m: int, most: int) -> dict[str, int]:
+    """Events by pattern where they are solved, of outcomes that have any."""
+    out: dict[str, int] = {}
+    for k, outcome in enumerate(dict.fromkeys(model.design.formula.outcome for model in models)):
+        own = [model for model in models if model.design.formula.outcome == outcome]
+        if not any(model.family.has_events for model in own):
+            continue
+        listed = _patterns(_SideBySide(models, own[0]), most)
+        assert listed is not None
+        events = listed[1][:, 1]
+        solved = (j for j in range(m) if fixed[(1 + k) * m + j])
+        out |= {f"pattern {j + 1} of all models & {outcome}=1": int(events[j]) for j in solved}
+    return out
+
+
+@dataclass(frozen=True)
+class _SideBySide:
+    """The columns of several models on the same rows as those of one, with the outcome of one of them."""
+
+    models: Sequence[ModelPath]
+    outcome: ModelPath | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.models[0].rows.n
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows; the models' blocks are cut at the same places."""
+        chosen = self.models[0] if self.outcome is None else self.outcome
+        place = next(k for k, model in enumerate(self.models) if model is chosen)
+        for blocks in zip(*(model.rows.blocks() for model in self.models), strict=True):
+            parts = [b.x if b.offset is None else np.column_stack([b.x, b.offset]) for b in blocks]
+            yield Block(np.hstack(parts), blocks[place].y)
 
 
 def _equations(design: Design, family: Family, path: Sequence[View], raw: Array, offset: Array) -> Array:

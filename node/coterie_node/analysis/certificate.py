@@ -106,7 +106,11 @@ def certify(study: Study, rows: int | None = None, seed: int = _SEED) -> Certifi
 def certifiable(study: Study) -> bool:
     """Whether a pooled fit of this study is known."""
     options = study.learner.options
-    if not _equals_pooled(study.learner.name) or any(options.get(name) for name in _UNCERTIFIED_OPTIONS):
+    if (
+        study.models
+        or not _equals_pooled(study.learner.name)
+        or any(options.get(name) for name in _UNCERTIFIED_OPTIONS)
+    ):
         return False
     # Where columns are split a ridge is on columns standardised by the patients in common, who are not drawn here.
     if study.columns and options.get("ridge", 0.0):

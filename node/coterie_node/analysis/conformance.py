@@ -93,7 +93,11 @@ class ConformanceReport:
 
 
 def _pairs(fit: Fit) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Estimate and standard error by term; 0 stands for an error where the method has none."""
+    """Estimate and standard error by term, of each model; 0 stands for an error where the method has none."""
+    for name, model in fit.models.items():
+        yield from ((f"{name}: {term}", pair) for term, pair in _pairs(model))
+    if fit.models:
+        return
     errors = [0.0] * len(fit.terms) if fit.covariance is None else fit.std_errors.tolist()
     yield from zip(fit.terms, zip(fit.estimates.tolist(), errors, strict=True), strict=True)
 

@@ -82,6 +82,8 @@ def try_gate(study: Study, sizes: Mapping[str, int], events: float | None = None
 
 def expect_widths(study: Study, sizes: Mapping[str, int], events: float | None = None) -> tuple[Width, ...]:
     """The mean width of each interval over synthetic cohorts; empty where no pooled fit is known."""
+    if study.models:
+        return ()
     family = choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link"))
     if not family.certified or family.bounded or family.shaped or not (family.whole or family.linear):
         return ()

@@ -69,6 +69,8 @@ def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
     if study.learner.name != "glore" or has_levels(study.learner.options.get("family")):
         message = f"The ledger of {study.learner.name} does not have the sums that a comparison of its sites needs."
         return Screen(study.name, None, (), (message,))
+    if study.models:
+        return Screen(study.name, None, (), (SEVERAL,))
     plan = GlorePlan.of(study)
     if plan.masked:
         return Screen(study.name, None, (), (MASKED,))
@@ -83,6 +85,10 @@ def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
 
 
 UNFINISHED = "The study has no fit; its sites are compared at the coefficients of the last round that there is."
+SEVERAL = (
+    "The study has several models, whose sums at the sites are not compared one by one. Each model's own test says "
+    "whether the sites agree on it."
+)
 MASKED = (
     "The study's sums are masked: only sums over the sites exist, so that nobody can see the part of a single "
     "site, false or true. To compare the sites, agree on a study with plain sums, where the gate lets them."

@@ -20,7 +20,7 @@ _MAX_RESULT_BYTES = 1 << 27
 # Estimates have the same bits everywhere; p-values come from the C library, whose last digits differ.
 CLOSE = 1e-9
 # A file without these is not a result; other keys are newer than some results.
-NEEDED = frozenset({"terms", "term", "estimate", "n"})
+NEEDED = frozenset({"terms", "term", "estimate", "n", "models"})
 
 
 def read_publication(path: Path) -> Mapping[str, Any]:
@@ -34,9 +34,34 @@ def read_publication(path: Path) -> Mapping[str, Any]:
         ) from None
     except ValueError:
         published = None
-    if not isinstance(published, dict) or not published.get("terms"):
+    if not isinstance(published, dict) or not (published.get("terms") or published.get("models")):
         raise ConfigError("CO-F331", f"{path} is not a result with terms, as `--json` prints one. Name a result.json.")
     return published
+
+
+def read_published_model(path: Path, name: str | None = None) -> Mapping[str, Any]:
+    """One model of a result file; of a result with one model that one. ConfigError as `pick_model` raises it."""
+    return pick_model(read_publication(path), name, str(path))
+
+
+def pick_model(published: Mapping[str, Any], name: str | None, where: str) -> Mapping[str, Any]:
+    """One model of a published result; ConfigError (CO-F380) if it has none of this name, or several and none is named.
+
+    What a result has of the study (its name, its sites, its rows) is there as well.
+    """
+    models = published.get("models")
+    if not isinstance(models, Mapping):
+        if name is not None:
+            raise ConfigError("CO-F380", f"{where} has one model and no names of any. Leave --model out.")
+        return published
+    if name not in models or not isinstance(models[name], Mapping):
+        what = "has several models" if name is None else f"has no model {name!r:.40}"
+        raise ConfigError("CO-F380", f"{where} {what}. Name one: --model {' or '.join(map(str, models))}.")
+    card = published.get("model")
+    cards = card.get("models") if isinstance(card, Mapping) else None
+    own = {"model": cards[name]} if isinstance(cards, Mapping) and name in cards else {}
+    whole = {key: value for key, value in published.items() if key not in ("models", "model", "notes", "soundness")}
+    return {**whole, **models[name], **own, "study": f"{published.get('study', '')}/{name}"}
 
 
 def check_publication(published: Mapping[str, Any], name: str, outcome: Replay) -> Verdict:

@@ -15,7 +15,7 @@ from coterie_learners.core.fit import LEVEL, Fit, Row, coefficient_table, count_
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.printed.characteristics import print_characteristics
-from coterie_node.audit.printed.printed_table import PrintedTable, escape_formula
+from coterie_node.audit.printed.printed_table import INDENT, PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
@@ -148,7 +148,9 @@ def _format_seconds(seconds: float | None) -> str:
 
 
 def numbers(fit: Fit, sites: Sequence[str], level: float = LEVEL) -> dict[str, Any]:
-    """The stable JSON keys of a fit, from its learner to its dispersion."""
+    """The stable JSON keys of a fit, from its learner to its dispersion; of several models those of each by name."""
+    if fit.models:
+        return _numbers_of_models(fit, sites, level)
     return {
         "learner": fit.learner,
         "family": fit.family,
@@ -175,10 +177,22 @@ def numbers(fit: Fit, sites: Sequence[str], level: float = LEVEL) -> dict[str, A
     }
 
 
+def _numbers_of_models(fit: Fit, sites: Sequence[str], level: float) -> dict[str, Any]:
+    models = {
+        name: numbers(model, sites, level) | {"notes": list(model.notes), "details": dict(model.details)}
+        for name, model in fit.models.items()
+    }
+    whole = {"learner": fit.learner, "sites": list(sites), "n": fit.n, "rounds": fit.rounds, "converged": fit.converged}
+    return whole | {"level": level, "soundness": soundness_of(fit.warnings), "models": models}
+
+
 def fit_lines(
     fit: Fit, study: str, sites: Sequence[str], beside: Mapping[str, float] | None = None, level: float = LEVEL
 ) -> tuple[str, ...]:
-    """A fit for a terminal: heading, coefficients, deviances, criteria and notes."""
+    """A fit for a terminal: heading, coefficients, deviances, criteria and notes; of several models one by one."""
+    if fit.models:
+        parts = [fit_lines(m, f"{study}, model {name}", sites, None, level) for name, m in fit.models.items()]
+        return (*(line for part in parts for line in (*part, "")), *fit.notes)
     rounds = _pluralise(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
     events = "" if fit.events is None else f", {fit.events} events"
     title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
@@ -211,8 +225,28 @@ def format_table(fit: Fit, shape: str, beside: Mapping[str, float] | None = None
         return print_characteristics(table).writers[shape]()
     if shape == "csv":
         return format_csv(fit, level).rstrip()
+    if fit.models:
+        return _print_models(fit, level).writers[shape]()
     head, body = coefficient_cells(fit, beside, level)
     return PrintedTable(tuple(head), tuple(map(tuple, body))).writers[shape]()
+
+
+def _print_models(fit: Fit, level: float) -> PrintedTable:
+    """The coefficients of several models in one table, each under its name."""
+    cells = {name: coefficient_cells(model, None, level) for name, model in fit.models.items()}
+    heads = [head for head, _ in cells.values()]
+    width = max(len(head) for head in heads)
+    # Models of other families have another statistic, or no ratio.
+    words = ("", "Estimate", "Std.Error", "statistic", "p", "", "ratio")
+    head = tuple(
+        text if all(h[k : k + 1] == [text] for h in heads) else words[k] if k < len(words) else ""
+        for k, text in enumerate(next(head for head in heads if len(head) == width))
+    )
+    lines: list[tuple[str, ...]] = []
+    for name, (_, body) in cells.items():
+        lines.append((name, *("",) * (width - 1)))
+        lines += [(f"{INDENT}{row[0]}", *row[1:], *("",) * (width - len(row))) for row in body]
+    return PrintedTable(head, tuple(lines))
 
 
 def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:
@@ -273,13 +307,16 @@ def _conditioning(fit: Fit) -> list[str]:
 
 
 def format_csv(fit: Fit, level: float = LEVEL) -> str:
-    """The coefficient table as CSV, with broom's column names and full precision."""
+    """The coefficient table as CSV, with broom's column names and full precision; of several models a column more."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"])
-    for row in coefficient_table(fit, level):
-        values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
-        writer.writerow([escape_formula(row.term), *("" if v != v else repr(v) for v in values)])
+    head = ["term", "estimate", "std.error", "statistic", "p.value", "conf.low", "conf.high"]
+    writer.writerow(["model", *head] if fit.models else head)
+    for name, model in fit.models.items() or (("", fit),):
+        for row in coefficient_table(model, level):
+            values = (row.estimate, row.std_error, row.z, row.p_value, row.ci_low, row.ci_high)
+            cells = [escape_formula(row.term), *("" if v != v else repr(v) for v in values)]
+            writer.writerow([name, *cells] if name else cells)
     return out.getvalue()
 
 

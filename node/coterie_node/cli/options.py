@@ -41,6 +41,7 @@ class TableFormat(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Which of several models of the study.")]
 Shape = Annotated[Format, typer.Option("--format", help="text, json, csv, markdown, latex or html.")]
 Level = Annotated[float, typer.Option(min=0.01, max=0.9999, help="Confidence level of intervals.")]
 NodeOption = Annotated[

@@ -99,7 +99,9 @@ class PatternRows:
         try:
             grid = Grid.of(self._design, {})
         except StudyError:
-            yield from (self._design.block(codes) for codes in self._rows.codes())
+            # Whole numbers are kept in few bytes, which powers of them would leave.
+            wide = ({name: np.asarray(v, dtype=np.float64) for name, v in c.items()} for c in self._rows.codes())
+            yield from (self._design.block(codes) for codes in wide)
             return
         first = self._design.variables[0]
         unique_keys = [np.unique(grid.keys(codes, len(codes[first]))) for codes in self._rows.codes()]

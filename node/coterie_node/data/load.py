@@ -234,7 +234,8 @@ def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: 
         table = pda.read_table(file.origin, design)
         return Loaded(file, site, table.n, {}, None, table, before)
     loaded, first = _load_codes(address, design, site, objectors)
-    check_variation(loaded.source.origin, design, PatternRows(design, loaded.rows), first.spread)
+    for model in design.models:
+        check_variation(loaded.source.origin, model, PatternRows(model, loaded.rows), first.spread)
     return loaded
 
 
@@ -266,7 +267,8 @@ def _build_rows(source: Identity, before: str, design: Design, contents: Content
 
 def _build_codes(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> Loaded:
     rows, site = SiteCodes(_codes_of(design, contents.raw), contents.raw), source.origin.site
-    check_variation(source.origin, design, PatternRows(design, rows), spread)
+    for model in design.models:
+        check_variation(source.origin, model, PatternRows(model, rows), spread)
     return Loaded(source, site, contents.read, contents.raw.lacking, contents.events, rows, before)
 
 

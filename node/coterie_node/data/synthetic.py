@@ -88,7 +88,8 @@ def _draw_times(study: Study, n: int, rng: np.random.Generator) -> dict[str, Arr
 
 
 def _family_of(study: Study) -> Family:
-    return choose_family(study.learner.options.get("family", "binomial"), study.learner.options.get("link"))
+    first = next(iter(study.by_model.values()), study).learner.options
+    return choose_family(first.get("family", "binomial"), first.get("link"))
 
 
 def _standardise(x: Array) -> Array:

@@ -176,7 +176,7 @@ class Judgement:
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
         terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
-        terms += [self._design_of(site).weights]
+        terms += _list_weights(self._design_of(site))
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
@@ -292,7 +292,10 @@ class Judgement:
     def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
         if not exposure.parameters:
             return 0
-        design = self._design_of(site)
+        return sum(self._count_round(design, head) for design in self._design_of(site).models)
+
+    def _count_round(self, design: Design, head: Head) -> int:
+        """Equations that one round of a model's plain sums gives."""
         measured = set(head.measured) | {name for name in design.derived if not self._is_table(name)}
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
         return count_equations(len(design.columns), len(tables))
@@ -408,8 +411,9 @@ def judge_sample(
         values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
     )
     yield from judge_values(sample, floor, columns=columns)
-    yield from judge_weights(design, raw, floor)
-    yield from _judge_weighted(design, raw)
+    for model in design.models:
+        yield from judge_weights(model, raw, floor)
+        yield from _judge_weighted(model, raw)
     if raw.identifiers is None:
         yield from judge_repeats(sample, columns)
 
@@ -432,13 +436,22 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
             for objection in judge_column(columns[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
             yield from judge_local_clusters(columns[name], floor) if floor > 1 else ()
-    for weight in (design.weights, design.formula.offset):
+    weights = dict.fromkeys(name for model in design.models for name in (model.weights, model.formula.offset))
+    for weight in weights:
         if weight and weight in columns and floor > 1:
             yield from judge_local_weights(columns[weight], floor)
-    for objection in judge_weights(design, raw, floor):
-        yield replace(objection, grade=Grade.ASK)
-    for objection in _judge_weighted(design, raw):
-        yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=design.weights))
+    for model in design.models:
+        for objection in judge_weights(model, raw, floor):
+            yield replace(objection, grade=Grade.ASK)
+        for objection in _judge_weighted(model, raw):
+            yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=model.weights))
+
+
+def _list_weights(design: Design) -> list[str]:
+    """What weighs the rows of each model: of one model its weights, of several the offsets too."""
+    if len(design.models) == 1:
+        return [design.models[0].weights]
+    return [f"{model.weights}/{model.formula.offset or ''}" for model in design.models]
 
 
 def _judge_weighted(design: Design, raw: RawRows) -> Iterator[Objection]:

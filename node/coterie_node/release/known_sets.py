@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from coterie_learners.core.disclosure import name_events
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
@@ -193,14 +194,26 @@ def judge_pool_difference(
     same outcome.
     """
     whole = pooled["the pool"][0] - former.pooled["the pool"][0]
-    for name, (patients, events) in pooled.items():
+    for name, (patients, _) in pooled.items():
         if name not in former.pooled or not whole:
             continue
-        more, with_event = patients - former.pooled[name][0], events - former.pooled[name][1]
+        more = patients - former.pooled[name][0]
         if 0 < abs(more) < floor:
             yield _refuse_pool_difference(name, f"has fewer than {floor} patients (small level)", former)
-        elif head.outcome == former.outcome and floor > 1 and more and more == with_event:
+        elif floor > 1 and more and more in _list_event_differences(name, head.outcome, pooled, former):
             yield _refuse_pool_difference(name, "has the outcome in every patient (full cell)", former)
+
+
+def _list_event_differences(
+    level: str, outcome: str, pooled: Mapping[str, tuple[float, float]], former: Head
+) -> list[float]:
+    """By how many events of a level two studies differ, for each outcome that both have counted."""
+    out = []
+    for counted in dict.fromkeys((outcome, former.outcome)):
+        here, there = name_events(level, outcome, counted), name_events(level, former.outcome, counted)
+        if here in pooled and there in former.pooled:
+            out.append(pooled[here][1] - former.pooled[there][1])
+    return out
 
 
 def _refuse_pool_difference(level: str, what: str, former: Head) -> Objection:

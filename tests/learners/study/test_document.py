@@ -55,6 +55,39 @@ variables.died = { type = "binary" }
 """
 
 
+MANY = TOML.replace(
+    'formula = "died ~ age + sex"',
+    'models = [{ name = "crude", formula = "died ~ sex" }, { name = "full", formula = "died ~ age + sex", ridge = 1 }]',
+)
+
+
+def test_a_study_of_several_models_has_one_hash_and_a_study_for_each() -> None:
+    study = complete_study(Study.from_toml(MANY))
+    assert Study.from_json(study.document) == study
+    assert b'"formula":""' not in study.document
+    assert complete_study(study).hash == study.hash
+    crude, full = study.by_model.values()
+    assert (crude.formula, crude.learner.options["ridge"]) == ("died ~ sex", 0.5)
+    assert (full.formula, full.learner.options["ridge"], full.models) == ("died ~ age + sex", 1.0, ())
+    assert Study.from_json(full.document).hash == full.hash
+    assert complete_study(Study.from_toml(MANY.replace("ridge = 1 ", "ridge = 2 "))).hash != study.hash
+    assert b"models" not in complete_study(Study.from_toml(TOML)).document
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("sites = [", 'formula = "died ~ age"\nsites = [', "and not both"),
+        ("models = [", "models = [] # [", "and not both"),
+        ('"full"', '"crude"', "named twice: ['crude']"),
+        ('"full"', '"Full"', "models.1.name"),
+        ('"full"', '"1st"', "models.1.name"),
+    ],
+)
+def test_models_that_are_no_list_of_models_are_refused(old: str, new: str, word: str) -> None:
+    assert word in refusal("CO-S102", MANY.replace(old, new))
+
+
 def refusal(code: str, text: str) -> str:
     with pytest.raises(StudyError) as caught:
         complete_study(Study.from_toml(text, "mi.toml"))

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from node.audit.test_influence import flip_labels
-from support.learners import cohorts
+from support.learners import cohorts, many_models
 from support.learners.survival_study import curve_study, read_columns, split_sites
 from support.node.worlds import World, cohort, sweep, until
 
@@ -30,6 +30,7 @@ from coterie_node.audit.report.figures import draw_convergence, draw_forest
 from coterie_node.audit.report.page import AuditReport, ReportSource, make_report, report_failure, write_report
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.follower import Progress
+from coterie_node.run.simulate import simulate
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SOURCE = ReportSource(("It rests on block 0.",), "coterie audit verify bundle.zip")
@@ -408,6 +409,31 @@ def test_the_methods_paragraph_says_what_identifies_the_analysis() -> None:
 
 
 # Figures
+
+
+def test_a_report_on_several_models_has_a_table_and_a_sentence_of_each() -> None:
+    models: dict[str, dict[str, Any]] = {
+        "crude": {"formula": "died ~ male"},
+        "pressure": {"formula": "score ~ age", "family": "gaussian", "robust": True},
+        "split": {"formula": "died ~ stage"},
+    }
+    codes = cohorts.draw(240)
+    codes["died"] = np.where(codes["stage"] == 2, 1.0, codes["died"])
+    study = many_models.study(models, options={"opening": "counts"}, disclosure={"cell": 1})
+    world, _, _ = simulate(study, many_models.split(study, codes))
+    outcome = replay(world.ledger(), world.blobs, world.number)
+    report = make_report(world.ledger(), world.blobs, world.number, outcome, [], SOURCE, NOW)
+    text = Page(report.html()).text
+    for words in ("Model crude", "Model pressure", "GLORE, gaussian (identity)", "Model split has no fit."):
+        assert words in text
+    assert "crude: died ~ male" in text
+    assert "Model crude was a binomial regression (logit link) by GLORE of died ~ male; it took" in report.methods
+    assert "sandwich standard errors (HC0) by GLORE of score ~ age" in report.methods
+    assert "by GLORE of died ~ stage; it has no fit." in report.methods
+    assert {row["model"] for row in report.coefficients} == {"crude", "pressure"}
+    assert report.result is not None
+    assert list(report.result["models"]) == ["crude", "pressure"]
+    assert report.soundness == "1 warning"
 
 
 def test_the_forest_plot_draws_the_table_s_numbers_to_scale() -> None:

@@ -52,6 +52,35 @@ def test_categories_with_few_patterns_are_for_one_round_of_tables() -> None:
     assert order(study())[:3] == ["cola", "secure_cola", "glore"]
 
 
+MODELS = """
+[learner]
+name = "glore"
+[[models]]
+name = "crude"
+formula = "died ~ sex"
+[[models]]
+name = "full"
+formula = "died ~ sex + stage"
+firth = true
+"""
+
+
+def test_several_models_are_for_glore_and_shown_one_by_one(tmp_path: Path) -> None:
+    text = text_of(extra_text=MODELS).replace('formula = "died ~ sex + stage"\n\n[learner]', "\n[learner]")
+    assert order(Study.from_toml(text)) == ["glore"]
+    why = {item.learner: item.why for item in advise(Study.from_toml(text)) if not item.fits}
+    assert "cola fits one at a time" in why["cola"]
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    shown = CliRunner().invoke(app, ["study", "show", str(path)]).output
+    assert "crude: died ~ sex\n" in shown
+    assert "full: died ~ sex + stage, firth = true" in shown
+    assert "all 2 models stand on one: of died, sex, stage no row may lack one" in shown
+    assert "For each model: sums over its rows" in shown
+    described = json.loads(CliRunner().invoke(app, ["study", "show", str(path), "--json"]).output)
+    assert len(described["models"]) == 2
+
+
 def test_a_number_without_a_grid_is_for_glore() -> None:
     of = study(formula="died ~ sex + age", extra=AGE)
     assert order(of)[0] == "glore"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from coterie_learners.core import masked_sum
-from coterie_learners.core.payload import Schema
-from coterie_learners.core.protocol import Posts, Step, each, interactive
-from coterie_learners.errors import StudyError
+from coterie_learners.core.payload import Payload, Schema
+from coterie_learners.core.protocol import Posts, Site, Step, each, interactive
+from coterie_learners.errors import StudyError, Withheld
+from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening.bits import (
     BITS_TOPIC,
@@ -21,7 +22,14 @@ from coterie_learners.sums.opening.bits import (
     compare_counts,
     form_bits,
 )
-from coterie_learners.sums.opening.counts import OPENING, Opening, PooledCounts, expose_counts, share_counts
+from coterie_learners.sums.opening.counts import (
+    OPENING,
+    Opening,
+    PooledCounts,
+    check_numbers,
+    expose_counts,
+    share_counts,
+)
 from coterie_learners.sums.opening.labels import PostedLabels, exchange_labels
 
 # How a masked study opens: by counts of the pool, by bits on them alone, or not at all, which release gates refuse.
@@ -74,13 +82,53 @@ def _open_counts(opening: Opening, labels: PostedLabels) -> Generator[Step, Post
         reveals=partial(expose_counts, opening, labels, "Masked counts of levels"),
         bare=opening.count,
     )
-    counts = masked_sum.unmask_sums(posts, opening.shapes)
+    return read_pool(opening, masked_sum.unmask_sums(posts, opening.shapes))
+
+
+def read_pool(opening: Opening, counts: Mapping[str, Array]) -> PooledCounts:
+    """The pool's patients and events by level; Withheld if a level is too small."""
     opening.check(counts)
     events = counts["events"]
     if opening.outcome_levels:
         events = np.where(opening.is_of_outcome, 0.0, events[1:].sum(axis=0))
     by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
     return {name: (patients, events) for name, patients, events in by_level}
+
+
+def open_pools(lead: Opening, openings: Mapping[str, Opening]) -> Generator[Step, Posts, dict[str, PooledCounts]]:
+    """The labels, then the pool's counts for each of several models in one sum; Withheld names the model.
+
+    `lead` has the columns of all models together.
+    """
+    labels = yield from exchange_labels(lead.design.read, lambda site: lead.rows_of(site).n, lead.by_patient)
+    shapes = {f"{name}.{key}": shape for name, opening in openings.items() for key, shape in opening.shapes.items()}
+    posts = yield from each(
+        OPENING,
+        share_all_counts,
+        openings,
+        expects=Schema({"masked": masked_sum.form_masked_field(shapes)}),
+        reveals=partial(expose_counts, lead, labels, "Masked counts of levels of all models"),
+        bare=partial(_count_all, openings),
+    )
+    counts = masked_sum.unmask_sums(posts, shapes)
+    pools = {}
+    for name, opening in openings.items():
+        try:
+            pools[name] = read_pool(opening, {key: counts[f"{name}.{key}"] for key in opening.shapes})
+        except Withheld as error:
+            raise Withheld(error.code, f"Model {name}: {error.message}") from None
+    return pools
+
+
+def share_all_counts(site: Site, openings: Mapping[str, Opening]) -> Payload:
+    """This site's counts for all models under masks."""
+    for opening in openings.values():
+        check_numbers(site, opening)
+    return masked_sum.mask_sums(site, OPENING, _count_all(openings, site))
+
+
+def _count_all(openings: Mapping[str, Opening], site: Site) -> dict[str, Array]:
+    return {f"{name}.{key}": value for name, opening in openings.items() for key, value in opening.count(site).items()}
 
 
 def _open_bits(opening: Opening, labels: PostedLabels) -> Generator[Step, Posts, PooledCounts]:

@@ -210,18 +210,21 @@ class AuditReport:
 
     @property
     def coefficients(self) -> list[dict[str, Any]]:
-        """The coefficient table."""
-        return [] if self.fit is None else [row.as_dict() for row in coefficient_table(self.fit)]
+        """The coefficient table, of several models with the model's name in each line."""
+        return [
+            ({"model": name} if name else {}) | row.as_dict()
+            for name, fit in self.models.items()
+            for row in coefficient_table(fit)
+        ]
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The coefficient table with the ratios and their intervals in words."""
-        ratio = "" if self.fit is None else self.fit.ratio
-        return (
-            []
-            if self.fit is None
-            else [row.as_dict() | {"ratio": _ratio(row, ratio)} for row in coefficient_table(self.fit)]
-        )
+    def models(self) -> dict[str, Fit]:
+        """The fits by the name of their model; that of a study of one model has none."""
+        return {} if self.fit is None else dict(self.fit.models) or {"": self.fit}
+
+    def list_rows(self, fit: Fit) -> list[dict[str, Any]]:
+        """The coefficient table of a model with the ratios and their intervals in words."""
+        return [row.as_dict() | {"ratio": _ratio(row, fit.ratio)} for row in coefficient_table(fit)]
 
     @property
     def characteristics(self) -> PrintedTable | None:
@@ -415,18 +418,35 @@ def methods(report: AuditReport) -> str:
     assert study is not None
     assert view is not None
     model, patients = describe_model(study, fit), describe_patients(fit)
+    if study.models:
+        model = f"set of {len(study.models)} models in shared rounds by {study.learner.name.upper()}"
     contributors = report.replay.contributors or view.parties
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
     fits = fit is None or "table" not in fit.details
     verb, what, rounds = ("fitted", "model", rounds) if fits else ("made", "formula of the table", "")
+    formula = f"The {what} was {study.formula}"
+    if study.models:
+        formula = "All models stand on the rows that have every column of any of them"
     return (
         f"We {verb} a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "
         f"{report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
-        f"The {what} was {study.formula}; rows with missing values were {_MISSING[study.rows.missing]}. All sites "
+        f"{formula}; rows with missing values were {_MISSING[study.rows.missing]}. All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
-        f"shared ledger as study {view.id}.{rounds} {_describe_replay(report.verdict)}"
+        f"shared ledger as study {view.id}.{rounds}{_methods_of_models(report)} {_describe_replay(report.verdict)}"
     )
+
+
+def _methods_of_models(report: AuditReport) -> str:
+    """A sentence on each of several models."""
+    study, fit = report.study, report.fit
+    assert study is not None
+    sentences = []
+    for name, part in study.by_model.items():
+        own = None if fit is None else fit.models.get(name)
+        end = f"; it took {own.rounds} round{'s' * (own.rounds != 1)}" if own else "; it has no fit" if fit else ""
+        sentences.append(f" Model {name} was a {describe_model(part, own)} of {part.formula}{end}.")
+    return "".join(sentences)
 
 
 def _describe_sites(contributors: Sequence[str], study: Study) -> str:

@@ -17,6 +17,7 @@ import typer
 
 from coterie_learners.core.registry import complete_study, find_learner, learner_of, list_learners
 from coterie_learners.errors import StudyError
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.families import choose_family
 from coterie_node.analysis.trial import Width, can_try, expect_widths, guess_sizes, try_gate
@@ -150,6 +151,7 @@ def describe(study: Study) -> dict[str, Any]:
         "hash": study.hash.hex(),
         "sites": list(study.sites),
         "split": study.split,
+        **({"models": _list_models(study), "cohort": _describe_cohort(study)} if study.models else {}),
         "formula": study.formula,
         "learner": f"{learner.name} {learner.version}",
         "options": study.learner.options,
@@ -157,6 +159,18 @@ def describe(study: Study) -> dict[str, Any]:
         "schedule": schedule.model_dump(mode="json"),
         "discloses": learner.discloses(study).as_dict(),
     }
+
+
+def _list_models(study: Study) -> list[str]:
+    """Each of several models with its formula and the options that it sets itself."""
+    options = ("".join(f", {key} = {json.dumps(value)}" for key, value in m.options.items()) for m in study.models)
+    return [f"{m.name}: {m.formula}{text}" for m, text in zip(study.models, options, strict=True)]
+
+
+def _describe_cohort(study: Study) -> str:
+    """On which rows several models stand."""
+    rule = "a row that lacks one is left out of all" if study.rows.missing == "drop" else "no row may lack one"
+    return f"all {len(study.models)} models stand on one: of {', '.join(Design(study).read)} {rule}"
 
 
 def _disclose_advice(study: Study, advice: Advice) -> Iterator[str]:
@@ -267,4 +281,7 @@ def in_words(value: Any) -> str:
     """A value of what a study does, for people to read."""
     if isinstance(value, dict):
         return ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items())
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        # Formulas and options have commas.
+        return ("\n" + 11 * " " if any(": " in item for item in value) else ", ").join(value)
+    return str(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coterie_node.cli.options import Json, Level
+from coterie_node.cli.options import Json, Level, ModelName
 from coterie_node.cli.output import print_document, print_json
 
 if TYPE_CHECKING:
@@ -25,17 +25,18 @@ def contrast_command(
     minus: Annotated[
         str | None, typer.Option(help="With --mean: the difference of each mean from the mean at this sum.")
     ] = None,
+    model: ModelName = None,
     level: Level = 0.95,
     as_json: Json = False,
 ) -> None:
     """Test sums of a result's coefficients, with intervals; or show means at covariate values, and differences."""
     from coterie_node.analysis.contrasts import Coefficients, contrasts_to_json
-    from coterie_node.audit.publication import read_publication
+    from coterie_node.audit.publication import read_published_model
     from coterie_node.audit.result import finite
 
     if minus is not None and not mean:
         raise typer.BadParameter("It is a difference of means. Give --mean as well.", param_hint="--minus")
-    coefficients = Coefficients.of(read_publication(result))
+    coefficients = Coefficients.of(read_published_model(result, model))
     contrasts = [_combine(coefficients, text, mean, minus, level) for text in sums]
     several = len(sums) > 1 and not mean
     joint = coefficients.test([coefficients.parse(text) for text in sums]) if several else None
@@ -66,14 +67,17 @@ def _print_contrasts(contrasts: list[Contrast], level: float) -> list[str]:
 
 def anova_command(
     results: Annotated[list[Path], typer.Argument(help="One result, or results of models that hold each other.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help="Which models of a result with several; two or more are compared.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or F)."""
     from coterie_node.analysis.anova import assess_models, assess_terms, print_tests
-    from coterie_node.audit.publication import read_publication
+    from coterie_node.audit.publication import read_published_model
     from coterie_node.audit.result import finite
 
-    published = [read_publication(path) for path in results]
+    published = [read_published_model(path, name) for path in results for name in model or (None,)]
     tests = assess_terms(published[0]) if len(published) == 1 else assess_models(published)
     if as_json:
         print_json(finite([asdict(test) for test in tests]))

@@ -16,7 +16,8 @@ from pyarrow import csv
 from pyarrow.parquet import ParquetWriter
 
 from coterie_node.analysis.predict import PredictedRows, open_predictor, predict_rows
-from coterie_node.audit.publication import read_publication
+from coterie_node.audit.publication import read_published_model
+from coterie_node.cli.options import ModelName
 from coterie_node.data.installed_source import parse_rows_address
 from coterie_node.errors import ConfigError
 
@@ -26,6 +27,7 @@ def predict_command(
     data: Annotated[str, typer.Option(help="FILE (CSV or Parquet) or ADDRESS with the model's covariates.")],
     out: Annotated[Path | None, typer.Option(help="New file, .csv or .parquet; without it CSV is printed.")] = None,
     row_id: Annotated[str, typer.Option("--id", help="Column of the file that names each row in the output.")] = "",
+    model: ModelName = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Confidence level of the limits.")] = 0.95,
     at: Annotated[
         list[float] | None, typer.Option(help="Time at which survival is predicted; may be repeated.")
@@ -38,7 +40,7 @@ def predict_command(
     The rows need the covariates alone, with the levels and ranges that the study declares. A row that lacks a value
     has empty predictions. The output has a line for each row, so that it is as private as the rows are.
     """
-    predictor = open_predictor(read_publication(result), str(result), level, row_id, tuple(at or ()))
+    predictor = open_predictor(read_published_model(result, model), str(result), level, row_id, tuple(at or ()))
     rows = predict_rows(predictor, parse_rows_address(data), "here")
     _write((_make_table(batch, row_id) for batch in rows), out)
 

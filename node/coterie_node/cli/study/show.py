@@ -139,6 +139,7 @@ def result_command(
             *row_warnings,
             soundness_line((*fit.warnings, *row_warnings)),
             *fit.own,
+            *(f"{name}: {line}" for name, model in fit.models.items() for line in model.own),
         ]
         print("\n".join([*([superseded] if superseded else []), *lines]))
 
@@ -276,6 +277,7 @@ def _format_summary(summary: Mapping[str, Any]) -> str:
         for name, value in summary["what"].items()
         if value and name not in ("study", "sites", "hash", "discloses")
     }
-    head += [f"{name:10s} {printable(in_words(value))}" for name, value in rest.items()]
+    words = {name: in_words(value).split("\n") for name, value in rest.items()}
+    head += [f"{name:10s} " + "\n".join(map(printable, lines)) for name, lines in words.items()]
     head += [printable(line) for line in summary["disclosure"]]
     return "\n".join([*head, "", json.dumps(summary["document"], indent=2, ensure_ascii=True)])

@@ -33,6 +33,7 @@ def read_stored_result(folder: SiteFolder, view: StudyView, ending: str = "") ->
 
 def read_with_cohort(folder: SiteFolder, which: str) -> dict[str, Any]:
     """A result as `--json` prints it, by the study's number on the ledger or hash, with the cohort of its document."""
+    from coterie_learners.study.model_card import make_model_card
     from coterie_node.audit.result import finite, numbers
     from coterie_node.audit.sources import find_study_number
     from coterie_node.run.recorded_steps import list_contributors
@@ -43,6 +44,7 @@ def read_with_cohort(folder: SiteFolder, which: str) -> dict[str, Any]:
         contributors = list_contributors(view, list(ledger.history(view.id)))
     name, fit, _ = read_stored_result(folder, view)
     study = study_on_ledger(view, folder.open_archive())
+    cards = {"model": make_model_card(study)} if study.models else {}
     cohort = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
     plain: dict[str, Any] = finite({"study": name, **numbers(fit, contributors), "notes": list(fit.notes)})
-    return {**plain, "cohort": cohort}
+    return {**plain, "cohort": cohort, **cards}
