@@ -35,8 +35,9 @@ class Learner:
     data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
     (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
     Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites must reach each
-    other; `talks_if`: in some studies one is. `profile`: what it says of itself to people who choose, and to lists of
-    all learners.
+    other; `talks_if`: in some studies one is. `evaluate` makes the learner that fits a part of the rows and evaluates
+    its model on the others; None where that is not possible. `profile`: what it says of itself to people who choose,
+    and to lists of all learners.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Learner:
     profile: Profile = field(default_factory=Profile)
     helpers: bool = False
     talks_if: Callable[[Study], bool] = lambda _: False
+    evaluate: Callable[[Learner], Learner] | None = None
 
     def needs_channel(self, study: Study) -> bool:
         """Whether the sites must reach each other in a step of this study."""
@@ -67,11 +69,21 @@ def learner_of(study: Study) -> Learner:
             f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
             "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
+    if study.evaluate.held_out:
+        learner = _evaluate_after(learner)
     if study.rows.shared_patients == "ignore":
         return learner
     from coterie_learners.core.shared_patients import count_first  # only studies that count need what it imports
 
     return count_first(learner)
+
+
+def _evaluate_after(learner: Learner) -> Learner:
+    """The learner with the evaluation on held-out rows; StudyError if it has none."""
+    if learner.evaluate is None:
+        message = f"The study holds rows out for an evaluation, which {learner.name} does not make"
+        raise StudyError("CO-S364", f"{message}. Leave evaluate.held_out out, or choose glore or cola.")
+    return learner.evaluate(learner)
 
 
 def list_learners() -> list[str]:
