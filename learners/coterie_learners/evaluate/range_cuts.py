@@ -14,11 +14,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.evaluate.score_grid import Places
+from coterie_learners.evaluate.score_grid import BinPlaces
 from coterie_learners.numeric.array import Array
 
 
-def cross_ranges(first: Places, second: Places) -> Array:
+def cross_ranges(first: BinPlaces, second: BinPlaces) -> Array:
     """Patients (v, v) by range in one count (n,) and in another one (n,); -1 where a patient is in only one of them.
 
     The ranges of both are points, and one more stands for what is outside of a count.

@@ -21,7 +21,7 @@ from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 
 Scale = Literal["spread", "probability", "logit"]
-Places = NDArray[np.int64]
+BinPlaces = NDArray[np.int64]
 # A score at a bin's lower end is in that bin, however floats round.
 _ROUNDING = 1e-9
 # The ends of the grid of the logit; what lies beyond is in the outermost bins.
@@ -46,7 +46,7 @@ class ScoreGrid:
     centre: float = 0.0
     width: float = 1.0
 
-    def place(self, probability: Array, logit: Array) -> Places:
+    def place(self, probability: Array, logit: Array) -> BinPlaces:
         """The bin (m,) of each score."""
         if self.scale == "spread":
             share = 0.5 * (1.0 + np.tanh(0.5 * (logit - self.centre) / self.width))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.protocol import Site
 from coterie_learners.evaluate.evaluation_plan import CALIBRATION_SUMS, EvaluationPlan, PatientGroups, ShownRanges
 from coterie_learners.evaluate.range_cuts import cross_ranges, find_least_cut
-from coterie_learners.evaluate.score_grid import MOST_SPREAD, Places, choose_cuts, mark_halves, merge_bins
+from coterie_learners.evaluate.score_grid import MOST_SPREAD, BinPlaces, choose_cuts, mark_halves, merge_bins
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.rows import Codes
 
@@ -27,7 +27,7 @@ MOST_LOGIT = 700.0
 
 
 @dataclass(frozen=True)
-class ScoredRows:
+class ScoredPatients:
     """Some rows (m,): probability, its logit, outcome (0 or 1), bin, and the level of each column of `by`.
 
     `site`: the number of the site whose rows they are.
@@ -36,11 +36,11 @@ class ScoredRows:
     probability: Array
     logit: Array
     outcome: Array
-    bins: Places
+    bins: BinPlaces
     levels: Mapping[str, NDArray[Any]]
     site: int
 
-    def place(self, groups: PatientGroups) -> Places:
+    def place(self, groups: PatientGroups) -> BinPlaces:
         """The level (m,) of each row among some groups."""
         if not groups.column or groups.sites:
             return np.full(len(self.bins), self.site if groups.sites else 0, dtype=np.int64)
@@ -54,18 +54,18 @@ class ScoreModel:
     plan: EvaluationPlan
     beta: Array
 
-    def score(self, site: Site) -> Iterator[ScoredRows]:
+    def score(self, site: Site) -> Iterator[ScoredPatients]:
         """The rows of a site, block by block."""
         return (self._score(codes, site) for codes in site.codes.codes() if len(next(iter(codes.values()))))
 
-    def _score(self, codes: Codes, site: Site) -> ScoredRows:
+    def _score(self, codes: Codes, site: Site) -> ScoredPatients:
         block = self.plan.design.block(codes)
         eta = block.x @ self.beta if block.offset is None else block.x @ self.beta + block.offset
         probability = self.plan.family.parts(eta, block.y).mean
         logit = np.clip(eta if self.plan.family.link == "logit" else _take_logit(probability), -MOST_LOGIT, MOST_LOGIT)
         number = self.plan.study.owners.index(site.name)
         levels = {name: np.asarray(codes[name]) for name in self.plan.study.evaluate.by}
-        return ScoredRows(probability, logit, block.y, self.plan.grid.place(probability, logit), levels, number)
+        return ScoredPatients(probability, logit, block.y, self.plan.grid.place(probability, logit), levels, number)
 
 
 def _take_logit(probability: Array) -> Array:
@@ -87,7 +87,7 @@ class GridCounts:
         levels = len(groups.levels)
         return cls(np.zeros((levels, size, 2)), np.zeros((levels, size)), np.zeros(levels))
 
-    def add(self, rows: ScoredRows, groups: PatientGroups) -> GridCounts:
+    def add(self, rows: ScoredPatients, groups: PatientGroups) -> GridCounts:
         """These and more rows."""
         level = rows.place(groups)
         at = level * self.scores.shape[1] + rows.bins
@@ -101,7 +101,7 @@ class GridCounts:
         )
 
 
-def count_scores(model: ScoreModel, site: Site, groups: tuple[PatientGroups, ...]) -> tuple[GridCounts, ...]:
+def tally_scores(model: ScoreModel, site: Site, groups: tuple[PatientGroups, ...]) -> tuple[GridCounts, ...]:
     """The counts of each of the groups."""
     out = [GridCounts.empty(item, model.plan.grid.size) for item in groups]
     for rows in model.score(site):
@@ -123,7 +123,7 @@ def sum_logits(model: ScoreModel, site: Site) -> dict[str, Array]:
 def mark_groups(model: ScoreModel, site: Site) -> dict[str, Array]:
     """How far this site halves the grid of each of the plan's groups, so that no two of them together show too much."""
     plan = model.plan
-    tallies = count_scores(model, site, plan.groups)
+    tallies = tally_scores(model, site, plan.groups)
     flags = [mark_halves(plan.grid, tally.counts, plan.floor, plan.sensitive) for tally in tallies]
     if plan.floor > 1 and len(flags) > 1:
         flags = _keep_apart(model, site, flags)
@@ -132,7 +132,7 @@ def mark_groups(model: ScoreModel, site: Site) -> dict[str, Array]:
 
 def _keep_apart(model: ScoreModel, site: Site, flags: list[Array]) -> list[Array]:
     """The flags, of which later groups' are taken back where few patients follow from them and earlier ones."""
-    grid, out, places = model.plan.grid, list[Array](), list[Places]()
+    grid, out, places = model.plan.grid, list[Array](), list[BinPlaces]()
     for groups, own in zip(model.plan.groups, flags, strict=True):
         whole = np.zeros_like(own)
         whole[0] = own[0]
@@ -148,11 +148,11 @@ def _keep_apart(model: ScoreModel, site: Site, flags: list[Array]) -> list[Array
     return out
 
 
-def _hides(model: ScoreModel, first: Places, second: Places) -> bool:
+def _hides(model: ScoreModel, first: BinPlaces, second: BinPlaces) -> bool:
     return find_least_cut(cross_ranges(first, second)) >= model.plan.floor
 
 
-def place_ranges(model: ScoreModel, site: Site, groups: PatientGroups, cuts: tuple[int, ...]) -> Places:
+def place_ranges(model: ScoreModel, site: Site, groups: PatientGroups, cuts: tuple[int, ...]) -> BinPlaces:
     """The range (n,) of each of a site's patients among those that are counted of some groups."""
     inner, ranges = np.array(cuts[1:-1]), len(cuts) - 1
     parts = [
@@ -161,7 +161,7 @@ def place_ranges(model: ScoreModel, site: Site, groups: PatientGroups, cuts: tup
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def place_shown(model: ScoreModel, site: Site, shown: ShownRanges) -> dict[str, Places]:
+def place_shown(model: ScoreModel, site: Site, shown: ShownRanges) -> dict[str, BinPlaces]:
     """The range (n,) of each of a site's patients in each count that is shown, by its column."""
     pairs = ((groups, cuts) for groups, cuts in shown.counted if not groups.sites)
     return {groups.column: place_ranges(model, site, groups, cuts) for groups, cuts in pairs}
@@ -171,7 +171,7 @@ def sum_scores(model: ScoreModel, site: Site, shown: ShownRanges) -> dict[str, A
     """This site's counts, scores and squares of what is shown; zeros where nothing is."""
     if not shown.counted:
         return {name: np.zeros(shape) for name, shape in shown.shapes.items()}
-    tallies = count_scores(model, site, tuple(groups for groups, _ in shown.counted))
+    tallies = tally_scores(model, site, tuple(groups for groups, _ in shown.counted))
     pairs = [(tally, cuts) for tally, (_, cuts) in zip(tallies, shown.counted, strict=True)]
     return {
         "counts": np.concatenate([merge_bins(tally.counts, cuts).reshape(-1, 2) for tally, cuts in pairs]),
@@ -213,7 +213,7 @@ def sum_calibration(model: ScoreModel, site: Site, shown: ShownRanges, state: Ar
     return {"calibration": out}
 
 
-def _list_pieces(rows: ScoredRows, point: CalibrationPoint, place: Places) -> list[Array]:
+def _list_pieces(rows: ScoredPatients, point: CalibrationPoint, place: BinPlaces) -> list[Array]:
     """The pieces (m,) of each row."""
     z, (intercept, slope) = rows.logit, point.both
     alone = _expit(point.alone[place] + z)

@@ -238,7 +238,7 @@ COMMANDS: Table = {
                 "Print the result of a study that this site's node has written, or its table in another format.",
             ),
             "gain": Command(
-                "coterie_node.cli.study.gain:gain_command",
+                "coterie_node.cli.study.compare:gain_command",
                 "Compare this site's own fit with the joint one: widths of intervals, and the AUC on its held-out "
                 "rows.",
             ),
