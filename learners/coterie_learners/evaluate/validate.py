@@ -146,6 +146,6 @@ VALIDATE = Learner(
         _assess,
         alternatives=({"aggregation": "masked"},),
         examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
-        method="external validation of a published model",
+        method="validation of a published model",
     ),
 )
