@@ -19,12 +19,13 @@ _VARIABLES = {
     "pressure": {"type": "number", "range": [40, 250]},
     "months": {"type": "number", "range": [0, 100], "unit": "months"},
 }
-# What learners of times to an event, and of treatments, ask for.
+# What learners of times to an event, and of treatments or published models, ask for.
 _ASKED = {
     "treatment": "male",
     "time": "months",
     "event": "died",
     "group": "male",
+    "coefficients": {"(Intercept)": -6.0, "male": 0.3, "age": 0.05, "pressure": 0.01},
     "time_grid": {"width": 1, "horizon": 60},
 }
 _SITES = ["north", "south", "east"]

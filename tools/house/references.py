@@ -29,6 +29,7 @@ SCRIPTS = (
     "cox_more",
     "predict",
     "table_one",
+    "validate",
     "categories",
     "contrasts",
     "propensity",
@@ -37,7 +38,8 @@ SCRIPTS = (
     "formula",
 )
 PACKAGES = (
-    "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival r-cran-hmisc"
+    "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival r-cran-hmisc "
+    "r-cran-proc"
 )
 # Other builds of R round otherwise; Firth's penalty and cloglog models lose the most digits.
 BOUND = 1e-11

@@ -52,6 +52,7 @@ from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, 
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
+from coterie_learners.evaluate.held_out import evaluate_after
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
@@ -232,6 +233,11 @@ def _discloses(study: Study) -> Disclosure:
     return disclose_cola(plan_table(study))
 
 
+def _read_choice(study: Study) -> tuple[str | None, bool]:
+    """The link, and that tables are in the clear."""
+    return plan_table(study).options.link, False
+
+
 COLA = Learner(
     "cola",
     _VERSION,
@@ -241,5 +247,6 @@ COLA = Learner(
     cola,
     _discloses,
     reads="codes",
+    evaluate=evaluate_after(_read_choice),
     profile=Profile(assess_cola, examples=({"cells": False}, {"cells": True}), equals_pooled=True),
 )

@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
@@ -76,7 +77,8 @@ class Exposure:
     sums. `uncounted`: the pool's levels were compared with the floor by bits, and nobody knows their counts.
     `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option of this
     study's learner, or the learner, that does not show the cells. `times`: the grid of time of
-    these counts, if they are such.
+    these counts, if they are such. `ranges`: of counts by range of a score, the range (n,) of each row, by the column
+    whose levels are counted apart; for the gate alone.
     """
 
     what: str
@@ -101,6 +103,7 @@ class Exposure:
     by_patient: bool = False
     instead: str = ""
     times: TimeSteps | None = None
+    ranges: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""

@@ -87,8 +87,8 @@ class Site:
     this run of the study among all that these keys will ever see: one pad in two runs would disclose the difference of
     their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the
     open step. `label_rows` gives this site's keyed labels (8 bytes) of its rows by raw column, where its node keeps
-    them; `read_patients` the identifier of each row, or None where rows are taken for patients. An auditor is a Site
-    without rows.
+    them; `read_patients` the identifier of each row, or None where rows are taken for patients; `bind` makes both of a
+    site with other data. An auditor is a Site without rows.
     """
 
     study: Study
@@ -103,6 +103,11 @@ class Site:
     attempt: int = 0
     label_rows: Callable[[], Mapping[str, bytes]] = field(default=dict, repr=False)
     read_patients: Callable[[], Sequence[str] | None] = field(default=lambda: None, repr=False)
+    bind: Callable[[Site], Site] = field(default=lambda site: site, repr=False)
+
+    def stand_on(self, data: Data | None, use: str = "") -> Site:
+        """This site on a part of its data; with a `use`, in a run of its own, which has the use in its name."""
+        return self.bind(replace(self, data=data, session=f"{self.session}/{use}" if use else self.session))
 
     @property
     def rows(self) -> Rows:
@@ -173,7 +178,8 @@ class Step:
     this site's masks hide, by name; they are for its own people and never leave. `announces`: each post holds its
     poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
     `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`:
-    nobody reads what is posted here; it only ends the study.
+    nobody reads what is posted here; it only ends the study. `select` gives the site on the part of its data that
+    stands behind the post; by default all of them do.
     """
 
     topic: str
@@ -189,6 +195,7 @@ class Step:
     announces: bool = False
     compress: bool = True
     concludes: bool = False
+    select: Callable[[Site], Site] = lambda site: site
 
 
 Script = Generator[Step, Posts, Any]
@@ -316,7 +323,7 @@ class Machine:
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
         """What this site would post at the open step, for the parties of that attempt."""
         step = self._open()
-        payload = step.make(self.seat(parties, attempt), channel)
+        payload = step.make(step.select(self.seat(parties, attempt)), channel)
         if step.public:  # this site will be asked for the same once more when the posts come back
             self._drafted = step, payload
         return payload

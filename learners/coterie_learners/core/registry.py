@@ -35,9 +35,10 @@ class Learner:
     data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
     (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
     Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites must reach each
-    other; `talks_if`: in some studies one is. `profile`: what it says of itself to people who choose, and to lists of
-    all learners. `several` gives the learner that runs a study of several models ([[models]]) in its place; None where
-    it fits one at a time.
+    other; `talks_if`: in some studies one is. `evaluate` makes the learner that fits a part of the rows and evaluates
+    its model on the others; None where that is not possible. `several` gives the learner that runs a study of several
+    models ([[models]]) in its place; None where it fits one at a time. `profile`: what it says of itself to people who
+    choose, and to lists of all learners.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Learner:
     helpers: bool = False
     talks_if: Callable[[Study], bool] = lambda _: False
     several: Callable[[], Learner] | None = None
+    evaluate: Callable[[Learner], Learner] | None = None
 
     def needs_channel(self, study: Study) -> bool:
         """Whether the sites must reach each other in a step of this study."""
@@ -71,6 +73,8 @@ def learner_of(study: Study) -> Learner:
         )
     if study.models:
         learner = _of_several_models(learner)
+    if study.evaluate.held_out:
+        learner = _evaluate_after(learner, study)
     if study.rows.shared_patients == "ignore":
         return learner
     from coterie_learners.core.shared_patients import count_first  # only studies that count need what it imports
@@ -83,6 +87,15 @@ def _of_several_models(learner: Learner) -> Learner:
         message = f"The study has several models, of which {learner.name} fits one at a time"
         raise StudyError("CO-S420", f"{message}. Propose a study for each, or choose glore.")
     return learner.several()
+
+
+def _evaluate_after(learner: Learner, study: Study) -> Learner:
+    """The learner with the evaluation on held-out rows; StudyError if it has none."""
+    if learner.evaluate is None:
+        several = " of several models" if study.models else ""
+        message = f"The study{several} holds rows out for an evaluation, which {learner.name} does not make"
+        raise StudyError("CO-S364", f"{message}. Leave evaluate.held_out out, or choose glore or cola with one model.")
+    return learner.evaluate(learner)
 
 
 def list_learners() -> list[str]:

@@ -44,6 +44,7 @@ from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, 
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
+from coterie_learners.evaluate.held_out import evaluate_after
 from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.category_fit import fit_category
 from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
@@ -587,6 +588,13 @@ def _assess(study: Study, rows: int | None) -> Suitability:
     return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")
 
 
+def _read_choice(study: Study) -> tuple[str | None, bool]:
+    """The link, and whether sums are masked."""
+    options = options_of(study, GloreOptions)
+    masked = options.aggregation == "masked" or (options.aggregation == "auto" and len(study.sites) >= 3)
+    return options.link, masked
+
+
 def _opens_bits(study: Study) -> bool:
     """Whether the sites talk: they compare counts on shares."""
     return not has_levels(options_of(study, GloreOptions).family) and GlorePlan.of(study).opens == "bits"
@@ -609,6 +617,7 @@ GLORE = Learner(
     disclose_glore,
     talks_if=_opens_bits,
     several=_load_several,
+    evaluate=evaluate_after(_read_choice),
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),

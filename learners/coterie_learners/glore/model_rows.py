@@ -13,7 +13,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Rows, block_size, join_blocks
 
 # Design matrices of all models together that stay in memory.
-IN_MEMORY = 512 << 20
+_IN_MEMORY = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ModelRows:
         groups = index_patients(site) if name in self.by_patient else None
         rows = ModelBlocks(self.designs[name], site.codes, groups)
         widths = [len(design.columns) + 2 for design in self.designs.values()]
-        if site.codes.n * sum(widths) * 8 > IN_MEMORY:
+        if site.codes.n * sum(widths) * 8 > _IN_MEMORY:
             return rows
         block = join_blocks(rows)
         return ArrayRows.of(replace(block, x=np.asfortranarray(block.x)), block_size(max(widths)))

@@ -171,12 +171,12 @@ class Design:
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """Every variable that the model needs here: the outcome, those of the terms, then those of a time to event."""
+        """Every variable that is needed here: the outcome, those of the terms, of a time to event, of an evaluation."""
         if self._parts:
             return tuple(dict.fromkeys(name for part in self._parts for name in part.variables))
         used = [self.formula.outcome, *self.list_covariates()]
         used += [name for name in (self.formula.offset, self.weights) if name]
-        used += list_time_columns(self.study)
+        used += [*list_time_columns(self.study), *self.study.evaluate.by]
         return tuple(name for name in dict.fromkeys(used) if self._holds(name))
 
     def list_covariates(self) -> list[str]:

@@ -185,6 +185,30 @@ class CohortRules(Frozen):
     complete: tuple[ColumnName, ...] = ()
 
 
+class EvaluationRules(Frozen):
+    """How a model is evaluated, from counts of patients on a grid of its scores.
+
+    held_out: the share of the patients whose rows do not enter the fit and serve the evaluation; a hash under `seed`
+    (empty: the cohort's name, or the study's) chooses them. grid: so many bins of the score. On the scale "spread" each
+    has about as many patients of the rarer outcome; else they have equal width, of the predicted probability, or of its
+    logit from -8 to 8. by: the columns whose levels are evaluated apart. per_site: whether each site's part is shown
+    too.
+    """
+
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    grid: Annotated[int, Field(ge=2, le=1000)] = 200
+    scale: Literal["spread", "probability", "logit"] = "spread"
+    by: tuple[ColumnName, ...] = ()
+    per_site: bool = False
+    seed: Text = ""
+
+    @model_validator(mode="after")
+    def _check_by(self) -> Self:
+        if len(set(self.by)) != len(self.by):
+            raise ValueError("`evaluate.by` names a column twice")
+        return self
+
+
 class LedgerRules(Frozen):
     """What the contract enforces: seconds per step, and what becomes of a silent site; and how payloads are packed."""
 
@@ -232,6 +256,7 @@ class Study(Frozen):
     disclosure: Floors = Floors()
     patient: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
     cohort: CohortRules = CohortRules()
+    evaluate: EvaluationRules = EvaluationRules()
 
     @model_validator(mode="after")
     def _check_sites(self) -> Self:
@@ -278,6 +303,14 @@ class Study(Frozen):
         wrong = sorted(set(assigned) - set(self.variables)) + sorted(set(assigned) & set(self.identifier))
         if wrong:
             raise ValueError(f"`columns` names {wrong}, which are not declared variables, or identify patients")
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> Self:
+        for name in self.evaluate.by:
+            declared = self.variables.get(name)
+            if declared is None or declared.type not in ("binary", "category"):
+                raise ValueError(f"`evaluate.by` names {name!r}, which is no declared binary variable or category")
         return self
 
     @model_validator(mode="after")
@@ -363,6 +396,7 @@ class Study(Frozen):
         older |= {"disclosure"} if self.disclosure == Floors() else set()
         older |= {"linkage"} if self.linkage == LinkageRules() else set()
         older |= {"cohort"} if self.cohort == CohortRules() else set()
+        older |= {"evaluate"} if self.evaluate == EvaluationRules() else set()
         older |= set() if self.patient else {"patient"}
         older |= {"formula"} if self.models else {"models"}
         older |= set() if self.helpers else {"helpers"}

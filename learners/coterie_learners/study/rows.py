@@ -134,6 +134,28 @@ class WeightedRows:
         yield self._block
 
 
+@dataclass(frozen=True)
+class CodedPart:
+    """Those of the coded rows of `whole` for which `inside` (n,) is true."""
+
+    whole: CodedRows
+    inside: NDArray[np.bool_]
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(np.count_nonzero(self.inside))
+
+    def codes(self) -> Iterator[Codes]:
+        """The rows' values, cut at the places of the whole."""
+        at = 0
+        for codes in self.whole.codes():
+            size = len(next(iter(codes.values())))
+            inside = self.inside[at : at + size]
+            at += size
+            yield {name: values[inside] for name, values in codes.items()}
+
+
 class BlockMaker(Protocol):
     """Whatever makes rows of variables' values: a design."""
 
@@ -141,11 +163,25 @@ class BlockMaker(Protocol):
         """Rows of values."""
 
 
+@runtime_checkable
+class MadeOfCodes(Protocol):
+    """Rows that were made of the variables' values."""
+
+    @property
+    def coded(self) -> CodedRows:
+        """The values of which the rows are made."""
+
+
 class CodedBlocks:
     """Rows made of the variables' values as they are asked for."""
 
     def __init__(self, design: BlockMaker, codes: CodedRows) -> None:
         self._design, self._codes = design, codes
+
+    @property
+    def coded(self) -> CodedRows:
+        """The values of which the rows are made."""
+        return self._codes
 
     @property
     def n(self) -> int:

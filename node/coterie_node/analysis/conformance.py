@@ -312,7 +312,7 @@ class ExposureProbe(Gate):
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """No verdict: the rows are a test's."""
         if step.reveals is not None and not (step.public or step.talks or step.announces):
-            self.exposures[step.topic] = step.reveals(site, payload)
+            self.exposures[step.topic] = step.reveals(step.select(site), payload)
         return bytes(32)
 
 

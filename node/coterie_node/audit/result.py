@@ -15,10 +15,13 @@ from coterie_learners.core.fit import LEVEL, Fit, Row, coefficient_table, count_
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.printed.characteristics import print_characteristics
+from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluation
 from coterie_node.audit.printed.printed_table import INDENT, PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
 
 UNKNOWN = "NA"
+# The family of a result that evaluates a given model.
+VALIDATION = "validation"
 DIGITS = 4
 # Below this six decimals leave fewer than four digits.
 SMALL = 1e-3
@@ -127,7 +130,7 @@ class Result:
         return format_csv(self.fit, self.level)
 
     def table(self, shape: str) -> str:
-        """The table of characteristics, or else of coefficients, as "csv", "markdown", "latex" or "html"."""
+        """The table of characteristics, of a validation, or of coefficients: "csv", "markdown", "latex" or "html"."""
         return format_table(self.fit, shape, self.beside, self.level)
 
     def _format_pooled_difference(self) -> list[str]:
@@ -210,19 +213,34 @@ def fit_lines(
         *_agreement(fit),
         *_conditioning(fit),
         *fit.notes,
+        *_evaluation(fit),
     )
 
 
 def _table_lines(fit: Fit, beside: Mapping[str, float] | None, level: float) -> list[str]:
-    table = fit.details.get("table")
-    return coefficient_lines(fit, beside, level) if table is None else print_characteristics(table).text_lines()
+    table = _own_table(fit)
+    return coefficient_lines(fit, beside, level) if table is None else table.text_lines()
+
+
+def _own_table(fit: Fit) -> PrintedTable | None:
+    """The table of a result that is no model: of characteristics, or of an evaluation alone."""
+    table, evaluation = fit.details.get("table"), find_evaluation(fit.details)
+    if table is not None:
+        return print_characteristics(table)
+    return print_evaluation(evaluation) if evaluation is not None and fit.family == VALIDATION else None
+
+
+def _evaluation(fit: Fit) -> list[str]:
+    """The evaluation of the model that was fitted."""
+    evaluation = find_evaluation(fit.details)
+    return [] if evaluation is None or fit.family == VALIDATION else print_evaluation(evaluation).text_lines()
 
 
 def format_table(fit: Fit, shape: str, beside: Mapping[str, float] | None = None, level: float = LEVEL) -> str:
     """A fit's table in a format of `PrintedTable`; coefficients as CSV have broom's names and full precision."""
-    table = fit.details.get("table")
+    table = _own_table(fit)
     if table is not None:
-        return print_characteristics(table).writers[shape]()
+        return table.writers[shape]()
     if shape == "csv":
         return format_csv(fit, level).rstrip()
     if fit.models:

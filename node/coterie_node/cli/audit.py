@@ -333,7 +333,9 @@ def report_command(
     catalog: Catalog = None,
     store: Store = None,
     genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
-    out: Annotated[list[Path] | None, typer.Option(help="report.html, .pdf or .json; may be given again.")] = None,
+    out: Annotated[
+        list[Path] | None, typer.Option(help="report.html, .pdf or .json, or .md for TRIPOD+AI; may be given again.")
+    ] = None,
     tolerance: _Tolerance = 0.0,
     grant: _Grant = None,
     keys: _Keys = None,

@@ -237,6 +237,11 @@ COMMANDS: Table = {
                 "coterie_node.cli.study.show:result_command",
                 "Print the result of a study that this site's node has written, or its table in another format.",
             ),
+            "gain": Command(
+                "coterie_node.cli.study.compare:gain_command",
+                "Compare this site's own fit with the joint one: widths of intervals, and the AUC on its held-out "
+                "rows.",
+            ),
             "certify": Command(
                 "coterie_node.cli.study.certify:certify_command",
                 "Simulate a study's shape on synthetic data, and store the largest difference to the pooled fit "

@@ -62,7 +62,7 @@ class Gate:
     consent: Consent = refuse_all
     watch: Callable[[Release], None] = lambda _: None
     vault: MutableMapping[str, bytes] = field(default_factory=dict)
-    _judgement: Judgement | None = field(default=None, init=False)
+    _judgements: dict[str, Judgement] = field(default_factory=dict, init=False)
     _disclosure: Disclosure | None = field(default=None, init=False)
 
     @property
@@ -72,10 +72,11 @@ class Gate:
 
     def seat(self, site: Site) -> Site:
         """The site on the rows of the study's declared cohort, with the labels of these that the privacy log gives."""
-        seated = replace(site, data=stand_on_cohort(self.log, site))
-        return replace(
-            seated, label_rows=lambda: label_rows(self.log, seated), read_patients=lambda: read_patients(seated)
-        )
+        return self._bind(replace(site, data=stand_on_cohort(self.log, site), bind=self._bind))
+
+    def _bind(self, site: Site) -> Site:
+        """The site with the labels and the patients of its own rows."""
+        return replace(site, label_rows=lambda: label_rows(self.log, site), read_patients=lambda: read_patients(site))
 
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """The verdict's digest for the record, or None while a person's yes is waited for.
@@ -84,6 +85,7 @@ class Gate:
         """
         if step.public or step.talks or step.announces or step.concludes:
             return bytes(32)
+        site = step.select(site)
         exposure = self._exposure(step, site, payload)
         verdict, objection, reason = self._judge(step, site, exposure)
         release = Release(position, site.attempt, payload, verdict)
@@ -95,14 +97,14 @@ class Gate:
                 return None
             verdict = replace(verdict, ruling=Ruling.CONSENTED)
         self._spend(step, site, payload)
-        if exposure is not None and self._judgement is not None:
-            self._judgement.write(site, exposure, reason)
+        if exposure is not None and site.session in self._judgements:
+            self._judgements[site.session].write(site, exposure, reason)
         return verdict.digest
 
     def note_sum(self, step: Step, site: Site, missing: tuple[str, ...]) -> None:
         """Note that the sum of a step exists, or never came to exist as these sites' shares are missing or false."""
         if step.who == "each" and not (step.talks or step.concludes):
-            self.log.note_sum(site.session, site.parties, missing)
+            self.log.note_sum(step.select(site).session, site.parties, missing)
 
     def _spend(self, step: Step, site: Site, payload: Payload) -> None:
         """ReleaseRefused if other numbers left this site under the same masks before.
@@ -121,6 +123,7 @@ class Gate:
 
     def judge(self, step: Step, site: Site, payload: Payload) -> GateVerdict:
         """The verdict on one payload of a step."""
+        site = step.select(site)
         return self._judge(step, site, self._exposure(step, site, payload))[0]
 
     def _exposure(self, step: Step, site: Site, payload: Payload) -> Exposure | None:
@@ -146,9 +149,9 @@ class Gate:
         verdict = judge_exposure(exposure, self.floors, step.topic)
         if verdict.refused or site.data is None:
             return verdict, None, ""
-        if self._judgement is None:
-            self._judgement = Judgement(self.log, self.floors, self.policy.near == "ask")
-        objection = self._judgement.judge(site, exposure)
+        if site.session not in self._judgements:
+            self._judgements[site.session] = Judgement(self.log, self.floors, self.policy.near == "ask")
+        objection = self._judgements[site.session].judge(site, exposure)
         if objection is None:
             return verdict, None, ""
         return self._weigh(verdict, exposure, objection)

@@ -17,7 +17,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Floors
 from coterie_learners.study.rows import Data, OwnColumns
-from coterie_node.data.patients.site_rows import Selectable, raw_rows
+from coterie_node.data.patients.site_rows import Selectable, find_part, raw_rows
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
@@ -43,6 +43,7 @@ from coterie_node.privacy.values import (
     judge_values,
 )
 from coterie_node.release.known_patterns import judge_known_patterns
+from coterie_node.release.known_ranges import CountedRanges, judge_known_ranges
 from coterie_node.release.known_sets import (
     judge_known_sets,
     judge_pool_difference,
@@ -90,7 +91,7 @@ class Judgement:
             self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
         if self._known[key][1] is not None:
             return self._known[key][1]
-        later = (self._next_equations, self._pool_differences, self._times)
+        later = (self._next_equations, self._pool_differences, self._times, self._ranges)
         return pick_gravest(objection for look in later for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -110,6 +111,8 @@ class Judgement:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
         if head is not None and exposure.uncounted and not head.uncounted:
             self.log.put_head(replace(head, uncounted=True))
+        if head is not None and exposure.ranges:
+            self._count_ranges(head, exposure).keep(self.log.storage)
         if head is not None and exposure.times is not None and self._raw is not None:
             self.log.put_head(replace(head, times=count_times(exposure.times, self._raw).as_dict()))
 
@@ -360,11 +363,27 @@ class Judgement:
             elif self.log.is_grown(head, other):
                 yield from judge_difference_of_times(counts, former, other.study, self.floors.cell)
 
+    def _ranges(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections where counts by range of a score show few patients, with an earlier study's of these patients."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        if exposure.ranges and head is not None and self.floors.cell > 1:
+            yield from judge_known_ranges(self._count_ranges(head, exposure), self.log.storage, self.floors.cell)
+
+    def _count_ranges(self, head: Head, exposure: Exposure) -> CountedRanges:
+        assert self._printed is not None
+        return CountedRanges.of(head, self._printed, exposure.ranges)
+
     def _keep_cohort(self, site: Site, candidate: Candidate) -> None:
         name = site.study.cohort.name
         if name and find_cohort(self.log.storage, name) is None:
             columns = site.study.cohort.complete or tuple(candidate.printed.columns)
-            keep_cohort(self.log.storage, name, candidate.printed, columns)
+            keep_cohort(self.log.storage, name, self._print_whole(site, candidate), columns)
+
+    def _print_whole(self, site: Site, candidate: Candidate) -> PrintedRows:
+        """All rows of the site, of which the candidate may hold a part."""
+        part = find_part(site.data)
+        raw = None if part is None else raw_rows(replace(site, data=part.whole))
+        return candidate.printed if raw is None else self.log.print_rows(raw)
 
 
 def with_derived(raw: RawRows, design: Design) -> RawRows:

@@ -85,6 +85,7 @@ class UnmaskedSite(Site):
 
 def sums_under_masks(step: Step, site: Site) -> dict[str, Array] | None:
     """The numbers that this site's masks hide in a masked sum, by name; None for another step."""
+    site = step.select(site)
     if step.bare is not None:
         return {f"{name}, under masks": np.asarray(value) for name, value in step.bare(site).items()}
     form = None if step.expects is None else step.expects.fields.get("masked")

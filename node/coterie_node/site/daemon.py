@@ -36,6 +36,7 @@ from coterie_chain.ledger.protocol import Event, Ledger, PipelinedLedger, State,
 from coterie_chain.retry import Backoff, RetryPolicy
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.fit import fit_to_json
+from coterie_learners.core.protocol import Site
 from coterie_learners.errors import LearnerError
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError, NodeError, StudyQuarantined
@@ -78,7 +79,10 @@ MORE_DEFECTS = (TypeError, ValueError)
 
 @dataclass(frozen=True)
 class NodeServices:
-    """What the daemon works with: the seams are the ledger, the store, the journal and the clock."""
+    """What the daemon works with: the seams are the ledger, the store, the journal and the clock.
+
+    `describe_gain` says of a finished study what joining it bought this site; empty where there is nothing to say.
+    """
 
     home: SiteFolder
     keys: SiteKeys
@@ -94,6 +98,7 @@ class NodeServices:
     chain_is_well: Callable[[], bool] = lambda: True
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
+    describe_gain: Callable[[Site, Any], str] = lambda site, fit: ""
 
     @property
     def name(self) -> str:
@@ -465,6 +470,9 @@ class Daemon:
         # The file comes before the state: a daemon that dies in between finds the file and finishes again.
         self._write_results(task, runner)
         task.finish()
+        gain = self.services.describe_gain(runner.machine.site, runner.machine.result)
+        if gain:
+            self.services.log.tell("gain", study=task.number, sentence=gain)
         self.services.log.tell("study done", study=task.number, name=task.name)
         return True
 

@@ -14,7 +14,7 @@ from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
-from support.learners import cohorts, glm_studies, joins, strata, survival_study, vertical
+from support.learners import cohorts, evaluation_study, glm_studies, joins, strata, survival_study, vertical
 from support.learners.table_study import arm_study, split_arms
 from support.learners.treatment_study import split_treatment_rows, treatment_study
 from support.node.worlds import World, sweep
@@ -77,6 +77,11 @@ def _make_treatment(silence: str, count: int) -> tuple[Study, Mapping[str, Any]]
     return study, split_treatment_rows(study)
 
 
+def _make_validation(silence: str, count: int) -> tuple[Study, Mapping[str, Any]]:
+    study = _with_rules(evaluation_study.validation_study("patterns", count), silence)
+    return study, evaluation_study.split_stays(study)
+
+
 def _make_shares(of: Any, silence: str) -> tuple[Study, Mapping[str, Any]]:
     return _with_rules(of.study, silence), of.data
 
@@ -88,6 +93,7 @@ MAKERS: dict[str, Maker] = {
     "secure_cola masks": lambda silence, count: _make_table("secure_cola", silence, count, scheme="masks"),
     "secure_cola bfv": lambda silence, count: _make_table("secure_cola", silence, count, scheme="bfv"),
     "survival_curves": lambda silence, count: _make_survival(survival_study.curve_study(count), silence),
+    "validate": _make_validation,
     "table_one": lambda silence, count: (_with_rules(arm_study(count), silence), split_arms(count)),
     "propensity": lambda silence, count: _make_treatment(silence, count),
     "cox": lambda silence, count: _make_survival(survival_study.cox_study(count, "died ~ age"), silence),

@@ -31,12 +31,15 @@ from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
 from coterie_node.audit.influence import Screen, screen_steps
 from coterie_node.audit.printed.characteristics import print_characteristics
+from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluation, print_ranges
 from coterie_node.audit.printed.printed_table import PrintedTable
 from coterie_node.audit.replay import INTACT, Replay, Verdict
+from coterie_node.audit.report.evaluation_figures import Panel, draw_evaluation
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
 from coterie_node.audit.report.survival_figure import draw_survival
-from coterie_node.audit.result import finite, limits, numbers, soundness_of
+from coterie_node.audit.report.tripod import TripodItem, items_to_json, list_items, print_tripod
+from coterie_node.audit.result import VALIDATION, finite, limits, numbers, soundness_of
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.follower import Progress
@@ -238,6 +241,34 @@ class AuditReport:
         details = None if self.fit is None else self.fit.details.get("survival")
         return draw_survival(details) if details else ""
 
+    @property
+    def evaluation(self) -> PrintedTable | None:
+        """The measures of the evaluated model by group of patients, if there are any."""
+        found = None if self.fit is None else find_evaluation(self.fit.details)
+        return None if found is None else print_evaluation(found)
+
+    @property
+    def ranges(self) -> PrintedTable | None:
+        """The calibration table of all patients."""
+        found = None if self.fit is None else find_evaluation(self.fit.details)
+        return None if found is None else print_ranges(found["groups"][0])
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The figures of the evaluation."""
+        found = None if self.fit is None else find_evaluation(self.fit.details)
+        return () if found is None else draw_evaluation(found)
+
+    @property
+    def validates(self) -> bool:
+        """Whether the study evaluates a given model, and fits none."""
+        return self.fit is not None and self.fit.family == VALIDATION
+
+    @property
+    def tripod(self) -> tuple[TripodItem, ...]:
+        """The items of TRIPOD+AI that the record answers."""
+        return () if self.fit is None or self.study is None else list_items(self.study, self.fit)
+
     @cached_property
     def forest(self) -> Forest | None:
         """The forest plot."""
@@ -310,6 +341,7 @@ class AuditReport:
             "screen": None if self.screen is None else self.screen.as_dict(),
             "discloses": self.disclosure,
             "methods": self.methods,
+            "tripod": items_to_json(self.tripod),
         }
 
 
@@ -347,11 +379,11 @@ def versions() -> dict[str, str]:
 
 
 def write_report(report: AuditReport, path: Path) -> None:
-    """Write the report to a file that ends in .html, .pdf or .json."""
-    kinds = {".html": _html, ".pdf": _pdf, ".json": _json}
+    """Write the report to a file that ends in .html, .pdf or .json; one in .md has the TRIPOD+AI table alone."""
+    kinds = {".html": _html, ".pdf": _pdf, ".json": _json, ".md": _markdown}
     if path.suffix not in kinds:
         raise ConfigError(
-            "CO-F308", f"A report has no format for {path.name!r}. End its name with .html, .pdf or .json."
+            "CO-F308", f"A report has no format for {path.name!r}. End its name with .html, .pdf, .json or .md."
         )
     content = kinds[path.suffix](report)
     try:
@@ -366,6 +398,10 @@ def write_report(report: AuditReport, path: Path) -> None:
 
 def _html(report: AuditReport) -> bytes:
     return report.html().encode()
+
+
+def _markdown(report: AuditReport) -> bytes:
+    return (print_tripod(report.tripod).markdown() + "\n").encode()
 
 
 def _json(report: AuditReport) -> bytes:
@@ -422,18 +458,35 @@ def methods(report: AuditReport) -> str:
         model = f"set of {len(study.models)} models in shared rounds by {study.learner.name.upper()}"
     contributors = report.replay.contributors or view.parties
     rounds = "" if fit is None else f" The fit took {fit.rounds} round{'s' * (fit.rounds != 1)}."
-    fits = fit is None or "table" not in fit.details
+    fits = fit is None or ("table" not in fit.details and not report.validates)
     verb, what, rounds = ("fitted", "model", rounds) if fits else ("made", "formula of the table", "")
     formula = f"The {what} was {study.formula}"
     if study.models:
         formula = "All models stand on the rows that have every column of any of them"
+    verb = "made" if report.validates else verb
     return (
         f"We {verb} a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "
         f"{report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
         f"{formula}; rows with missing values were {_MISSING[study.rows.missing]}. All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
-        f"shared ledger as study {view.id}.{rounds}{_methods_of_models(report)} {_describe_replay(report.verdict)}"
+        f"shared ledger as study {view.id}.{rounds}{_methods_of_models(report)}{_describe_evaluation(fit)} "
+        f"{_describe_replay(report.verdict)}"
+    )
+
+
+def _describe_evaluation(fit: Fit | None) -> str:
+    """How the model was evaluated, in two sentences; nothing without an evaluation."""
+    found = None if fit is None else find_evaluation(fit.details)
+    if found is None:
+        return ""
+    group, share = found["groups"][0], found["held_out"]
+    whose = f" on {100 * share:g} % of the patients, who were held out by a keyed hash," if share else ""
+    by = f" and of {len(found['groups']) - 1} groups" if len(found["groups"]) > 1 else ""
+    return (
+        f" The model was evaluated{whose} from counts on a grid of {group['bins']} ranges of the score: area under the "
+        f"ROC curve with DeLong's limits, Brier score, calibration (Cox 1958) and net benefit of {group['n']:,} "
+        f"patients{by}."
     )
 
 

@@ -22,6 +22,7 @@ from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
+from coterie_node.analysis.gain import describe_gain
 from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.cli.site.doctor import PROBE
 from coterie_node.errors import ConfigError
@@ -102,6 +103,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             peers=lambda: count_peers(ledger),
             chain_is_well=drive_sealer(stack, home, log),
             log=log,
+            describe_gain=describe_gain,
         )
         daemon = Daemon(services)
         stack.enter_context(_start_api(home, daemon, log))

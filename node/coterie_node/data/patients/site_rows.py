@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from coterie_learners.core.protocol import Site
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Study
-from coterie_learners.study.rows import ArrayCodes, ArrayRows, CodedRows, Codes, Data, OwnColumns, Rows
+from coterie_learners.study.rows import (
+    ArrayCodes,
+    ArrayRows,
+    CodedPart,
+    CodedRows,
+    Codes,
+    Data,
+    MadeOfCodes,
+    OwnColumns,
+    Rows,
+)
 from coterie_node.privacy.prints import RawRows
 
 # Digits to which values are brought back from a scaled design: what is beyond is rounding of the scaling.
@@ -96,6 +106,10 @@ def raw_rows(site: Site) -> RawRows | None:
         return None
     if isinstance(data, WithRaw):
         return data.read_raw()
+    part = find_part(data)
+    if part is not None:
+        whole = raw_rows(replace(site, data=part.whole))
+        return None if whole is None else whole.take(np.flatnonzero(part.inside))
     if isinstance(data, OwnColumns):
         columns = {name: _round_values(data.x[:, j]) for j, name in enumerate(data.names)}
         own = columns or {"outcome": np.asarray(data.y if data.y is not None else np.zeros(data.n))}
@@ -103,6 +117,12 @@ def raw_rows(site: Site) -> RawRows | None:
     if isinstance(data, CodedRows):
         return raw_of_codes(site.study, data.codes())
     return _from_design(Design(site.study, site.name), data)
+
+
+def find_part(data: Data | None) -> CodedPart | None:
+    """The part of a site's rows that its data are; None where they are all of them."""
+    coded = data.coded if isinstance(data, MadeOfCodes) else data
+    return coded if isinstance(coded, CodedPart) else None
 
 
 def raw_of_codes(

@@ -1,0 +1,1 @@
+"""Commands that read results: compare, contrast, gain, plot, predict."""

@@ -1,0 +1,148 @@
+"""Outcomes that follow from two evaluations: counts of the same patients by ranges of two scores, or of one score.
+
+The ranges of the second count that differ from those of the first by few patients would show these patients' outcomes.
+So the least cut between the two counts (`evaluate.range_cuts`) must stand on the floor. More than a few counts together
+are not looked through; a person decides about them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coterie_learners.evaluate.range_cuts import cross_ranges, find_least_cut
+from coterie_node.privacy.entries import Head
+from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.privacy.prints import PatientPrints, PrintedRows
+from coterie_node.privacy.storage import LogStorage
+
+Ranges = NDArray[np.int64]
+PLACE = "ranges/"
+# Other evaluations of these patients that are compared by twos; beyond it a person is asked.
+MOST_EVALUATIONS = 3
+_WAY_OUT = (
+    "Evaluate with the same model and grid, on other patients, or on a coarser grid, or let a person say yes with a "
+    "reason (coterie release allow)."
+)
+
+
+@dataclass(frozen=True)
+class CountedRanges:
+    """One evaluation's patients by keyed print (n,), with the range (n,) of each in each of its counts.
+
+    `columns` names by which values rows without identifiers are known; empty where patients have identifiers.
+    """
+
+    session: str
+    parties: tuple[str, ...]
+    study: str
+    digest: str
+    outcome: str
+    columns: tuple[str, ...]
+    patients: PatientPrints
+    ranges: Mapping[str, Ranges]
+
+    @classmethod
+    def of(cls, head: Head, printed: PrintedRows, ranges: Mapping[str, Ranges]) -> CountedRanges:
+        """The counts of a release."""
+        names = () if printed.patients is not None else tuple(sorted(printed.columns))
+        patients = _mix(printed, names) if printed.patients is None else printed.patients
+        parties = tuple(sorted(head.parties))
+        return cls(
+            head.session, parties, head.study, head.digest, head.outcome, names, np.asarray(patients, np.uint64), ranges
+        )
+
+    @property
+    def place(self) -> str:
+        """Where the log keeps it."""
+        key = json.dumps([self.session, self.parties]).encode()
+        return f"{PLACE}{hashlib.sha256(key).hexdigest()}"
+
+    def keep(self, storage: LogStorage) -> None:
+        """Write it down, durably."""
+        names = sorted(self.ranges)
+        head = [self.session, self.parties, self.study, self.digest, self.outcome, self.columns, names]
+        parts = [self.patients.astype("<u8"), *(self.ranges[name].astype("<i8") for name in names)]
+        storage[self.place] = json.dumps(head).encode() + b"\n" + b"".join(part.tobytes() for part in parts)
+
+    @classmethod
+    def read(cls, raw: bytes) -> CountedRanges:
+        """The inverse of keep."""
+        line, _, body = raw.partition(b"\n")
+        session, parties, study, digest, outcome, columns, names = json.loads(line)
+        patients, *ranges = np.split(np.frombuffer(body, "<u8"), 1 + len(names))
+        pairs = {name: part.view("<i8") for name, part in zip(names, ranges, strict=True)}
+        return cls(session, tuple(parties), study, digest, outcome, tuple(columns), patients, pairs)
+
+    def meet(self, other: CountedRanges) -> Iterator[tuple[Ranges, Ranges]]:
+        """The ranges of all patients of both in each two counts; -1 where one is not in an evaluation."""
+        everybody = np.union1d(self.patients, other.patients)
+        for own in self.ranges.values():
+            for its in other.ranges.values():
+                yield _place(everybody, self.patients, own), _place(everybody, other.patients, its)
+
+
+def _mix(printed: PrintedRows, names: tuple[str, ...]) -> PatientPrints:
+    """One word of all value prints of a row."""
+    words = np.zeros(printed.n, np.uint64)
+    for name in names:
+        words = (words ^ (words >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15) + printed.columns[name]
+    return words
+
+
+def _place(everybody: PatientPrints, patients: PatientPrints, ranges: Ranges) -> Ranges:
+    out = np.full(len(everybody), -1, dtype=np.int64)
+    out[np.searchsorted(everybody, patients)] = ranges
+    return out
+
+
+def judge_known_ranges(new: CountedRanges, storage: LogStorage, floor: int) -> Iterator[Objection]:
+    """Objections to counts by range with those that left before of the same outcome."""
+    others = 0
+    for name in storage:
+        other = CountedRanges.read(storage[name]) if name.startswith(PLACE) else None
+        if other is None or other.session == new.session or other.outcome != new.outcome:
+            continue
+        if other.columns != new.columns:
+            yield _ask(other.study, "rows are known by other columns there")
+        elif np.intersect1d(new.patients, other.patients).size:
+            # Another model can have the same ranges, and its sums of scores are other equations all the same.
+            others += other.digest != new.digest
+            if not _is_same(new, other) and any(
+                find_least_cut(cross_ranges(*pair)) < floor for pair in new.meet(other)
+            ):
+                yield _refuse(other.study)
+    if others > MOST_EVALUATIONS:
+        yield _ask("", f"there are more than {MOST_EVALUATIONS} of these patients")
+
+
+def _is_same(new: CountedRanges, other: CountedRanges) -> bool:
+    """Whether both count the same patients in the same ranges."""
+    pairs = (np.array_equal(*pair) for name in new.ranges for pair in [_both(new, other, name)])
+    return len(new.patients) == len(other.patients) and set(new.ranges) <= set(other.ranges) and all(pairs)
+
+
+def _both(new: CountedRanges, other: CountedRanges, name: str) -> tuple[Ranges, Ranges]:
+    everybody = np.union1d(new.patients, other.patients)
+    return _place(everybody, new.patients, new.ranges[name]), _place(everybody, other.patients, other.ranges[name])
+
+
+def _refuse(study: str) -> Objection:
+    sentence = (
+        f"With the counts by score of the study {study!r} it gives the outcomes of few patients, whose ranges differ "
+        f"(score ranges). {_WAY_OUT}"
+    )
+    return Objection(Grade.REFUSE, "score ranges", sentence, study, subject=study)
+
+
+def _ask(study: str, why: str) -> Objection:
+    about = f" and those of the study {study!r}" if study else " and earlier ones"
+    sentence = (
+        f"Nobody can say what these counts by score{about} show together, as {why} (several evaluations). {_WAY_OUT}"
+    )
+    return Objection(Grade.ASK, "several evaluations", sentence, study, subject=study or "several")
