@@ -134,6 +134,8 @@ def find_few_distinct(values: NDArray[Any]) -> FewValues | None:
             at += _RUN
         else:
             others = part[~np.isin(part, distinct)][: MOST_LEVELS * 4]
+            if np.any(others != others):
+                return None  # a missing value equals none
             distinct, at = np.union1d(distinct, np.unique(others)), 0
     return None
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.values import (
+    Column,
     LevelTable,
     Sample,
     cross_tables,
@@ -178,3 +180,19 @@ def test_dominance_without_a_median_is_what_the_median_says() -> None:
         values = rng.lognormal(rng.normal(), rng.uniform(0.1, 3), rng.integers(5, 200)) - rng.uniform(0, 50)
         exact = is_dominated(np.abs(values)) or is_dominated((values - np.median(values)) ** 2)
         assert has_dominant_patient(values) == exact
+
+
+@pytest.mark.parametrize("present", [np.arange(N) % 3, np.round(RNG.normal(size=N), 3)], ids=["few", "many"])
+def test_a_column_with_missing_values_is_read_without_them(present: NDArray[np.float64]) -> None:
+    gaps = np.where(np.arange(N) % 7 == 0, np.nan, present)
+    column, complete = Column("lab", gaps), Column("lab", gaps[~np.isnan(gaps)])
+    assert RawRows({"lab": gaps}).find_few("lab") is None
+    assert (column.table is None) == (complete.table is None)
+    assert column.table is None or column.table.counts().tolist() == complete.table.counts().tolist()  # type: ignore[union-attr]
+    assert column.ends == complete.ends
+
+
+def test_a_measurement_with_a_frequent_place_and_no_gap_has_a_cluster() -> None:
+    values = np.concatenate([np.linspace(0, 1, 3000), 0.5005 + RNG.uniform(-4e-4, 4e-4, 1500)])
+    assert Column("x", values).table is None
+    assert [table.size for table in Column("x", values).clusters] == [2]

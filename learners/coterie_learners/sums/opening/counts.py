@@ -125,7 +125,8 @@ class Opening:
         return {
             "patients": patients,
             "events": np.where(own, 0.0, events),
-            "sites": (patients > 0).astype(np.float64),
+            # A rare event may be at two of three hospitals: of it a site counts twice.
+            "sites": (patients > 0) * np.where(own, 2.0, 1.0),
         }
 
     def _count_events(self, masks: Array, weight: Array, y: Array) -> Array | float:
