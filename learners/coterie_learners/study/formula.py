@@ -107,6 +107,7 @@ class _Reader:
         is_sum = isinstance(node, Chain) and any(sign in ("+", "-") for sign, _ in node.parts)
         parts = node.parts if isinstance(node, Chain) and is_sum else (("", node),)
         out: Terms = {}
+        count = 0
         for sign, part in parts:
             if top and self._takes_intercept(sign, part):
                 continue
@@ -116,7 +117,8 @@ class _Reader:
                 continue
             for key, term in terms.items():
                 out.setdefault(key, term)  # a:b and b:a are one term
-            self._check_count(len(out))
+            count += len(terms)
+            self._check_count(count)
         return out
 
     def _takes_intercept(self, sign: str, part: Node) -> bool:

@@ -190,7 +190,7 @@ COMMANDS: Table = {
                 "read.",
             ),
             "draft": Command(
-                "coterie_node.cli.study.draft:draft_command",
+                "coterie_node.cli.draft:draft_command",
                 "Draft a study and one mapping a site from the sites' own columns, and name what people must confirm.",
             ),
             "propose": Command(

@@ -460,7 +460,7 @@ def _raw(design: Design, first: FirstPass) -> RawRows:
 
 def _codes_of(design: Design, raw: RawRows) -> Codes:
     codes = design.derive(raw.values)
-    return {name: codes[name] for name in design.variables}
+    return {name: codes[name] for name in dict.fromkeys((*design.variables, *design.inputs))}
 
 
 def _in_memory(design: Design, raw: RawRows) -> SiteRows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,30 @@ def test_the_gate_judges_derived_values_and_the_log_remembers_the_columns_behind
     loaded = load_sites(study, dict(files))["north"]
     assert set(loaded.rows.read_raw().values) == {"readmit", "age", "frail", "ward"}  # type: ignore[union-attr]
     assert not any(payload.release.verdict.refused for payload in dry_run(study, dict(files)))
+
+
+COX = {"name": "cox", "time": "days", "event": "readmit"}
+COMMON = {"baseline": "common", "time_grid": {"width": 90, "horizon": 360}}
+
+
+@pytest.mark.parametrize("learner", [{"name": "glore"}, COX, COX | COMMON], ids=["glore", "cox", "common baseline"])
+def test_a_function_of_a_column_gives_the_fit_of_the_column_that_has_its_values(
+    tmp_path: Path, learner: dict[str, Any]
+) -> None:
+    files = write_site_files("stays", 3, tmp_path)
+    for path in files.values():
+        first, *lines = path.read_text().splitlines()
+        at = first.split(",").index("age")
+        rows = [f"{line},{math.log(float(line.split(',')[at]))!r}" for line in lines]
+        path.write_text("\n".join([f"{first},logage", *rows]) + "\n")
+    variables = STAYS | {
+        "days": {"type": "number", "range": [0, 366]},
+        "logage": {"type": "number", "range": [math.log(18), math.log(100)]},
+    }
+    fits = []
+    for term in ("log(age)", "logage"):
+        study = study_of("readmit ~ frail", cell=0, rows=1)
+        plain = study.model_dump() | {"variables": variables, "learner": learner}
+        plain |= {"formula": f"readmit ~ {term} + frail"}
+        fits.append(analyse(complete_study(Study.model_validate(plain)), dict(files)).params)
+    np.testing.assert_allclose(fits[0], fits[1], rtol=1e-9)

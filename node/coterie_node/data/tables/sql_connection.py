@@ -18,6 +18,7 @@ from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
 
 CONNECT_SECONDS = 10
+GRACE_SECONDS = 5.0
 MAX_SECRET = 1 << 12
 # PostgreSQL's state of a statement that ran into its time limit.
 _CANCELED = "57014"
@@ -91,7 +92,8 @@ def _watch(connection: Any, kind: str, seconds: int, cut: threading.Event) -> It
 
     if kind == "sqlite":
         raw.set_progress_handler(is_late, _INSTRUCTIONS)
-    timer = threading.Timer(seconds, stop)
+    # A PostgreSQL that works ends the statement itself.
+    timer = threading.Timer(seconds + (GRACE_SECONDS if kind == "postgresql" else 0.0), stop)
     timer.daemon = True
     timer.start()
     try:
