@@ -37,7 +37,7 @@ COMMANDS: Table = {
         "Fit a study on files of this machine, all sites in one process, and replay it.",
     ),
     "predict": Command(
-        "coterie_node.cli.study.predict:predict_command",
+        "coterie_node.cli.results.predict:predict_command",
         "Predict the outcome of rows with a published model: linear predictor, response, errors and limits.",
     ),
     "experiment": Command(
@@ -190,7 +190,7 @@ COMMANDS: Table = {
                 "read.",
             ),
             "draft": Command(
-                "coterie_node.cli.draft:draft_command",
+                "coterie_node.cli.study.draft:draft_command",
                 "Draft a study and one mapping a site from the sites' own columns, and name what people must confirm.",
             ),
             "propose": Command(
@@ -238,7 +238,7 @@ COMMANDS: Table = {
                 "Print the result of a study that this site's node has written, or its table in another format.",
             ),
             "gain": Command(
-                "coterie_node.cli.study.compare:gain_command",
+                "coterie_node.cli.results.gain:gain_command",
                 "Compare this site's own fit with the joint one: widths of intervals, and the AUC on its held-out "
                 "rows.",
             ),
@@ -248,21 +248,21 @@ COMMANDS: Table = {
                 "beside it.",
             ),
             "plot": Command(
-                "coterie_node.cli.study.plot:plot_command",
+                "coterie_node.cli.results.plot:plot_command",
                 "Draw the survival curves of a result as SVG, with limits and the numbers at risk beneath.",
             ),
             "compare": Command(
-                "coterie_node.cli.study.compare:compare_command",
+                "coterie_node.cli.results.compare:compare_command",
                 "Compare two fits on the same rows: AIC, BIC, and the test of the larger model where it holds the "
                 "smaller one.",
             ),
             "contrast": Command(
-                "coterie_node.cli.study.contrast:contrast_command",
+                "coterie_node.cli.results.contrast:contrast_command",
                 "Test sums of a result's coefficients, with intervals; or show means at covariate values, and "
                 "differences.",
             ),
             "anova": Command(
-                "coterie_node.cli.study.contrast:anova_command",
+                "coterie_node.cli.results.contrast:anova_command",
                 "Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or "
                 "F).",
             ),

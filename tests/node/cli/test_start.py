@@ -35,7 +35,7 @@ BUDGETS = {
     "coterie_node.cli.study.advise": 915,
     "coterie_node.cli.study.statements": 550,
     "coterie_node.cli.study.certify": 540,
-    "coterie_node.cli.study.compare": 540,
+    "coterie_node.cli.results.compare": 540,
     "coterie_node.cli.study.decide": 960,
     "coterie_node.cli.study.pda": 535,
     "coterie_node.cli.study.release": 685,

@@ -80,7 +80,7 @@ def draw_sites(n: int = 900) -> dict[str, Data]:
     return {name: draw_site(seed, n) for seed, name in enumerate(COHORT_SITES)}
 
 
-def play_evaluation(study: Study, rows: dict[str, Data]) -> tuple[Fit, MemoryProtocol]:
+def play_evaluation(study: Study, rows: Mapping[str, Data]) -> tuple[Fit, MemoryProtocol]:
     """The result that all sites end with, and what was posted."""
     protocol = MemoryProtocol(learner_of(study).script, study, rows)
     results = protocol.play()

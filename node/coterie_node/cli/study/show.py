@@ -17,7 +17,7 @@ from coterie_learners.study.document import Study
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Level, NodeOption, Shape, Site, open_site
 from coterie_node.cli.output import print_document, print_json, print_rows
-from coterie_node.cli.study.stored_results import read_stored_result
+from coterie_node.cli.results.stored_results import read_stored_result
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed

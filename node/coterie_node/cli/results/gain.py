@@ -1,12 +1,8 @@
-"""`coterie study compare` and `gain`: two results on the same rows; a site's own fit beside the joint one."""
+"""`coterie study gain`: a site's own fit beside the joint one; nothing leaves the site."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from coterie_node.cli.options import At, Json, LedgerStudyArgument, NodeOption, Site
 from coterie_node.cli.output import print_document
@@ -18,56 +14,6 @@ if TYPE_CHECKING:
     from coterie_learners.core.protocol import Site as LearnerSite
     from coterie_learners.study.document import Study
     from coterie_node.site.folder import SiteFolder
-
-_WHICH = "A result as --json prints it, or a study on the ledger by number or hash."
-
-
-def compare_command(
-    first: Annotated[str, typer.Argument(help=_WHICH)],
-    second: Annotated[str | None, typer.Argument(help="Another one, on the same rows.")] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Which models of a study of several: two of one study, or one of each.")
-    ] = None,
-    node: NodeOption = None,
-    at: At = None,
-    site: Site = None,
-    as_json: Json = False,
-) -> None:
-    """Compare two fits on the same rows: AIC, BIC, and the test of the larger model where it holds the smaller one."""
-    from coterie_node.analysis.compare import compare_results
-
-    comparison = compare_results(*_read_two(first, second, model or [], (node, at, site)))
-    print_document(comparison.as_dict(), comparison.text(), as_json)
-
-
-def _read_two(
-    first: str, second: str | None, models: Sequence[str], place: tuple[Path | None, Path | None, str | None]
-) -> list[Mapping[str, Any]]:
-    """Two results, or two models of one; ConfigError (CO-F380) where these are not two."""
-    from coterie_node.audit.publication import pick_model
-
-    names = [first] if second is None else [first, second]
-    read = [_read(which, *place) for which in names]
-    if second is None:
-        several = list(models) or list(read[0].get("models", ()))
-        if len(several) != 2:
-            message = f"{first} alone is compared by two of its models, and {len(several)} are named"
-            raise ConfigError("CO-F380", f"{message}. Give two: --model A --model B, or another result.")
-        return [pick_model(read[0], name, first) for name in several]
-    chosen = [*models, None, None] if len(models) != 1 else [models[0], models[0]]
-    return [pick_model(result, chosen[k], names[k]) for k, result in enumerate(read)]
-
-
-def _read(which: str, node: Path | None, at: Path | None, site: str | None) -> Mapping[str, Any]:
-    """A result file; else the result of a study on the ledger, with the cohort that its document names."""
-    if Path(which).suffix == ".json" or Path(which).exists():
-        from coterie_node.audit.publication import read_publication
-
-        return read_publication(Path(which))
-    from coterie_node.cli.options import open_site
-    from coterie_node.cli.study.stored_results import read_with_cohort
-
-    return read_with_cohort(open_site(node, at, site), which)
 
 
 def gain_command(
@@ -100,7 +46,7 @@ def _read_fit(folder: SiteFolder, ledger: Ledger, view: StudyView) -> Fit:
     """The joint fit, as the node wrote it; of a run without a daemon, as the ledger's posts give it."""
     from coterie_learners.core.fit import Fit
     from coterie_node.audit.replay import replay
-    from coterie_node.cli.study.stored_results import read_stored_result
+    from coterie_node.cli.results.stored_results import read_stored_result
 
     try:
         return read_stored_result(folder, view)[1]
