@@ -79,7 +79,7 @@ def write_values(rows: list[tuple[int, int, float | None, str, str]], yes: tuple
 def postgres() -> Iterator[Postgres]:
     programs = find_programs()
     if programs is None:
-        pytest.skip("Debian's postgresql is not installed")
+        pytest.skip("cannot run here: Debian's postgresql is not installed")
     with start_postgres(programs) as server:
         script = TABLE.format(flag="BOOLEAN") + ";" + write_values(draw_rows(), ("false", "true"))
         server.run(script + "; CREATE TABLE log (x INT); CREATE SEQUENCE numbers")
