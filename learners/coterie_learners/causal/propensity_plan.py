@@ -79,15 +79,26 @@ class ArmOpening(Opening):
     So no level is opened of which an arm has few patients, or which has an arm at one or two sites alone.
     """
 
+    @property
+    def outcome_names(self) -> tuple[str, ...]:
+        """The outcome's own levels, in all patients and in each arm."""
+        return tuple(f"{level}{arm}" for level in super().outcome_names for arm in ("", *self._arm_names))
+
+    @property
+    def _arm_names(self) -> tuple[str, str]:
+        name = self.design.study.learner.options["treatment"]
+        return f", {name} = 1", f", {name} = 0"
+
     def _parts(self, block: Block) -> Iterator[tuple[str, Array]]:
         name = str(self.design.study.learner.options["treatment"])
+        with_treatment, without = self._arm_names
         treated = (block.x[:, self.design.names.index(name)] != 0).astype(np.float64)
         own = {name, f"{name} = 0"}
         for level, inside in super()._parts(block):
             yield level, inside
             if level not in own and level != "the pool":
-                yield f"{level}, {name} = 1", inside * treated
-                yield f"{level}, {name} = 0", inside * (1.0 - treated)
+                yield level + with_treatment, inside * treated
+                yield level + without, inside * (1.0 - treated)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _RUN = 1 << 15
 # Prints of a file that stay in memory between their uses.
 _KEPT_BYTES = 32 << 20
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$", re.ASCII)
+# The upper half of a 64-bit word among its two halves.
+_UPPER = 1 if sys.byteorder == "little" else 0
 _HALF = np.uint64(32)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -116,13 +119,15 @@ def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints
         word *= upper
         total += word
         total += last
-        total >>= _HALF
-        out[at : at + size] = total
+        out[at : at + size] = total.view(np.uint32)[_UPPER::2]
     return np.maximum(out, UNKNOWN_PRINT + 1, out=out)
 
 
 def find_few_distinct(values: NDArray[Any]) -> FewValues | None:
     """The distinct values, sorted, and each row's place (n,) among them, if they are at most MOST_LEVELS."""
+    # Most measurements show in a few rows that they are none.
+    if len(np.unique(values[: 4 * MOST_LEVELS])) > MOST_LEVELS:
+        return None
     distinct = np.unique(values[:: max(1, len(values) // 512)])
     places = np.empty(len(values), np.uint8)
     at = 0

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ class Column:
     """One column's values (n,) without the missing ones (NaN), and what they show; each is found once, when asked for.
 
     `zero`: what zero, or the reference level, is written as. `category`: it is a table however many values it has.
-    `few`: its distinct values, where they are known to be few.
+    `find_few` finds its distinct values if they are few, for a caller that knows them already.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ class Column:
         values: NDArray[Any],
         zero: float = 0.0,
         category: bool = False,
-        few: FewValues | None = None,
+        find_few: Callable[[], FewValues | None] | None = None,
     ) -> None:
         self.name = name
         self._raw = values
         self._zero = zero
         self._category = category
-        self._few = few
+        self._find_few_here = find_few or partial(find_few_distinct, values)
 
     @cached_property
     def values(self) -> NDArray[Any]:
@@ -130,6 +130,8 @@ class Column:
         if levels is not None:
             distinct, at = levels
             order = np.argsort(distinct != self._zero, kind="stable")
+            if np.array_equal(order, np.arange(len(order))) and at.dtype == _code_type(len(distinct)):
+                return LevelTable(self.name, at, len(distinct))
             place = np.empty(len(distinct), _code_type(len(distinct)))
             place[order] = np.arange(len(distinct))
             return LevelTable(self.name, place[at], len(distinct))
@@ -158,17 +160,19 @@ class Column:
     def _step_counts(self) -> NDArray[np.intp]:
         """Patients by step of the range (_STEPS + 1,)."""
         counts = np.zeros(_STEPS + 1, np.intp)
+        steps = np.empty(min(_RUN, len(self.values)), np.intp)
         for at in range(0, len(self.values), _RUN):
-            counts += np.bincount(self._steps(slice(at, at + _RUN)), minlength=_STEPS + 1)
+            counts += np.bincount(self._steps(slice(at, at + _RUN), steps), minlength=_STEPS + 1)
         return counts
 
-    def _steps(self, rows: slice = slice(None)) -> NDArray[np.intp]:
-        """The step of the range in which each value lies."""
+    def _steps(self, rows: slice = slice(None), out: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+        """The step of the range in which each value lies; in `out`, if it is given."""
         low, width = self.ends[0], self.ends[1] - self.ends[0]
         scale = _STEPS / width if width else np.inf
         steps = np.subtract(self.values[rows], low, dtype=np.float64)
-        steps *= scale if np.isfinite(scale) else 0.0
-        return np.asarray(steps, dtype=np.intp)
+        out = np.empty(len(steps), np.intp) if out is None else out[: len(steps)]
+        np.multiply(steps, scale if np.isfinite(scale) else 0.0, out=out, casting="unsafe")
+        return out
 
     @cached_property
     def has_dominant_patient(self) -> bool:
@@ -178,7 +182,7 @@ class Column:
 
     def _find_few(self) -> FewValues | None:
         """The distinct values, if they are few, and each row's place; a missing one is no value, and equals none."""
-        levels = self._few or find_few_distinct(self._raw)
+        levels = self._find_few_here()
         return find_few_distinct(self.values) if levels is None and self.values is not self._raw else levels
 
     def _find_frequent(self) -> Any:

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -142,9 +142,9 @@ class Judgement:
         raw, derived = self._raw, self._derived
         assert raw is not None
         assert derived is not None
-        few = {name: (raw if name in raw.values else derived).find_few(name) for name in derived.values}
+        rows = {name: raw if name in raw.values else derived for name in derived.values}
         return {
-            name: Column(name, values, category=name in derived.levels, few=few[name])
+            name: Column(name, values, category=name in derived.levels, find_few=partial(rows[name].find_few, name))
             for name, values in derived.values.items()
         }
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.lanes import later
 from support.learners import cohorts, many_models
 from support.learners.table import MemoryProtocol
 
@@ -42,7 +41,12 @@ def fit_alone(study: Study, codes: cohorts.Codes = CODES) -> Fit:
 
 
 @pytest.mark.parametrize(
-    ("count", "aggregation"), [(2, "plain"), (3, "masked"), *(c.values[0] for c in later((5, "masked"), (5, "plain")))]
+    ("count", "aggregation"),
+    [
+        (2, "plain"),
+        (3, "masked"),
+        *(pytest.param(5, aggregation, marks=pytest.mark.long) for aggregation in ("masked", "plain")),
+    ],
 )
 def test_each_model_is_the_fit_of_a_study_of_it_alone_to_the_bit(count: int, aggregation: str) -> None:
     study = many_models.study(count=count, options={"aggregation": aggregation})

@@ -111,7 +111,7 @@ CASES = [
 ]
 
 
-QUICK = ("lasso in units", "elastic net of the cohort", "ridge in units")
+QUICK = ("elastic net of the cohort", "ridge in units")
 
 
 def list_cases() -> list[ParameterSet]:

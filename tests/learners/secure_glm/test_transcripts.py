@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from support.lanes import diagonal
 from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import NAMES, RecordedWire
 
@@ -95,8 +96,7 @@ def p_value(counts: NDArray[np.int64]) -> float:
     return float(stats.chisquare(counts).pvalue)
 
 
-@pytest.mark.parametrize("channel", CHANNELS, ids="-".join)
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(("channel", "which"), diagonal(CHANNELS, [0, 1]))
 def test_every_byte_that_a_party_gets_is_uniform(channel: tuple[str, str], which: int) -> None:
     transcript = pair()[which]
     elements, digits = transcript.read(*channel, "elements"), transcript.read(*channel, "digits")

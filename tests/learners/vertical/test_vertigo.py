@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from support.lanes import diagonal
 from support.learners import vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
@@ -97,7 +96,9 @@ def penalised(study: Study, codes: Codes, ridge: float, intercept: bool) -> Arra
     return np.concatenate([[first - (rest / sd) @ mean], rest / sd])
 
 
-@pytest.mark.parametrize(("ridge", "penalise"), diagonal([0.5, 20.0], [False, True]))
+@pytest.mark.parametrize(
+    ("ridge", "penalise"), one_of_each([(0.5, False), (0.5, True), (20.0, False), (20.0, True)], lambda _: "ridge")
+)
 def test_with_a_ridge_both_exchanges_equal_scikit_learn_and_each_other(ridge: float, penalise: bool) -> None:
     codes = vertical.draw(800)
     fits = {

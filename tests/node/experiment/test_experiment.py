@@ -145,6 +145,7 @@ def test_trials_of_other_rows_or_another_plan_do_not_stand(tmp_path: Path) -> No
     assert areas[0] != areas[1] != areas[2]
 
 
+@pytest.mark.long
 def test_a_killed_experiment_goes_on_to_the_same_document(tmp_path: Path) -> None:
     write_rows(tmp_path)
     path, out = write_plan(tmp_path, trials="8", models='["centralised", "glore"]'), tmp_path / "out"

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from support.lanes import later
 from support.learners import glm_studies
 from support.learners.glm_studies import HELPER, GlmCohort, columns_cohort, make_study, rows_cohort
 
@@ -48,7 +49,7 @@ def assert_pooled(c: GlmCohort, fit: Fit) -> None:
     assert np.abs(fit.std_errors / errors - 1.0).max() < 1e-4
 
 
-@pytest.mark.parametrize("name", ["two hospitals and a helper", "two owners of columns"])
+@pytest.mark.parametrize("name", ["two hospitals and a helper", *later("two owners of columns")])
 def test_it_obeys_and_equals_the_pooled_fit(name: str) -> None:
     c = CASES[name]()
     report = check_learner(c.study, c.data, c.pooled, tolerance=1e-4)

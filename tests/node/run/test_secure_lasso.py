@@ -116,7 +116,7 @@ CASES: dict[str, Callable[[], JoinCohort]] = {
     "rows at three sites": lambda: joins.rows_cohort(alpha=ALPHA),
     "rows at five sites": lambda: joins.rows_cohort(sites=5, n=200, alpha=ALPHA),
 }
-SPLITS = ("three owners", "rows at three sites")
+SPLITS = ("rows at three sites",)
 
 
 @pytest.mark.parametrize("name", [*SPLITS, *later(*(name for name in CASES if name not in SPLITS))])

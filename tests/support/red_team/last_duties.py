@@ -93,15 +93,15 @@ MAKERS: dict[str, Maker] = {
     "secure_cola masks": lambda silence, count: _make_table("secure_cola", silence, count, scheme="masks"),
     "secure_cola bfv": lambda silence, count: _make_table("secure_cola", silence, count, scheme="bfv"),
     "survival_curves": lambda silence, count: _make_survival(survival_study.curve_study(count), silence),
-    "validate": _make_validation,
     "table_one": lambda silence, count: (_with_rules(arm_study(count), silence), split_arms(count)),
-    "propensity": lambda silence, count: _make_treatment(silence, count),
     "cox": lambda silence, count: _make_survival(survival_study.cox_study(count, "died ~ age"), silence),
     "vertigo": lambda silence, _: _make_columns("vertigo", silence),
     "valoris": lambda silence, _: _make_columns("valoris", silence),
     "valoris aggregated": lambda silence, _: _make_columns("valoris", silence, mode="aggregated"),
     "secure_lasso": lambda silence, _: _make_shares(joins.cohort(60, 2, alpha=0.5), silence),
     "secure_glm": lambda silence, _: _make_shares(glm_studies.rows_cohort(n=200, m=1), silence),
+    "validate": _make_validation,
+    "propensity": _make_treatment,
 }
 
 
