@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from support.lanes import one_of_each
 from support.learners import vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
