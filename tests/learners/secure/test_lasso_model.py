@@ -132,6 +132,7 @@ def test_the_fit_equals_scikit_learn_s(penalties: tuple[float, ...], l1: float, 
         assert abs(1.0 - found.outcome.errors[k] / found.outcome.variance - plain) < 1e-6
 
 
+@pytest.mark.long
 def test_figures_of_quality_are_those_of_the_opened_coefficients_on_rows_fitted_and_held_out() -> None:
     found = run(target((0.5, 0.1), held_out=True), absolute=True)
     fitted = found.cuts[-2]

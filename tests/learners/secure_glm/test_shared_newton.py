@@ -117,6 +117,7 @@ def test_a_ridge_gives_the_penalised_maximum_and_the_inverse_of_its_information(
     assert np.abs(np.sqrt(outcome.variances) / errors - 1.0).max() < 1e-4
 
 
+@pytest.mark.long
 def test_covariance_and_events_are_opened_only_if_the_study_says_so() -> None:
     rows = draw_rows(300, 3, seed=9)
     assert (fit_on_shares(rows).covariance, fit_on_shares(rows).events) == (None, None)
@@ -163,6 +164,7 @@ def test_iterations_are_opened_in_steps_of_check_every() -> None:
     assert fit_on_shares(rows, check_every=5).iterations == 5
 
 
+@pytest.mark.long
 def test_rounds_do_not_depend_on_rows() -> None:
     few, many = RecordedWire(), RecordedWire()
     fit_on_shares(draw_rows(100, 2, seed=2), few, check_every=4)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from support.lanes import diagonal
+from support.lanes import one_of_each
 from support.learners.glm_rows import GlmRows, draw_rows, fit_on_shares
 from support.learners.parties import NAMES, RecordedWire
 
@@ -96,7 +96,10 @@ def p_value(counts: NDArray[np.int64]) -> float:
     return float(stats.chisquare(counts).pvalue)
 
 
-@pytest.mark.parametrize(("channel", "which"), diagonal(CHANNELS, [0, 1]))
+# In `make test` each party receives once.
+@pytest.mark.parametrize(
+    ("channel", "which"), one_of_each([(c, k) for c in CHANNELS for k in (0, 1)], lambda case: case[0][1])
+)
 def test_every_byte_that_a_party_gets_is_uniform(channel: tuple[str, str], which: int) -> None:
     transcript = pair()[which]
     elements, digits = transcript.read(*channel, "elements"), transcript.read(*channel, "digits")
@@ -183,6 +186,7 @@ def test_one_patient_changes_nothing_of_what_a_party_does_between_two_messages()
         assert one[name] == changed[name]
 
 
+@pytest.mark.long
 def test_only_the_iterations_that_everybody_learns_change_the_number_of_messages() -> None:
     """A fit with one more evaluation sends what the shorter one sends, with one step more before its end."""
     shapes: dict[int, list[Mapping[tuple[str, str], list[int]]]] = defaultdict(list)

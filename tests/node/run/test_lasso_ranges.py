@@ -115,7 +115,7 @@ def test_with_a_narrow_tolerance_the_coefficients_are_those_of_scikit_learn_to_s
 
 
 @pytest.mark.parametrize("power", [-12, *later(-6, -3, 3, 6, 12)])
-@pytest.mark.parametrize("split", COHORTS)
+@pytest.mark.parametrize("split", [*list(COHORTS)[:1], *later(*list(COHORTS)[1:])])
 def test_with_a_penalty_on_standardised_columns_the_unit_changes_its_own_coefficient_alone(
     split: str, power: int
 ) -> None:

@@ -74,6 +74,7 @@ def test_folds_and_rows_held_out_have_the_shares_of_the_study() -> None:
     assert shares.tolist() == pytest.approx([0.1875] * 4 + [0.25], abs=0.02)
 
 
+@pytest.mark.long
 def test_rows_split_over_sites_are_held_out_by_the_seed_too() -> None:
     c = dealt(joins.rows_cohort(alpha=ALPHA, held_out=SHARE), 11)
     first, second = fit(c), fit(c)
@@ -84,6 +85,7 @@ def test_rows_split_over_sites_are_held_out_by_the_seed_too() -> None:
     assert by_chance[0] != pytest.approx(by_chance[1], rel=1e-4)
 
 
+@pytest.mark.long
 def test_the_text_of_the_result_has_the_figures_of_the_rows_held_out() -> None:
     c = dealt(joins.cohort(200, alpha=(2.0, ALPHA), folds=3, held_out=SHARE, absolute_error=True), 3)
     got = fit(c)

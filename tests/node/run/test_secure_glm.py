@@ -60,8 +60,7 @@ def test_it_obeys_and_equals_the_pooled_fit(name: str) -> None:
 @pytest.mark.parametrize(
     "made",
     [
-        lambda: rows_cohort(hospitals=3, seed=2),
-        lambda: rows_cohort(hospitals=5, m=2, seed=3),
+        *later(lambda: rows_cohort(hospitals=3, seed=2), lambda: rows_cohort(hospitals=5, m=2, seed=3)),
         lambda: columns_cohort(owners=("ana", "bob", "eve"), seed=4),
     ],
 )
@@ -210,6 +209,7 @@ def test_a_column_that_is_constant_at_one_owner_only_is_fitted() -> None:
     assert_pooled(changed, run_study(changed)[0])
 
 
+@pytest.mark.long
 def test_separated_patients_end_it_with_both_causes_named() -> None:
     c = rows_cohort(n=120, m=1, seed=3)
     y = (c.x[:, 0] > np.median(c.x[:, 0])).astype(float)

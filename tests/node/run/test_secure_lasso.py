@@ -127,6 +127,7 @@ def test_it_obeys_and_equals_the_pooled_fit(name: str) -> None:
     assert report.restarts > 2
 
 
+@pytest.mark.long
 def test_it_runs_on_nhefs_as_the_demo_splits_it(tmp_path: Path) -> None:
     sites = ("west", "north", "east")
     study = complete_study(Study.from_toml(nhefs_columns.CASE.study_text(sites)))
@@ -240,6 +241,7 @@ def test_a_helper_answers_one_question_only_whatever_an_owner_does_in_a_reorgani
     assert answers == [2, "CO-R302", 1]
 
 
+@pytest.mark.long
 def test_a_second_pass_finds_what_the_first_one_misses() -> None:
     found = []
     for passes in ((("given", "born"),), (("given", "born"), ("given:phonetic", "born"))):
@@ -254,6 +256,7 @@ def test_a_second_pass_finds_what_the_first_one_misses() -> None:
     assert pooled(c).differences(found[1])["max_abs_estimate"] < 5e-4
 
 
+@pytest.mark.long
 def test_rows_encrypted_under_their_owner_s_key_give_the_same_fit() -> None:
     pytest.importorskip("tno.mpc.encryption_schemes.paillier")
     c = joins.cohort(30, columns=2, extra=4, alpha=ALPHA, linkage="paillier")
