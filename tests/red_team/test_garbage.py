@@ -15,13 +15,12 @@ from support.node.garbage import check_garbage
 
 pytestmark = [pytest.mark.anvil, pytest.mark.timeout(600)]
 TRANSACTIONS = int(os.environ.get("COTERIE_GARBAGE", "600"))
-FEW_TRANSACTIONS = 100
 SEED = int(os.environ.get("COTERIE_FUZZ_SEED", "1"))
 
 
-@pytest.mark.parametrize("count", [FEW_TRANSACTIONS, pytest.param(TRANSACTIONS, marks=pytest.mark.long)])
-def test_daemons_commands_and_bundles_hold_beside_a_member_that_sends_garbage(tmp_path: Path, count: int) -> None:
+@pytest.mark.long
+def test_daemons_commands_and_bundles_hold_beside_a_member_that_sends_garbage(tmp_path: Path) -> None:
     with nodes_on_anvil(tmp_path) as roots:
-        outcomes = check_garbage(roots, count, tmp_path, SEED)
-    print(f"COTERIE_FUZZ_SEED={SEED} COTERIE_GARBAGE={count}: {dict(outcomes)}")
-    assert outcomes["taken"] > count // 10
+        outcomes = check_garbage(roots, TRANSACTIONS, tmp_path, SEED)
+    print(f"COTERIE_FUZZ_SEED={SEED} COTERIE_GARBAGE={TRANSACTIONS}: {dict(outcomes)}")
+    assert outcomes["taken"] > TRANSACTIONS // 10

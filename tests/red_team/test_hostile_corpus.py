@@ -49,6 +49,7 @@ def read_corpus(folder: Path, *parser: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_one_hostile_input_of_each_parser_ends_with_an_error_of_ours_within_its_memory(tmp_path: Path) -> None:
     lines = read_corpus(tmp_path)
     assert {line["parser"]: line["case"] for line in lines} == SAMPLES

@@ -274,6 +274,7 @@ def counted(node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch) -> list[
     return looks
 
 
+@pytest.mark.long
 def test_an_idle_look_costs_the_same_beside_twelve_foreign_proposals_and_beside_two_thousand(
     node_network: NodeNetwork, counted: list[int]
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_second_study_over_all_but_one_patient_is_refused(
     assert caught.value.code == "CO-R301"
 
 
+@pytest.mark.long
 def test_the_same_question_again_is_let_through(tmp_path: Path, logs: dict[str, PrivacyLog]) -> None:
     run_study(tmp_path, logs, "first")
     run_study(tmp_path, logs, "again")

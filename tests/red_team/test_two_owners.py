@@ -109,6 +109,7 @@ def test_another_learner_on_the_same_join_is_such_a_second_study_too(
     assert caught.value.code == "CO-R301"
 
 
+@pytest.mark.long
 def test_the_same_question_on_the_same_patients_is_let_through(tmp_path: Path, logs: dict[str, PrivacyLog]) -> None:
     run_study(tmp_path, logs, "first")
     run_study(tmp_path, logs, "again")

@@ -66,6 +66,7 @@ def test_a_payload_at_the_limit_passes() -> None:
     assert other.view().state == State.COMPLETED
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_gram_matrix_of_7900_patients_is_refused_at_the_site_before_anything_of_it_is_recorded() -> None:
     """At full size. It needs 250 MB, of which the ledger takes 134; readers used to blame the honest site for it."""

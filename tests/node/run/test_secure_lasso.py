@@ -160,6 +160,7 @@ def test_everybody_ends_with_the_same_figures_and_the_ledger_holds_their_account
     assert details["alpha"] == details["alphas"][int(np.argmin(details["cross_validation_mse"]))]
 
 
+@pytest.mark.long
 def test_without_cross_validation_s_best_nothing_of_the_path_is_shown() -> None:
     c = joins.cohort(200, alpha=(5.0, ALPHA, 0.1), folds=3)
     _, runners, _ = simulate(c.study, c.data)
