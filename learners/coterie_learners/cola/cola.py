@@ -52,7 +52,6 @@ from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, 
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
-from coterie_learners.evaluate.held_out import evaluate_after
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
@@ -238,6 +237,13 @@ def _read_choice(study: Study) -> tuple[str | None, bool]:
     return plan_table(study).options.link, False
 
 
+def _evaluate(learner: Learner) -> Learner:
+    """The learner with an evaluation on held-out rows after its fit."""
+    from coterie_learners.evaluate.held_out import evaluate_after  # only such studies need what it imports
+
+    return evaluate_after(_read_choice)(learner)
+
+
 COLA = Learner(
     "cola",
     _VERSION,
@@ -247,6 +253,6 @@ COLA = Learner(
     cola,
     _discloses,
     reads="codes",
-    evaluate=evaluate_after(_read_choice),
+    evaluate=_evaluate,
     profile=Profile(assess_cola, examples=({"cells": False}, {"cells": True}), equals_pooled=True),
 )

@@ -44,7 +44,6 @@ from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, 
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, StudyError
-from coterie_learners.evaluate.held_out import evaluate_after
 from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.category_fit import fit_category
 from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
@@ -607,6 +606,13 @@ def _load_several() -> Learner:
     return GLORE_OF_MANY
 
 
+def _evaluate(learner: Learner) -> Learner:
+    """The learner with an evaluation on held-out rows after its fit."""
+    from coterie_learners.evaluate.held_out import evaluate_after  # only such studies need what it imports
+
+    return evaluate_after(_read_choice)(learner)
+
+
 GLORE = Learner(
     "glore",
     _VERSION,
@@ -617,7 +623,7 @@ GLORE = Learner(
     disclose_glore,
     talks_if=_opens_bits,
     several=_load_several,
-    evaluate=evaluate_after(_read_choice),
+    evaluate=_evaluate,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),
