@@ -152,6 +152,7 @@ def test_no_bundle_is_written_that_nobody_could_read(tmp_path: Path) -> None:
 # Fees
 
 
+@pytest.mark.long
 @pytest.mark.anvil
 def test_a_full_block_does_not_price_every_site_out(anvil: AnvilClient, bench: AnvilBench) -> None:
     """One block more than half full raised the base fee to a wei for good, and the price that all sites paid was one.

@@ -171,6 +171,7 @@ def test_a_hostile_message_ends_a_study_with_a_code_or_changes_its_result(sender
         assert {"CO-P641", "CO-P601", "CO-P645"} & set(ends.values())
 
 
+@pytest.mark.long
 def test_the_kinds_are_all_that_a_party_and_a_supplier_send() -> None:
     for sender, kinds in ((PARTY, tuple(KINDS)), (SUPPLIER, OF_SUPPLIER)):
         hub = HostileTransport(sender, -1, VARIANTS["zeros"])

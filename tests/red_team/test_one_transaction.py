@@ -59,6 +59,7 @@ def move_the_seat_to_a_contract(vandal: Vandal) -> None:
         assert vandal.account.address in {site.address for site in ledger.sites()}
 
 
+@pytest.mark.long
 def test_a_member_s_transactions_end_neither_daemons_nor_replay_nor_export(tmp_path: Path) -> None:
     names = iter((b"\1", b"\2"))
     with nodes_on_anvil(tmp_path) as roots:

@@ -189,6 +189,7 @@ def test_a_constant_column_gets_zero_and_a_constant_outcome_its_mean() -> None:
     assert abs(flat.intercepts[0] - 4.0) < 1e-6
 
 
+@pytest.mark.long
 def test_one_column_and_hardly_varying_columns_are_no_special_cases() -> None:
     x = X[:, :1]
     found = run(target((0.3,), scales=SCALE[:1]), x)

@@ -70,6 +70,7 @@ def work(daemons: list[Daemon], condition: Callable[[], bool]) -> None:
             daemon.tick()
 
 
+@pytest.mark.long
 def test_a_study_runs_on_the_query_that_the_approval_names(roots: list[Path]) -> None:
     south, expected = roots[1], np.vstack([np.loadtxt(r / "data.csv", delimiter=",", skiprows=1) for r in roots])
     address = move_rows(south)

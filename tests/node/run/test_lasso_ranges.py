@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from sklearn.linear_model import Lasso
-from support.lanes import diagonal, later
+from support.lanes import later, one_of_each
 from support.learners import joins
 from support.learners.joins import JoinCohort
 
@@ -95,7 +95,9 @@ def base(split: str) -> tuple[JoinCohort, dict[str, float]]:
     return c, fit(c.study, c.data)
 
 
-@pytest.mark.parametrize(("split", "variable"), diagonal(list(COHORTS), ["x0", "y"]))
+@pytest.mark.parametrize(
+    ("split", "variable"), one_of_each([(s, v) for s in COHORTS for v in ("x0", "y")], lambda _: "a range")
+)
 @pytest.mark.parametrize("times", [1e4, *later(10.0, 1e2, 1e6)])
 @pytest.mark.parametrize("at", [0.37, *later(0.0, 1.0)])
 def test_a_wide_range_changes_no_digit(split: str, at: float, times: float, variable: str) -> None:

@@ -45,6 +45,7 @@ def groups_of(c: JoinCohort, seed: int, folds: int = 1) -> Array:
     return np.asarray(Deal(seed, folds, SHARE).assign(normalise_rows(c.study, "ana", names)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("linkage", ["masks", *later("paillier")])
 def test_the_seed_holds_the_same_patients_out_in_every_run(linkage: str) -> None:
     n, columns, extra = (40, 2, 4) if linkage == "paillier" else (120, 4, 15)
@@ -95,6 +96,7 @@ def test_the_text_of_the_result_has_the_figures_of_the_rows_held_out() -> None:
     assert f"least mean squared error {min(details['cross_validation_mse']):.6g}" in notes
 
 
+@pytest.mark.long
 def test_a_helper_that_deals_more_matches_than_there_are_is_named() -> None:
     c = dealt(joins.cohort(alpha=ALPHA, held_out=SHARE), 7)
     plan = LassoPlan.of(c.study)

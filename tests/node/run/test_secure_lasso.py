@@ -141,6 +141,7 @@ def test_it_runs_on_nhefs_as_the_demo_splits_it(tmp_path: Path) -> None:
     assert "opened results" in found.text()
 
 
+@pytest.mark.long
 def test_everybody_ends_with_the_same_figures_and_the_ledger_holds_their_account() -> None:
     c = joins.cohort(200, alpha=(2.0, ALPHA), folds=3, held_out=0.2, absolute_error=True, show="path")
     w = world(c)

@@ -93,7 +93,7 @@ def test_without_a_grant_the_auditor_says_what_is_sealed(nhefs: tuple[Study, dic
         ("vertigo", {}),
         pytest.param("vertigo", {"exchange": "gram", "ridge": 1.0}, marks=pytest.mark.long),
         pytest.param("valoris", {}, marks=pytest.mark.long),
-        ("valoris", {"mode": "aggregated"}),
+        pytest.param("valoris", {"mode": "aggregated"}, marks=pytest.mark.long),
     ],
 )
 def test_both_learners_obey(learner: str, options: Mapping[str, Any]) -> None:
