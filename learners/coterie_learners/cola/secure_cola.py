@@ -63,7 +63,7 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
 from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 
-_VERSION = "3"
+_VERSION = "4"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 _TOPIC, _TEST_TOPIC = "table", "agreement"
 _SINGLE = ("saturated", "constant")

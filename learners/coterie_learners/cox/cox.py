@@ -15,7 +15,7 @@ from coterie_learners.cox.site_baseline import fit_site_baseline
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.sums.opening.steps import open_pool, schedule_opening
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 def cox(site: Site) -> Script:

@@ -32,7 +32,7 @@ from coterie_learners.survival.curves_disclosure import disclose_curves
 from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_plan, choose_multiple
 from coterie_learners.survival.step_counts import StepCounts, count_steps, passes_floor
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 def survival_curves(site: Site) -> Script:

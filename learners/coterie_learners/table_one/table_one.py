@@ -36,7 +36,7 @@ from coterie_learners.table_one.table_disclosure import disclose_table
 from coterie_learners.table_one.table_plan import CharacteristicsOptions, CharacteristicsPlan, check_table_plan
 from coterie_learners.table_one.table_result import build_characteristics
 
-_VERSION = "1"
+_VERSION = "2"
 
 
 def table_one(site: Site) -> Script:

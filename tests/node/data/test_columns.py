@@ -26,7 +26,7 @@ name = "split"
 sites = ["clinic", "helper", "registry"]
 formula = "dead ~ age + sex + age:sex + dose"
 identifier = ["code"]
-learner = {name = "glore", version = "3"}
+learner = {name = "glore", version = "4"}
 columns = COLUMNS
 """
     + CLINIC_VARIABLES
