@@ -116,8 +116,9 @@ def build_geth_service(name: str, folder: str, sealer: str) -> Service:
         rpc=(ANY, geth.RPC_PORT),
         names=f"localhost,{name}",
     )
-    seal = geth.build_sealing_arguments("SEALER", "/geth/sealer.passphrase")
-    run = shlex.join(["geth", *start, *seal, "--ipcpath", "/geth/geth.ipc"]).replace("SEALER", '"$$SEALER"')
+    own = geth.build_identity_arguments("/geth/nodekey")
+    seal = geth.build_sealing_arguments("SEALER", "/geth/sealer.passphrase", "/geth/keystore")
+    run = shlex.join(["geth", *start, *own, *seal, "--ipcpath", "/geth/geth.ipc"]).replace("SEALER", '"$$SEALER"')
     init = shlex.join(["geth", *geth.build_init_arguments("/geth/data", "/geth/genesis.json")])
     return {
         "image": pin_image(GETH_IMAGE, DIGESTS),

@@ -28,7 +28,7 @@ from coterie_chain.network.swarm import Kubo, KuboSwarm
 from coterie_chain.store.kubo import HttpClientBlobs, KuboBlobs
 from coterie_chain.store.kubo_files import RepoBlobs
 from coterie_chain.store.urls import open_store
-from coterie_node.cli.site.doctor import examine
+from coterie_node.network.checks.examine import examine
 from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
 

@@ -20,6 +20,7 @@ from coterie_chain.network.programs.geth import (
     MAX_IPC_PATH,
     Geth,
     build_geth_arguments,
+    build_identity_arguments,
     build_init_arguments,
     build_sealing_arguments,
     build_socket_arguments,
@@ -194,8 +195,10 @@ def _build_arguments(node: Geth, port: int) -> tuple[str, ...]:
 
 
 def _build_service(node: Geth) -> Service:
-    options = (*_build_arguments(node, _read_ports(node).get("rpc", 0)), *build_socket_arguments(node.ipc))
-    sealer = build_sealing_arguments(node.sealer, node.passphrase) if (node.data / "keystore").is_dir() else ()
+    own = build_identity_arguments(node.nodekey)
+    options = (*_build_arguments(node, _read_ports(node).get("rpc", 0)), *own, *build_socket_arguments(node.ipc))
+    has_key = node.keystore.is_dir()
+    sealer = build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if has_key else ()
     return Service("geth", node.folder, GETH.find, (*options, *sealer))
 
 
@@ -205,7 +208,7 @@ def _run_copy(node: Geth) -> Iterator[str]:
     scratch = Path(tempfile.mkdtemp(prefix="coterie-geth-"))
     try:
         copy = Geth(scratch / "geth")
-        shutil.copytree(node.data / "geth", copy.data / "geth", ignore=shutil.ignore_patterns("nodekey", "LOCK"))
+        shutil.copytree(node.data / "geth", copy.data / "geth", ignore=shutil.ignore_patterns("LOCK"))
         shutil.copy(node.jwt, copy.jwt)
         port = reserve_ports(copy.folder / "ports.json", _PORT_NAMES)
         copy.listen(LOOPBACK, port["p2p"], ())

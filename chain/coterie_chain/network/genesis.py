@@ -98,6 +98,15 @@ def read_sealers(genesis: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple("0x" + sealers_hex[at : at + 40].lower() for at in range(0, len(sealers_hex), 40))
 
 
+def read_period(genesis: Mapping[str, Any]) -> float:
+    """Seconds between two blocks of a chain that makes them at rest too, by its genesis; 0 for any other."""
+    config = genesis.get("config", {})
+    if "clique" in config:
+        return 0.0 if lets_sealers_sleep(genesis) else float(config["clique"]["period"])
+    paced = config.get("qbft", {})
+    return float(paced.get("emptyblockperiodseconds", paced.get("blockperiodseconds", 0)))
+
+
 def lets_sealers_sleep(genesis: Mapping[str, Any]) -> bool:
     """Whether a Clique genesis founds a chain that sleeps: only there do sealers have wei, for their nudges."""
     funded = {str(address).lower().removeprefix("0x") for address in genesis.get("alloc", {})}

@@ -78,6 +78,14 @@ class KuboBlobs:
         """The libp2p addresses at which the daemon says it can be reached."""
         return rpc.read_texts(self._ask("id", {}), "Addresses")
 
+    def read_peer_id(self) -> str:
+        """The daemon's own id among peers; empty if it names none."""
+        return rpc.read_field(self._ask("id", {}), "ID") or ""
+
+    def list_peers(self) -> frozenset[str]:
+        """The ids of the peers that the daemon is connected to."""
+        return rpc.read_peer_ids(self._ask("swarm/peers", {}))
+
     def close(self) -> None:
         """Close the connections to the daemon."""
         self._client.close()

@@ -88,6 +88,17 @@ def read_texts(body: bytes, name: str) -> tuple[str, ...]:
     return tuple(v for v in values if isinstance(v, str)) if isinstance(values, list) else ()
 
 
+def read_peer_ids(body: bytes) -> frozenset[str]:
+    """The ids in an answer of swarm/peers, none if the bytes are something else."""
+    try:
+        document = from_json(body)
+    except ValueError:
+        return frozenset()
+    peers = document.get("Peers") if isinstance(document, dict) else None
+    listed = [p.get("Peer") for p in peers if isinstance(p, dict)] if isinstance(peers, list) else []
+    return frozenset(p for p in listed if isinstance(p, str))
+
+
 def check_key(url: str, cid: str, key: str | None) -> None:
     """BlobCorrupt if the daemon answered another CID than ours."""
     if key != cid:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ learners = ["glore", "cola"]
 """
 CHAIN_KINDS = ("clique", "qbft")
 DEFAULT_PERIOD = 5
+# The folder with the cards of all founders: `coterie doctor` names the peers by them.
+FOUNDERS = "founders"
 # Besu makes an empty block after so many seconds where the chain sleeps, and deadlines are seen as much later. With
 # fewer validators the chain stands still when the one whose turn it is has failed.
 EMPTY_PERIOD, SLEEPING_VALIDATORS = 300, 4
@@ -165,6 +168,14 @@ def write_network_files(
     store = Kubo(folder / "kubo")
     peers = {card.peer: card.swarm for card in others}
     store.listen(kubo.format_multiaddr(ANY, kubo.SWARM_PORT), kubo.format_multiaddr(api, kubo.API_PORT), peers)
+    keep_cards(folder, cards)
+
+
+def keep_cards(folder: Path, cards: Sequence[FounderCard]) -> None:
+    """Write the cards of all sites into a site's folder, where `coterie doctor` finds them."""
+    (folder / FOUNDERS).mkdir(exist_ok=True)
+    for card in cards:
+        (folder / FOUNDERS / f"{check_site_name(card.site)}.json").write_text(card.to_json())
 
 
 def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:
@@ -185,12 +196,12 @@ def make_trial(root: Path, sites: Sequence[str], *, period: int = DEFAULT_PERIOD
     for site in sites:
         Kubo(root / site / "kubo").join(shared)
         write_network_files(root / site, site, cards, period=period, api=ANY)
-        _trial_node(root / site, site, cards)
+        _write_trial_node(root / site, site, cards)
     return {f"{card.site.upper()}_SEALER": card.sealer for card in cards}
 
 
-def _trial_node(folder: Path, site: str, cards: Sequence[FounderCard]) -> None:
-    """What the site's node finds at /site: its settings, a token for its API, and all founders' cards."""
+def _write_trial_node(folder: Path, site: str, cards: Sequence[FounderCard]) -> None:
+    """What the site's node finds at /site: its settings and a token for its API."""
     text = NODE_SETTINGS.format(
         site=json.dumps(site),
         chain=json.dumps(f"http://{site}-geth:{geth.RPC_PORT}?jwt_file=/site/geth/jwt.hex"),
@@ -199,9 +210,6 @@ def _trial_node(folder: Path, site: str, cards: Sequence[FounderCard]) -> None:
     )
     (folder / "node.toml").write_text(text)
     write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
-    (folder / "founders").mkdir()
-    for card in cards:
-        (folder / "founders" / f"{card.site}.json").write_text(card.to_json())
 
 
 def trial_address(number: int, part: str) -> str:
@@ -272,6 +280,14 @@ def _chain_files(folder: Path, own_card: FounderCard, others: Sequence[FounderCa
         Geth(folder / "geth").listen(ANY, geth.P2P_PORT, enodes)
     else:
         Besu(folder / "besu").listen(own_card.enode.partition("@")[2].rpartition(":")[0], enodes)
+
+
+def find_period(folder: Path) -> float:
+    """Seconds between two blocks, by the genesis in a site's folder; 0 where none is there, or the chain rests."""
+    for chain in CHAIN_KINDS:
+        with suppress(OSError, ValueError):
+            return genesis.read_period(json.loads(genesis_file(folder, chain).read_bytes()))
+    return 0.0
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,14 @@ class ApprovalFolder:
 
     def waiting(self) -> list[Mapping[str, Any]]:
         """What waits for a yes, in order."""
-        waiting_paths = [path for path in self.root.glob("*.json") if not path.with_suffix(".yes").exists()]
-        return [json.loads(path.read_text()) for path in sorted(waiting_paths, key=_order)]
+        return [json.loads(path.read_text()) for path in sorted(self._list_waiting(), key=_order)]
+
+    def count_waiting(self) -> int:
+        """How many payloads wait for a yes."""
+        return len(self._list_waiting())
+
+    def _list_waiting(self) -> list[Path]:
+        return [path for path in self.root.glob("*.json") if not path.with_suffix(".yes").exists()]
 
     def approve(self, digest: str) -> Mapping[str, Any]:
         """Approve what waits under this digest; ConfigError if nothing does."""

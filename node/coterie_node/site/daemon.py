@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from threading import Event as Flag
 from typing import Any
 
@@ -58,6 +60,7 @@ from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
 from coterie_node.site.votes import Ballot, BallotBox
+from coterie_node.site.watch.health import Health, describe_standstill
 from coterie_node.site.watch.log import Log, code_of
 from coterie_node.site.watch.metrics import Metrics
 
@@ -67,6 +70,8 @@ LEDGER_POLL_SECONDS, RETRY_SECONDS = 0.5, 60.0
 MEASURE_SECONDS = 5.0
 # A proposal counts as expired so many seconds after its last second: longer than any reorganisation reaches.
 EXPIRY_SECONDS = 3600
+# A node that has not read the ledger for so many seconds is not well.
+MAX_SILENCE = 120
 # Seconds to go on for the sake of an interactive step after the signal to stop (the unit's TimeoutStopSec is longer),
 # and between two looks at it.
 LEAVE_SECONDS, SESSION_POLL_SECONDS = 150.0, 0.05
@@ -81,7 +86,8 @@ MORE_DEFECTS = (TypeError, ValueError)
 class NodeServices:
     """What the daemon works with: the seams are the ledger, the store, the journal and the clock.
 
-    `describe_gain` says of a finished study what joining it bought this site; empty where there is nothing to say.
+    `block_age` is that of the newest block in seconds, and `period` the seconds between two; 0 where blocks come as
+    they are wanted. `describe_gain` says of a finished study what joining it bought this site; empty where there is nothing to say.
     """
 
     home: SiteFolder
@@ -95,6 +101,9 @@ class NodeServices:
     exchange: Exchange | None = None
     newest: Callable[[], int] = lambda: 0
     peers: Callable[[], float] = lambda: 0
+    swarm_peers: Callable[[], float] = lambda: math.nan
+    block_age: Callable[[], float] = lambda: 0.0
+    period: float = 0.0
     chain_is_well: Callable[[], bool] = lambda: True
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
@@ -121,7 +130,9 @@ class Daemon:
         self._measure_at = -math.inf
         self._outage = ""
         self._leave_by = math.inf
+        self._block_at = math.inf
         services.metrics.confirmations.set(services.home.config.chain.confirmations)
+        services.metrics.build.labels(version("coterie")).set(1)
 
     def run(self, stop: Flag) -> None:
         """Tick until `stop` is set; the open move is finished first, an interactive step within 150 s."""
@@ -169,9 +180,16 @@ class Daemon:
         return self.studies.tasks
 
     @property
-    def healthy(self) -> bool:
-        """Whether the ledger was read within the last two minutes, and the chain, if it sleeps, leaves none waiting."""
-        return self.services.clock() - self.reached < 120 and self.services.chain_is_well()
+    def health(self) -> Health:
+        """How this node is: it reads the ledger, the chain makes blocks, and no transaction waits on one that sleeps."""
+        now, causes = self.services.clock(), []
+        if now - self.reached >= MAX_SILENCE:
+            causes.append(f"the ledger was not read for {MAX_SILENCE} s: does the chain node run?")
+        if standstill := describe_standstill(now - self._block_at, self.services.period):
+            causes.append(standstill)
+        if not self.services.chain_is_well():
+            causes.append("transactions wait and no block comes: do a majority of the sealers run?")
+        return Health(self.services.name, version("coterie"), tuple(causes))
 
     @property
     def status(self) -> list[dict[str, object]]:
@@ -526,7 +544,7 @@ class Daemon:
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
         rows = load_site(home.locate_rows(decision.data), study, services.name, home.exclude, home.copies)
-        consent = ApprovalFolder(home.root / "releases" / study.hash.hex()[:16]).consent
+        consent = self._releases_of(study.hash).consent
         return Node(
             study,
             services.name,
@@ -543,6 +561,10 @@ class Daemon:
             log=PrivacyLog(FolderStorage(home.privacy), services.journal.vault),
             approvals=decision.signed,
         )
+
+    def _releases_of(self, study: bytes) -> ApprovalFolder:
+        """The payloads of a study that wait for a person."""
+        return ApprovalFolder(self.services.home.releases / study.hex()[:16])
 
     def _runner(self, task: StudyTask, view: StudyView, decision: Decision) -> Runner:
         node = self._node_of(view, decision)
@@ -636,11 +658,23 @@ class Daemon:
 
     def _measure(self) -> None:
         metrics, services = self.services.metrics, self.services
-        states = Counter(task.state for task in self.tasks.values())
+        tasks = list(self.tasks.values())
+        states = Counter(task.state for task in tasks)
         for state in TaskState:
             metrics.studies.labels(state.value).set(states[state])
-        metrics.show_faults({task.number: code_of(task.fault) for task in self.tasks.values() if task.fault})
+        metrics.show_faults({task.number: code_of(task.fault) for task in tasks if task.fault})
+        waits = {task.number: task.waits_for for task in tasks if task.waits_for is not None}
+        metrics.show_late({number: (", ".join(wait.sites), wait.late) for number, wait in waits.items() if wait.late})
+        asked = [w for w in waits.values() if w.cause is WaitCause.APPROVAL and services.name in w.sites]
+        metrics.approvals.set(len(asked))
+        metrics.releases.set(sum(self._releases_of(task.hash).count_waiting() for task in tasks if not task.over))
+        metrics.votes.set(len(self.ballots.waiting()))
+        metrics.free.set(shutil.disk_usage(services.home.root).free)
+        metrics.bytes.set(sum(task.posted for task in tasks))
         metrics.head.set(services.newest())
+        age = services.block_age()
+        self._block_at = services.clock() - age
+        metrics.block_age.set(age)
         metrics.peers.set(services.peers())
-        metrics.bytes.set(sum(task.posted for task in self.tasks.values()))
+        metrics.swarm_peers.set(services.swarm_peers())
         metrics.gas.set(getattr(services.ledger, "gas_used", 0))

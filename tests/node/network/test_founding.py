@@ -147,7 +147,7 @@ def test_kubo_is_set_to_serve_this_machine_only_unless_a_container_asks(tmp_path
 
 def test_a_sealers_key_opens_at_once_so_that_it_loses_no_block_while_it_starts(tmp_path: Path) -> None:
     make_keys(tmp_path, "north", "10.0.0.1", "10.0.0.1", scrypt=LIGHT)
-    stored_key = json.loads((tmp_path / "geth" / "data" / "keystore" / "sealer.json").read_text())
+    stored_key = json.loads((tmp_path / "geth" / "keystore" / "sealer.json").read_text())
     assert stored_key["crypto"]["kdfparams"]["n"] <= 1 << 12
     assert len((tmp_path / "geth" / "sealer.passphrase").read_text()) > 30
 

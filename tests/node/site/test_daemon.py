@@ -40,6 +40,7 @@ from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import find_node
 from coterie_node.site.watch import api as api_module
 from coterie_node.site.watch.api import HttpApi
+from coterie_node.site.watch.health import Health
 from coterie_node.site.watch.log import Log
 from coterie_node.site.watch.metrics import Metrics
 
@@ -397,9 +398,9 @@ def test_a_result_whose_confirmations_are_there_already_needs_no_more_blocks(nod
 def test_a_node_is_not_well_while_its_chain_is_not(node_network: NodeNetwork) -> None:
     daemon = node_network.daemons["north"]
     node_network.settle()
-    assert daemon.healthy
+    assert daemon.health.healthy
     daemon.services = replace(daemon.services, chain_is_well=lambda: False)
-    assert not daemon.healthy
+    assert not daemon.health.healthy
 
 
 def test_a_chain_node_whose_socket_is_shut_is_logged_once_and_does_not_end_the_daemon(
@@ -435,7 +436,7 @@ def test_the_loop_survives_a_ledger_out_of_reach_and_stops_when_asked(
     monkeypatch.setattr(stop, "wait", lambda seconds: None)
     daemon.run(stop)
     assert len(tries) == 3
-    assert not daemon.healthy
+    assert not daemon.health.healthy
     assert node_network.log("north").count("CO-C301") == 1
 
 
@@ -444,7 +445,7 @@ def test_a_daemon_is_unwell_once_it_has_not_reached_the_ledger_for_two_minutes(n
     health = []
     for seconds in (60, 121):
         daemon.reached = daemon.services.clock() - seconds
-        health.append(daemon.healthy)
+        health.append(daemon.health.healthy)
     assert health == [True, False]
 
 
@@ -579,14 +580,19 @@ def test_peers_that_the_chain_node_does_not_tell_are_no_alarm(observed: int | No
         peers = observed
 
     metrics = Metrics()
-    metrics.peers.set(count_peers(cast(EthereumLedger, Ledger())))
+    metrics.peers.set(count_peers(Path("no socket"), cast(EthereumLedger, Ledger())))
     assert f"coterie_chain_peers {shown}" in metrics.text().decode()
 
 
 def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None:
     well = [True]
     api = HttpApi(
-        "127.0.0.1", 0, "secret", healthy=lambda: well[0], metrics=lambda: b"m 1\n", status=lambda: [{"a": 1}]
+        "127.0.0.1",
+        0,
+        "secret",
+        health=lambda: Health("north", "0.2.0", () if well[0] else ("no block for 99 s",)),
+        metrics=lambda: b"m 1\n",
+        status=lambda: [{"a": 1}],
     )
 
     def ask(page: str, token: str = "") -> tuple[int, str]:
@@ -601,16 +607,18 @@ def test_the_api_shows_health_to_all_and_the_rest_to_who_has_the_token() -> None
                 return error.code, error.read().decode()
 
     with api:
-        assert ask("/health") == (200, '{"healthy": true}')
+        answer = {"healthy": True, "site": "north", "version": "0.2.0", "causes": []}
+        assert ask("/health") == (200, json.dumps(answer))
         assert [ask(page)[0] for page in ("/metrics", "/status", "/other")] == [401, 401, 401]
         assert ask("/metrics", "wrong")[0] == 401
         assert ask("/metrics", "secret") == (200, "m 1\n")
         assert ask("/status", "secret") == (200, '[{"a": 1}]')
         assert ask("/../etc/passwd", "secret")[0] == 404
         well[0] = False
-        assert ask("/health")[0] == 503
+        status, body = ask("/health")
+        assert (status, json.loads(body)["causes"]) == (503, ["no block for 99 s"])
         with pytest.raises(ConfigError, match="cannot listen"):
-            HttpApi("127.0.0.1", api.port, "x", healthy=bool, metrics=bytes, status=list)
+            HttpApi("127.0.0.1", api.port, "x", health=lambda: Health("", ""), metrics=bytes, status=list)
 
 
 def test_who_connects_to_the_api_and_says_nothing_keeps_neither_its_files_nor_others_out(
@@ -618,7 +626,7 @@ def test_who_connects_to_the_api_and_says_nothing_keeps_neither_its_files_nor_ot
 ) -> None:
     monkeypatch.setattr(api_module, "MAX_REQUESTS", 4)
     with (
-        HttpApi("127.0.0.1", 0, "secret", healthy=lambda: True, metrics=bytes, status=list) as api,
+        HttpApi("127.0.0.1", 0, "secret", health=lambda: Health("", ""), metrics=bytes, status=list) as api,
         ExitStack() as held,
     ):
         silent = [held.enter_context(socket.create_connection(("127.0.0.1", api.port), timeout=5)) for _ in range(9)]

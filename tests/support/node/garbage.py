@@ -205,7 +205,7 @@ def check_study_beside(roots: Sequence[Path], folder: Path, vandalise: Callable[
             daemon = stack.enter_context(open_daemon(find_node(root), log))
             for _ in range(20):
                 daemon.tick()
-            assert daemon.healthy
+            assert daemon.health.healthy
             assert next(task for task in daemon.status if task["study"] == number)["phase"] == "done"
     node = ("--node", roots[0])
     assert json.loads(run("audit", "replay", number, *node, "--json", code=25))["verdict"] == "RECORD INTACT"

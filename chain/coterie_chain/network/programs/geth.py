@@ -59,9 +59,19 @@ class Geth:
         return self.folder / "geth.ipc"
 
     @property
+    def keystore(self) -> Path:
+        """The folder of the sealer's key: outside of the data, which one deletes to read the chain again."""
+        return self.folder / "keystore"
+
+    @property
+    def nodekey(self) -> Path:
+        """The key by which its peers know it: outside of the data as well."""
+        return self.folder / "nodekey"
+
+    @property
     def sealer(self) -> str:
         """Address that signs its blocks."""
-        keyfile = next((self.data / "keystore").iterdir())
+        keyfile = next(self.keystore.iterdir())
         return to_checksum_address("0x" + json.loads(keyfile.read_text())["address"].removeprefix("0x"))
 
     def create(self) -> None:
@@ -70,18 +80,18 @@ class Geth:
         from eth_keyfile.keyfile import create_keyfile_json
 
         passphrase = secrets.token_urlsafe(24)
-        (self.data / "keystore").mkdir(parents=True, mode=0o700)
-        (self.data / "geth").mkdir(mode=0o700)
+        self.data.mkdir(parents=True, mode=0o700)
+        self.keystore.mkdir(mode=0o700)
         key = bytes(Account.create().key)
         keyfile = create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=SEALER_SCRYPT)
-        write_private(self.data / "keystore" / "sealer.json", json.dumps(keyfile))
-        write_private(self.data / "geth" / "nodekey", secrets.token_hex(32))
+        write_private(self.keystore / "sealer.json", json.dumps(keyfile))
+        write_private(self.nodekey, secrets.token_hex(32))
         write_private(self.passphrase, passphrase + "\n")
         write_private(self.jwt, secrets.token_hex(32) + "\n")
 
     def enode(self, host: str, port: int) -> str:
         """Its address for peers."""
-        key = PrivateKey(bytes.fromhex((self.data / "geth" / "nodekey").read_text().strip()))
+        key = PrivateKey(bytes.fromhex(self.nodekey.read_text().strip()))
         public = key.public_key.format(compressed=False)[1:].hex()
         return f"enode://{public}@{host}:{port}?discport=0"
 
@@ -128,14 +138,20 @@ def build_geth_arguments(
     )
 
 
-def build_sealing_arguments(sealer: str, passphrase: Path | str) -> tuple[str, ...]:
-    """Arguments that make it a sealer.
+def build_identity_arguments(nodekey: Path | str) -> tuple[str, ...]:
+    """Arguments that give it the key by which its peers know it."""
+    return ("--nodekey", str(nodekey))
+
+
+def build_sealing_arguments(sealer: str, passphrase: Path | str, keystore: Path | str) -> tuple[str, ...]:
+    """Arguments that make it a sealer, with its key in the folder `keystore`.
 
     Gas price 1 and not 0: at 0 Geth takes 1 gwei for its minimum, and each transaction waits for its own sealer's turn.
     Without `nolocals` a sealer would put its own site's transactions before better paid ones.
     """
     return (
         *("--mine", "--miner.etherbase", sealer, "--unlock", sealer, "--password", str(passphrase)),
+        *("--keystore", str(keystore)),
         *("--miner.gasprice", "1", "--miner.recommit", "1s", "--miner.gaslimit", "30000000"),
         *("--txpool.nolocals", "--txpool.lifetime", "24h"),
     )

@@ -8,11 +8,13 @@ environment-variables.md.)
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from Crypto.Cipher import Salsa20
 from nacl.signing import SigningKey
 
 from coterie_chain.store.cid import encode_base58
@@ -77,6 +79,17 @@ def create_swarm_key() -> str:
 def is_swarm_key(text: str) -> bool:
     """Whether a text is the key of a private swarm."""
     return re.fullmatch(r"/key/swarm/psk/1\.0\.0/\n/base16/\n[0-9a-f]{64}\n?", text.replace("\r\n", "\n")) is not None
+
+
+def fingerprint_swarm_key(text: str) -> str:
+    """The fingerprint of a swarm's key as Kubo prints it at its start; empty for another text.
+
+    It is 16 bytes of SHAKE-128 over 64 bytes of Salsa20 under the key (Kubo, core/node/libp2p/pnet.go).
+    """
+    if not is_swarm_key(text):
+        return ""
+    stream = Salsa20.new(bytes.fromhex(text.split()[2]), nonce=b"finprint").encrypt(bytes(64))
+    return hashlib.shake_128(stream).hexdigest(16)
 
 
 def format_multiaddr(host: str, port: int) -> str:

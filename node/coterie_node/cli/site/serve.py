@@ -6,9 +6,11 @@ import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,11 +22,14 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
+from coterie_chain.network.peers import read_chain_peers
+from coterie_chain.store.kubo import KuboBlobs
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
 from coterie_node.analysis.gain import describe_gain
 from coterie_node.cli.options import NodeOption, open_node_folder
-from coterie_node.cli.site.doctor import PROBE
+from coterie_node.network.checks.machine_checks import PROBE
+from coterie_node.network.founding import find_period
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
@@ -32,7 +37,7 @@ from coterie_node.peers.tls import TlsExchange
 from coterie_node.site.config import LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.systemd_units import HARDENED, escape_words
+from coterie_node.site.systemd_units import escape_words, harden
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
 
@@ -42,8 +47,8 @@ NODE_UNIT = """\
 # /etc/systemd/system/coterie.service
 [Unit]
 Description=Coterie node
-After=network-online.target
-Wants=network-online.target
+After=network-online.target coterie-geth.service coterie-kubo.service
+Wants=network-online.target coterie-geth.service coterie-kubo.service
 
 [Service]
 User=coterie
@@ -67,9 +72,9 @@ def serve_command(
     """
     home = open_node_folder(node)
     if unit:
-        folder = str(home.root.absolute())
-        start = escape_words([sys.executable, "-m", "coterie_node", "serve", "--node", folder])
-        print((NODE_UNIT + HARDENED).format(start=start, folder=escape_words([folder])), end="")
+        folder = home.root.absolute()
+        start = escape_words([sys.executable, "-m", "coterie_node", "serve", "--node", str(folder)])
+        print(NODE_UNIT.format(start=start) + harden(folder, Path(sys.executable)), end="")
         return
     log, stop = Log(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,7 +105,10 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             ahead=ledger.pipelined if home.config.chain.overlap == "auto" else None,
             exchange=_exchange(stack, home, keys, ledger, network, log),
             newest=lambda: ledger.newest,
-            peers=lambda: count_peers(ledger),
+            peers=lambda: count_peers(home.ipc, ledger),
+            swarm_peers=lambda: len(blobs.list_peers()) if isinstance(blobs, KuboBlobs) else math.nan,
+            block_age=lambda: 0.0 if ledger.mines_at_once else max(time.time() - ledger.block_time, 0.0),
+            period=0.0 if home.config.chain.sleep else find_period(home.root),
             chain_is_well=drive_sealer(stack, home, log),
             log=log,
             describe_gain=describe_gain,
@@ -157,8 +165,13 @@ def check_store(blobs: BlobStore, log: Log) -> None:
         log.fault("store cannot be used", error)
 
 
-def count_peers(ledger: EthereumLedger) -> float:
-    """For the metrics: no number where the chain node does not tell, as Geth's authenticated port; 0 is an alarm."""
+def count_peers(socket_path: Path, ledger: EthereumLedger) -> float:
+    """For the metrics: by the administrator's socket where there is one, else by the chain node's port.
+
+    No number where the port does not tell, as Geth's authenticated one; 0 is an alarm.
+    """
+    if socket_path.is_socket():
+        return len(read_chain_peers(socket_path).connected)
     count = ledger.peers
     return math.nan if count is None else count
 
@@ -194,7 +207,7 @@ def _start_api(home: SiteFolder, daemon: Daemon, log: Log) -> HttpApi:
         part.host,
         part.port,
         token,
-        healthy=lambda: daemon.healthy,
+        health=lambda: daemon.health,
         metrics=daemon.services.metrics.text,
         status=lambda: daemon.status,
     )

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from coterie_node.errors import ConfigError
 from coterie_node.peers.pending_connections import PendingConnections
+from coterie_node.site.watch.health import Health
 
 # Requests that are answered at a time; a newer one sends the oldest away.
 MAX_REQUESTS = 32
@@ -27,14 +28,14 @@ class HttpApi:
         port: int,
         token: str,
         *,
-        healthy: Callable[[], bool],
+        health: Callable[[], Health],
         metrics: Callable[[], bytes],
         status: Callable[[], object],
     ) -> None:
         def answer(path: str, token_given: str) -> tuple[int, str, bytes]:
             if path == "/health":
-                well = healthy()
-                return (200 if well else 503), JSON, json.dumps({"healthy": well}).encode()
+                state = health()
+                return (200 if state.healthy else 503), JSON, state.to_json()
             if not hmac.compare_digest(token_given.encode(), f"Bearer {token}".encode()):
                 return 401, JSON, b'{"error": "a bearer token is needed"}'
             if path == "/metrics":
