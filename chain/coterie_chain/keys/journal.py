@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +61,9 @@ class Journal(Protocol):
     def list_sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
         """All transactions kept, by nonce, each with whether it was mined."""
 
+    def copy_to(self, path: Path) -> None:
+        """Write all of it, as of one moment, into a new file that `SqliteJournal` opens."""
+
     def close(self) -> None:
         """Let another process have it."""
 
@@ -96,6 +99,15 @@ class MemoryJournal:
     def list_sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
         """All transactions kept, by nonce."""
         return tuple(self._sent[k] for k in sorted(self._sent) if k[0] == scope)
+
+    def copy_to(self, path: Path) -> None:
+        """Write all of it into a new file."""
+        with SqliteJournal(path) as journal:
+            journal.vault.update(self._vault)
+            for (scope, nonce), (tx, mined) in sorted(self._sent.items()):
+                journal.save(scope, tx)
+                if mined:
+                    journal.mark_mined(scope, nonce)
 
     def close(self) -> None:
         """Nothing to let go."""
@@ -152,6 +164,12 @@ class SqliteJournal:
         """All transactions kept, by nonce."""
         rows = self.ask("SELECT nonce, purpose, raw, hash, mined FROM sent WHERE scope = ? ORDER BY nonce", scope)
         return tuple((Signed(n, purpose, raw, hash_), bool(mined)) for n, purpose, raw, hash_, mined in rows)
+
+    def copy_to(self, path: Path) -> None:
+        """Write all of it, as of one moment, into a new file of mode 0600."""
+        _create_private(path)
+        with self._lock, self._translate_sqlite_errors(), closing(sqlite3.connect(path)) as copy:
+            self._db.backup(copy)
 
     def close(self) -> None:
         """Close the file."""

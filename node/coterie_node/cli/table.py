@@ -17,6 +17,14 @@ COMMANDS: Table = {
         "Check this site's node: key, journal, disk, chain, seat, peers, clock, store and rows; status 12 "
         "if one fails.",
     ),
+    "backup": Command(
+        "coterie_node.cli.site.backup:backup_command",
+        "Write all that makes this site into one encrypted file: keys, identities, journal, decisions, privacy log.",
+    ),
+    "restore": Command(
+        "coterie_node.cli.site.backup:restore_command",
+        "Make a site's folder from its backup; refused while another copy of the site answers at its addresses.",
+    ),
     "invite": Command(
         "coterie_node.cli.site.join:invite_command", "Print an invitation to this site's network; it has no secret."
     ),

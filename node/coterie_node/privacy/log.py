@@ -297,6 +297,12 @@ def _ask_near(study: str, floor: int) -> Objection:
     return Objection(Grade.ASK, "near", sentence, study, subject=study)
 
 
+def count_as_lost(counter: MutableMapping[str, bytes], releases: int) -> None:
+    """Remember so many releases more than the log holds: it counts as lost from now on."""
+    remembered = int.from_bytes(counter.get(COUNTER, b""), "big") + releases
+    counter[COUNTER] = remembered.to_bytes(8, "big")
+
+
 def _lost() -> Objection:
     sentence = (
         "The privacy log of this site has fewer releases than its node remembers (log lost), so that nobody can say "

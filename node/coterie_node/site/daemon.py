@@ -1,7 +1,7 @@
 """The daemon of one site: it follows the ledger and takes part in every study that its people approved.
 
 All state is on the ledger, in the journal, and in the folder of decisions, so the daemon may be killed at any moment.
-One tick works in this order:
+One tick works in this order, after a copy of its state if a backup asks for one:
 
     1. studies that are new on the ledger    a decision may wait for one of them
     2. proposals of this site's people       step 1 of a later tick finds them on the ledger
@@ -56,6 +56,7 @@ from coterie_node.site.decisions import Binding, Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.participant import Node, make_site_runner, prepare_joining
+from coterie_node.site.state_copy import answer_request
 from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
@@ -87,7 +88,8 @@ class NodeServices:
     """What the daemon works with: the seams are the ledger, the store, the journal and the clock.
 
     `block_age` is that of the newest block in seconds, and `period` the seconds between two; 0 where blocks come as
-    they are wanted. `describe_gain` says of a finished study what joining it bought this site; empty where there is nothing to say.
+    they are wanted. `describe_gain` says of a finished study what joining it bought this site; empty where there is
+    nothing to say.
     """
 
     home: SiteFolder
@@ -164,6 +166,7 @@ class Daemon:
 
     def tick(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
+        answer_request(self.services.home, self.services.journal)
         self._find_studies()
         self._propose()
         voted = self._vote()
@@ -181,7 +184,7 @@ class Daemon:
 
     @property
     def health(self) -> Health:
-        """How this node is: it reads the ledger, the chain makes blocks, and no transaction waits on one that sleeps."""
+        """How this node is: whether it reads the ledger, and whether the chain makes the blocks that it should."""
         now, causes = self.services.clock(), []
         if now - self.reached >= MAX_SILENCE:
             causes.append(f"the ledger was not read for {MAX_SILENCE} s: does the chain node run?")

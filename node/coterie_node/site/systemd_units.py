@@ -42,7 +42,8 @@ RestrictSUIDSGID=true
 CapabilityBoundingSet=
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
+SystemCallFilter=~@privileged
+LimitNOFILE=65536
 SystemCallErrorNumber=EPERM
 
 [Install]

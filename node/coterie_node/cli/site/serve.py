@@ -28,9 +28,10 @@ from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
 from coterie_node.analysis.gain import describe_gain
 from coterie_node.cli.options import NodeOption, open_node_folder
+from coterie_node.errors import ConfigError
+from coterie_node.network.backup import settle_restoration
 from coterie_node.network.checks.machine_checks import PROBE
 from coterie_node.network.founding import find_period
-from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.peers.tls import TlsExchange
@@ -113,6 +114,8 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             log=log,
             describe_gain=describe_gain,
         )
+        if unknown := settle_restoration(home, ledger, journal.vault):
+            log.tell("restored from a backup", level="warning", records_since=unknown)
         daemon = Daemon(services)
         stack.enter_context(_start_api(home, daemon, log))
         yield daemon

@@ -16,9 +16,9 @@ from coterie_learners.study.document import Study
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
+from coterie_node.network.checks.check_result import CheckResult, run_check
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.cards import REVOKED
-from coterie_node.network.checks.check_result import CheckResult, run_check
 from coterie_node.site.decisions import DecisionFolder
 from coterie_node.site.folder import SiteFolder
 
@@ -35,7 +35,7 @@ def check_ledger_of(home: SiteFolder, ledger: EthereumLedger) -> Iterator[CheckR
         yield run_check("sealer", lambda: _check_sealer(home, ledger))
     yield run_check("finality", lambda: _check_finality(home, ledger))
     if not home.journal.exists():
-        yield run_check("journal of records", lambda: _check_lost_journal(home, ledger))
+        yield run_check("journal of records", lambda: check_lost_journal(home, ledger))
 
 
 def _list_versions(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
@@ -73,7 +73,7 @@ def _check_finality(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
     return CheckResult("finality", waits >= needed, f"results wait for {waits} blocks, {needed} are needed", cure)
 
 
-def _check_lost_journal(home: SiteFolder, ledger: Ledger) -> CheckResult:
+def check_lost_journal(home: SiteFolder, ledger: Ledger) -> CheckResult:
     """A site that has recorded steps had a journal: a folder without one is a wrong or an incomplete copy."""
     head = ledger.heads().get(home.name)
     if head is None or head.seq == 0:

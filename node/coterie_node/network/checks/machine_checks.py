@@ -15,8 +15,8 @@ from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import check_mode, read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
-from coterie_node.peers.address import address_of
 from coterie_node.network.checks.check_result import CheckResult, run_check
+from coterie_node.peers.address import address_of
 from coterie_node.site.folder import SiteFolder
 
 MIN_FREE_BYTES = 1 << 30

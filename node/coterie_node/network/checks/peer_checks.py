@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from coterie_chain.errors import ChainError
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.network.peers import (
@@ -177,7 +176,9 @@ def _check_swarm_peers(peers: Peers, ledger: EthereumLedger) -> CheckResult:
         f"(fingerprint here: {fingerprint}; compare it with another site's `coterie doctor`), or port 4001 is closed."
     )
     alone = not names and not connected
-    return CheckResult("swarm peers", None if alone else bool(connected), _describe_peers(len(connected), seen, names), cure)
+    return CheckResult(
+        "swarm peers", None if alone else bool(connected), _describe_peers(len(connected), seen, names), cure
+    )
 
 
 def _name_swarm_peers(peers: Peers, ledger: EthereumLedger) -> dict[str, bytes]:
@@ -212,4 +213,6 @@ def check_store_answers(home: SiteFolder, probe: bytes) -> CheckResult:
     blobs = home.blobs()
     well = blobs.get(blobs.put(probe), len(probe)) == probe
     url = home.config.store.url.partition("?")[0]
-    return CheckResult("store", well, url, "The store does not give back what it got. Read its log, and start it again.")
+    return CheckResult(
+        "store", well, url, "The store does not give back what it got. Read its log, and start it again."
+    )

@@ -1,0 +1,52 @@
+"""A copy of the journal and of the privacy log as of one moment, for a backup.
+
+One process holds the journal. Where that is the daemon, the command leaves a request in the site's folder, and the
+daemon makes the copy between two moves, when neither file changes. The request's removal says that the copy is whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from coterie_chain.keys.journal import Journal
+from coterie_node.errors import ConfigError
+from coterie_node.site.folder import SiteFolder
+
+STATE_COPY, REQUEST = "state-copy", "state-copy.wanted"
+_PAUSE_SECONDS = 0.1
+
+
+def copy_state(home: SiteFolder, journal: Journal) -> None:
+    """Copy journal and privacy log into the site's folder `state-copy`; a former copy is replaced."""
+    copy = home.root / STATE_COPY
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir(mode=0o700)
+    journal.copy_to(copy / home.journal.name)
+    if home.privacy.is_dir():
+        shutil.copytree(home.privacy, copy / home.privacy.name)
+
+
+def answer_request(home: SiteFolder, journal: Journal) -> bool:
+    """Make the copy that a command asked for; whether one did."""
+    request = home.root / REQUEST
+    if not request.exists():
+        return False
+    copy_state(home, journal)
+    request.unlink(missing_ok=True)
+    return True
+
+
+def request_copy(home: SiteFolder, seconds: float) -> None:
+    """Ask the daemon for the copy and wait for it; ConfigError (CO-F503) if it does not come in time."""
+    request = home.root / REQUEST
+    request.touch(mode=0o600)
+    deadline = time.monotonic() + seconds
+    try:
+        while request.exists():
+            if time.monotonic() > deadline:
+                message = f"The daemon of {home.name} holds the journal and made no copy within {seconds:.0f} s"
+                raise ConfigError("CO-F503", f"{message}. It may be in a long step: try again, or stop it first.")
+            time.sleep(_PAUSE_SECONDS)
+    finally:
+        request.unlink(missing_ok=True)
