@@ -94,8 +94,37 @@ COMMANDS: Table = {
         },
     ),
     "site": Group(
-        "The network's members, and votes about them: a majority decides.",
+        "This site's programs, the network's members, and votes about them: a majority decides.",
         {
+            "found": Command(
+                "coterie_node.cli.site.found:found_command",
+                "Found a network with other sites, in two steps: this site's card, then the network.",
+            ),
+            "start": Command(
+                "coterie_node.cli.site.found:start_command",
+                "Start this site's chain node, store and daemon, which run on; those that run stay as they are.",
+            ),
+            "stop": Command(
+                "coterie_node.cli.site.found:stop_command",
+                "End this site's daemon, store and chain node; the daemon finishes the step at hand.",
+            ),
+            "restart": Command(
+                "coterie_node.cli.site.found:restart_command",
+                "End this site's programs, and start them again, as after a change of node.toml.",
+            ),
+            "status": Command(
+                "coterie_node.cli.site.found:status_command",
+                "Which of this site's programs run; status 1 if one does not. `coterie doctor` says how they are.",
+            ),
+            "install": Command(
+                "coterie_node.cli.site.found:install_command",
+                "Write the systemd units of this site's three programs; the user `coterie` must own the folder.",
+            ),
+            "run": Command(
+                "coterie_node.cli.site.found:run_command",
+                "Run this site's programs in the foreground: start again what ends, and end all of them at Ctrl-C or "
+                "SIGTERM.",
+            ),
             "list": Command(
                 "coterie_node.cli.site.members:site",
                 "List the members, and the votes about members that have not passed yet.",

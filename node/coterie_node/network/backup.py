@@ -47,7 +47,7 @@ LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY
 # ... and what of these it does hold.
 KEPT = ("kubo/repo/swarm.key",)
 RUNNING = (".ipc", ".part", "-wal", "-shm")
-NAMES_OF_RUNNING = frozenset({"run.json", "log", "ports.json"})
+NAMES_OF_RUNNING = frozenset({"run.json", "log"})
 
 
 @dataclass(frozen=True)

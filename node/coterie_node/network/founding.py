@@ -36,6 +36,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
 from coterie_node.site.folder import KEYS, PASSPHRASE
 from coterie_node.site.invitation import MAX_INVITATION_BYTES
+from coterie_node.site.site_ports import SitePorts
 
 NODE_SETTINGS = """\
 # Settings of one site's node of a trial; `coterie init` writes them for a real one.
@@ -127,11 +128,12 @@ def make_keys(
         write_private(passphrase_file, passphrase + "\n")
         SiteKeys.create(own_keys, passphrase, scrypt=scrypt)
     keys = SiteKeys.load(own_keys, read_passphrase(passphrase_file))
-    sealer, enode = _chain_keys(folder, chain, chain_host)
+    ports = SitePorts.read(folder)
+    sealer, enode = _chain_keys(folder, chain, chain_host, ports.chain)
     store = Kubo(folder / "kubo")
     if not store.identity.exists():
         store.create(kubo.create_swarm_key())
-    at = kubo.format_multiaddr(swarm_host, kubo.SWARM_PORT)
+    at = kubo.format_multiaddr(swarm_host, ports.swarm)
     return FounderCard(site, chain, sealer, keys.address, keys.sealing.hex(), enode, store.peer, at)
 
 
@@ -167,7 +169,8 @@ def write_network_files(
     _chain_files(folder, own_card, others, text)
     store = Kubo(folder / "kubo")
     peers = {card.peer: card.swarm for card in others}
-    store.listen(kubo.format_multiaddr(ANY, kubo.SWARM_PORT), kubo.format_multiaddr(api, kubo.API_PORT), peers)
+    ports = SitePorts.read(folder)
+    store.listen(kubo.format_multiaddr(ANY, ports.swarm), kubo.format_multiaddr(api, ports.store), peers)
     keep_cards(folder, cards)
 
 
@@ -217,13 +220,13 @@ def trial_address(number: int, part: str) -> str:
     return f"{TRIAL_NET}.{10 * number + TRIAL_PARTS[part]}"
 
 
-def _chain_keys(folder: Path, chain: str, host: str) -> tuple[str, str]:
+def _chain_keys(folder: Path, chain: str, host: str, port: int) -> tuple[str, str]:
     """Address of the site's sealer and enode of its node; the keys are made if they are missing."""
     if chain == "clique":
         node = Geth(folder / "geth")
         if not node.data.is_dir():
             node.create()
-        return node.sealer, node.enode(host, geth.P2P_PORT)
+        return node.sealer, node.enode(host, port)
     validator = Besu(folder / "besu")
     if not validator.key.exists():
         validator.create()
@@ -277,7 +280,7 @@ def _chain_files(folder: Path, own_card: FounderCard, others: Sequence[FounderCa
     genesis_file(folder, own_card.chain).write_text(text)
     enodes = [card.enode for card in others]
     if own_card.chain == "clique":
-        Geth(folder / "geth").listen(ANY, geth.P2P_PORT, enodes)
+        Geth(folder / "geth").listen(ANY, SitePorts.read(folder).chain, enodes)
     else:
         Besu(folder / "besu").listen(own_card.enode.partition("@")[2].rpartition(":")[0], enodes)
 
@@ -303,9 +306,10 @@ class Addresses:
 def propose_addresses(folder: Path) -> Addresses:
     """What a site's folder holds of `coterie network keys` and `files`, as node.toml names it; else what is usual."""
     node, store, file = Geth(folder / "geth"), Kubo(folder / "kubo"), genesis_file(folder, "clique")
-    chain = f"http://{LOOPBACK}:{geth.RPC_PORT}?jwt_file=geth/jwt.hex" if node.jwt.exists() else "http://127.0.0.1:8545"
+    ports = SitePorts.read(folder)
+    chain = f"http://{LOOPBACK}:{ports.rpc}?jwt_file=geth/jwt.hex" if node.jwt.exists() else "http://127.0.0.1:8545"
     store_url = (
-        f"kubo+http://{LOOPBACK}:{kubo.API_PORT}?token_file=kubo/token" if store.token.exists() else "folder:store"
+        f"kubo+http://{LOOPBACK}:{ports.store}?token_file=kubo/token" if store.token.exists() else "folder:store"
     )
     content = json.loads(file.read_text()) if file.exists() else {}
     signing = genesis.read_sealers(content)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coterie_chain.network.genesis import CHAIN_ID, read_sealers
@@ -14,6 +16,7 @@ from coterie_chain.network.programs.geth import Geth
 from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
+from coterie_node.site.site_ports import SitePorts
 
 # What every unit of a site ends with. `systemd-analyze security` rates each at 3.0 or less.
 # MemoryDenyWriteExecute stays out: numpy's and Go's programs run with it, but Python's ctypes callbacks do not.
@@ -65,11 +68,36 @@ TimeoutStopSec=120
 Restart=always
 RestartSec=5
 """
+_DAEMON_UNIT = """\
+# /etc/systemd/system/coterie.service
+[Unit]
+Description=Coterie node
+After=network-online.target coterie-geth.service coterie-kubo.service
+Wants=network-online.target coterie-geth.service coterie-kubo.service
+
+[Service]
+User=coterie
+ExecStart={start}
+KillSignal=SIGTERM
+TimeoutStopSec=180
+Restart=on-failure
+RestartSec=15
+RestartPreventExitStatus=11 12 13 23
+"""
 HOME_FOLDERS = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
-def geth_unit(site: Path) -> str:
-    """The unit of a site's Geth; it seals if the genesis lists its sealer, or once the sealers have voted for it."""
+@dataclass(frozen=True)
+class Recipe:
+    """How a program of a site runs: what to do before each start, its command line, and its environment."""
+
+    prepare: Sequence[Sequence[str]]
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_geth_recipe(site: Path) -> Recipe:
+    """A site's Geth; it seals if the genesis lists its sealer, or once the sealers have voted for it."""
     node = Geth(site.absolute() / "geth")
     file = node.folder / "genesis.json"
     _check_files(node.config, file)
@@ -79,21 +107,20 @@ def geth_unit(site: Path) -> str:
         config=node.config,
         jwt=node.jwt,
         chain_id=CHAIN_ID,
-        rpc=(LOOPBACK, geth.RPC_PORT),
+        rpc=(LOOPBACK, SitePorts.read(site).rpc),
         names=f"localhost,{LOOPBACK}",
     )
     founder = node.sealer.lower() in read_sealers(json.loads(file.read_text()))
     own = geth.build_identity_arguments(node.nodekey)
     seal = geth.build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if founder else ()
-    command = [program, *start, *own, *geth.build_socket_arguments(node.ipc), *seal]
     # Geth that starts without it writes another chain's genesis into the folder.
     first = [program, *geth.build_init_arguments(node.data, file)]
     prepare = [_unless(node.data / "geth" / "chaindata", first)]
-    return _render_unit("geth", "chain node", node.folder, prepare, command, netlink=True)
+    return Recipe(prepare, [program, *start, *own, *geth.build_socket_arguments(node.ipc), *seal])
 
 
-def kubo_unit(site: Path) -> str:
-    """The unit of a site's Kubo."""
+def make_kubo_recipe(site: Path) -> Recipe:
+    """A site's Kubo."""
     store = Kubo(site.absolute() / "kubo")
     _check_files(store.config)
     program = str(IPFS.find())
@@ -102,8 +129,37 @@ def kubo_unit(site: Path) -> str:
         _unless(store.repo / "version", [program, "init", "--empty-repo", str(store.config)]),
         ["/bin/cp", "-p", str(store.config), str(store.repo / "config")],
     ]
-    command = [program, *kubo.build_daemon_arguments()]
-    return _render_unit("kubo", "store", store.folder, prepare, command, store.environment, netlink=True)
+    return Recipe(prepare, [program, *kubo.build_daemon_arguments()], store.environment)
+
+
+def make_daemon_recipe(site: Path) -> Recipe:
+    """A site's Coterie daemon."""
+    return Recipe((), [sys.executable, "-m", "coterie_node", "serve", "--node", str(site.absolute())])
+
+
+def geth_unit(site: Path) -> str:
+    """The unit of a site's Geth."""
+    return _render_unit("geth", "chain node", site.absolute() / "geth", make_geth_recipe(site))
+
+
+def kubo_unit(site: Path) -> str:
+    """The unit of a site's Kubo."""
+    return _render_unit("kubo", "store", site.absolute() / "kubo", make_kubo_recipe(site))
+
+
+def daemon_unit(site: Path) -> str:
+    """The unit of a site's daemon."""
+    command = make_daemon_recipe(site).command
+    return _DAEMON_UNIT.format(start=escape_words(command)) + harden(site.absolute(), Path(command[0]))
+
+
+def render_units(site: Path) -> dict[str, str]:
+    """The units of a site's three programs, by file name."""
+    return {
+        "coterie-geth.service": geth_unit(site),
+        "coterie-kubo.service": kubo_unit(site),
+        "coterie.service": daemon_unit(site),
+    }
 
 
 UNITS: dict[str, Callable[[Path], str]] = {"geth": geth_unit, "kubo": kubo_unit}
@@ -114,25 +170,16 @@ def _unless(path: Path, command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", f"[ -e {shlex.quote(str(path))} ] || exec {shlex.join(command)}"]
 
 
-def _render_unit(
-    name: str,
-    what: str,
-    folder: Path,
-    prepare: Sequence[Sequence[str]],
-    start: Sequence[str],
-    environment: dict[str, str] | None = None,
-    *,
-    netlink: bool = False,
-) -> str:
-    settings = "".join(f"Environment={escape_words([f'{k}={v}'])}\n" for k, v in (environment or {}).items())
+def _render_unit(name: str, what: str, folder: Path, recipe: Recipe) -> str:
+    settings = "".join(f"Environment={escape_words([f'{k}={v}'])}\n" for k, v in recipe.environment.items())
     unit = _UNIT.format(
         name=name,
         what=what,
-        prepare="".join(f"ExecStartPre={escape_words(line)}\n" for line in prepare),
+        prepare="".join(f"ExecStartPre={escape_words(line)}\n" for line in recipe.prepare),
         environment=settings,
-        start=escape_words(start),
+        start=escape_words(recipe.command),
     )
-    return unit + harden(folder, Path(start[0]), netlink=netlink)
+    return unit + harden(folder, Path(recipe.command[0]), netlink=True)
 
 
 def harden(folder: Path, program: Path, *, netlink: bool = False) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +15,10 @@ import typer
 
 from coterie_chain.keys.private_files import write_private
 from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
+from coterie_chain.network.swarm import Kubo
+from coterie_chain.store.cid import decode_base58
 from coterie_node.errors import ConfigError
-from coterie_node.network.founding import propose_addresses
+from coterie_node.network.founding import Addresses, propose_addresses
 from coterie_node.site.cards import SeatCard, check_site_name
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import KEYS, PASSPHRASE, find_node
@@ -100,19 +103,39 @@ def init_command(
     site = check_site_name(site or _ask("Name of this site", "north"))
     data = data or _ask("File of this site's rows", "data.csv")
     own = propose_addresses(folder)
-    chain = chain or _ask("URL of this site's chain node", own.chain)
-    store = store or _ask("This site's store", own.store)
-    confirmations = own.confirmations if confirmations is None else confirmations
+    addresses = replace(
+        own,
+        chain=chain or _ask("URL of this site's chain node", own.chain),
+        store=store or _ask("This site's store", own.store),
+        confirmations=own.confirmations if confirmations is None else confirmations,
+    )
+    keys = make_node(folder, site, data, addresses, port, passphrase_file, scrypt=1 << 12 if light else SCRYPT)
+    print(f"{folder} is the folder of {site}'s node; its signing address is {keys.address}.")
+    print(f"Send {folder / 'card.json'} to a founder (nothing in it is secret), then: coterie join INVITE.")
+    print(f"Keep a copy of {folder / KEYS} and of the passphrase, apart from each other.")
+
+
+def make_node(
+    folder: Path,
+    site: str,
+    data: str,
+    addresses: Addresses,
+    port: int,
+    passphrase_file: Path | None = None,
+    *,
+    scrypt: int = SCRYPT,
+) -> SiteKeys:
+    """Make what a node's folder lacks: settings, a token for its API, keys, and its card; returns the keys."""
     _make_folder(folder)
     passphrase = _passphrase(folder, passphrase_file)
     settings = TEMPLATE.format(
         site=_quote_toml(site),
         data=_quote_toml(data),
-        chain=_quote_toml(chain),
-        store=_quote_toml(store),
+        chain=_quote_toml(addresses.chain),
+        store=_quote_toml(addresses.store),
         passphrase=_quote_toml(str(passphrase_file.absolute()) if passphrase_file else "passphrase"),
-        confirmations=confirmations,
-        sleep=str(own.sleep).lower(),
+        confirmations=addresses.confirmations,
+        sleep=str(addresses.sleep).lower(),
         port=port,
         learners=", ".join(_quote_toml(name) for name in _learners()),
     )
@@ -120,13 +143,13 @@ def init_command(
     write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
     node = find_node(folder)
     if not node.keys.is_dir():
-        SiteKeys.create(node.keys, passphrase, scrypt=1 << 12 if light else SCRYPT)
+        SiteKeys.create(node.keys, passphrase, scrypt=scrypt)
     keys = SiteKeys.load(node.keys, passphrase)
-    card = SeatCard(name=site, address=keys.address, sealing="0x" + keys.sealing.hex())
+    store = Kubo(folder / "kubo")
+    peer = {"peer": "0x" + decode_base58(store.peer)[-32:].hex()} if store.identity.exists() else {}
+    card = SeatCard(name=site, address=keys.address, sealing="0x" + keys.sealing.hex(), **peer)
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
-    print(f"{folder} is the folder of {site}'s node; its signing address is {keys.address}.")
-    print(f"Send {folder / 'card.json'} to a founder (nothing in it is secret), then: coterie join INVITE.")
-    print(f"Keep a copy of {node.keys} and of the passphrase, apart from each other.")
+    return keys
 
 
 def _learners() -> list[str]:

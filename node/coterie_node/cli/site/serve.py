@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,28 +37,12 @@ from coterie_node.peers.tls import TlsExchange
 from coterie_node.site.config import LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.systemd_units import escape_words, harden
+from coterie_node.site.systemd_units import daemon_unit
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
 
 # Longer than an answer of the chain node can take.
 SEALER_JOIN_SECONDS = 15.0
-NODE_UNIT = """\
-# /etc/systemd/system/coterie.service
-[Unit]
-Description=Coterie node
-After=network-online.target coterie-geth.service coterie-kubo.service
-Wants=network-online.target coterie-geth.service coterie-kubo.service
-
-[Service]
-User=coterie
-ExecStart={start}
-KillSignal=SIGTERM
-TimeoutStopSec=180
-Restart=on-failure
-RestartSec=15
-RestartPreventExitStatus=11 12 13 23
-"""
 
 
 def serve_command(
@@ -73,9 +56,7 @@ def serve_command(
     """
     home = open_node_folder(node)
     if unit:
-        folder = home.root.absolute()
-        start = escape_words([sys.executable, "-m", "coterie_node", "serve", "--node", str(folder)])
-        print(NODE_UNIT.format(start=start) + harden(folder, Path(sys.executable)), end="")
+        print(daemon_unit(home.root), end="")
         return
     log, stop = Log(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,212 @@
+"""The founding of a network in two steps for each site.
+
+    1. every site     makes its keys and its card, a short text that is public, and sends it to the first founder
+    2. the first one  takes all cards, and writes founding.json: the cards, and the swarm's key sealed to each site
+       the others     take founding.json, and open the swarm's key with the key of their own card
+    Each then writes its files, starts chain node and store, and waits; the first one deploys the Catalog once a
+    majority of the sealers meets, and the others find it on the chain and compare it with the cards.
+
+Invariant: founding.json holds no secret that its reader's own key does not open. Its fingerprint is compared by
+telephone, because who changes it on its way puts own keys among the founders'.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from eth_utils.address import to_checksum_address
+from pydantic import Field
+
+from coterie_chain.errors import ChainError, LedgerMismatch, LedgerUnreachable
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ethereum.network import Network, discover
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.keys.private_files import read_private
+from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.network.programs.kubo import is_swarm_key
+from coterie_chain.network.swarm import Kubo
+from coterie_learners.study.document import Frozen
+from coterie_node.errors import ConfigError
+from coterie_node.network.founding import FounderCard, deploy_catalog, write_network_files
+from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
+from coterie_node.site.folder import KEYS, NETWORK, PASSPHRASE, find_node
+from coterie_node.site.strict_file import read_strict
+
+FOUNDING, OWN_CARD = "founding.json", "founder.json"
+CARD_PREFIX = "coterie-card-1:"
+MAX_FOUNDING_BYTES = 1 << 20
+PAUSE_SECONDS = 2.0
+_CONTEXT = b"coterie/1 swarm key"
+# The chain node does not answer yet, has no block yet, or no Catalog yet.
+_NOT_YET = frozenset({"CO-C301", "CO-C302", "CO-C316"})
+T = TypeVar("T")
+CardText = Annotated[str, Field(max_length=2000, pattern=r"^[\x20-\x7e]*$")]
+
+
+class FoundedCard(Frozen):
+    """A founder's card as founding.json has it."""
+
+    site: CardText
+    chain: CardText
+    sealer: CardText
+    operator: CardText
+    sealing: CardText
+    enode: CardText
+    peer: CardText
+    swarm: CardText
+
+    def card(self) -> FounderCard:
+        """The card."""
+        return FounderCard(**self.model_dump())
+
+
+class FoundingPlan(Frozen):
+    """What all founders must have in common, and the swarm's key sealed to each of them."""
+
+    format: Literal[1] = 1
+    cards: Annotated[tuple[FoundedCard, ...], Field(min_length=1, max_length=253)]
+    sleep: bool = False
+    swarm_key: Annotated[str, Field(pattern="^[0-9a-f]*$", max_length=1 << 18)]
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen groups of four letters over all of it, to be read aloud."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return " ".join(digest[at : at + 4] for at in range(0, 64, 4))
+
+    @classmethod
+    def load(cls, path: Path) -> FoundingPlan:
+        """Read founding.json; ConfigError (CO-F507) for another file."""
+        return read_strict(path, cls, MAX_FOUNDING_BYTES, "CO-F507", "a founding.json", " The first founder writes it.")
+
+
+def format_card(card: FounderCard) -> str:
+    """A card as one line of text, for a message or a form."""
+    packed = zlib.compress(json.dumps(asdict(card), sort_keys=True).encode(), 9)
+    return CARD_PREFIX + base64.urlsafe_b64encode(packed).decode()
+
+
+def parse_card(text: str) -> FounderCard:
+    """The card in a line of text, or in the file that the text names; ConfigError (CO-F501) for anything else."""
+    if not text.startswith(CARD_PREFIX):
+        return FounderCard.read(Path(text))
+    try:
+        inflater = zlib.decompressobj()
+        raw = inflater.decompress(base64.urlsafe_b64decode(text.removeprefix(CARD_PREFIX)), MAX_CARD_BYTES)
+        return FoundedCard.model_validate_json(raw).card()
+    except (ValueError, zlib.error):
+        message = "This text is no site's card: it is not whole, or it was changed"
+        raise ConfigError("CO-F501", f"{message}. Ask the site for it again: coterie site found prints it.") from None
+
+
+def write_plan(folder: Path, cards: Sequence[FounderCard], *, sleep: bool) -> FoundingPlan:
+    """Write the first founder's files and founding.json, with the swarm's key sealed to every site of the cards."""
+    write_network_files(folder, _own_card(folder).site, cards, sleep=sleep)
+    secret = read_private(Kubo(folder / "kubo").key, "the swarm's key").encode()
+    readers = {check_site_name(card.site): bytes.fromhex(card.sealing) for card in cards}
+    sealed = _load_keys(folder).seal(secret, readers, _CONTEXT)
+    founded = tuple(FoundedCard(**asdict(card)) for card in cards)
+    plan = FoundingPlan(cards=founded, sleep=sleep, swarm_key=sealed.hex())
+    (folder / FOUNDING).write_text(plan.model_dump_json(indent=2) + "\n")
+    return plan
+
+
+def follow_plan(folder: Path, plan: FoundingPlan) -> None:
+    """Write another founder's files; ConfigError (CO-F502, CO-F507) where this site's card or the key does not fit."""
+    own, cards = _own_card(folder), [founded.card() for founded in plan.cards]
+    listed = next((card for card in cards if card.site == own.site), None)
+    if listed != own:
+        what = "has no card of this site" if listed is None else "has another card of this site than founder.json"
+        raise ConfigError("CO-F502", f"founding.json {what} ({own.site}). Send your card to the first founder again.")
+    secret = _load_keys(folder).unseal(bytes.fromhex(plan.swarm_key), own.site, _CONTEXT)
+    text = b"" if secret is None else secret
+    if not is_swarm_key(text.decode("ascii", "replace")):
+        message = "founding.json holds no swarm's key for this site"
+        raise ConfigError("CO-F507", f"{message}. Ask the first founder for it again.")
+    Kubo(folder / "kubo").join(text.decode())
+    write_network_files(folder, own.site, cards, sleep=plan.sleep)
+
+
+def await_network(
+    folder: Path,
+    plan: FoundingPlan,
+    *,
+    deploys: bool,
+    seconds: float,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Network:
+    """Find the Catalog of these founders, or deploy it, and write network.json.
+
+    Who `deploys` waits for the first block, which a majority of the sealers makes together, and deploys once: a command
+    that is repeated finds what the first one deployed. ConfigError (CO-F508) if the Catalog on the chain has other
+    founders than the cards; the chain node's last fault where `seconds` are over.
+    """
+    url, cards = find_node(folder).chain, [founded.card() for founded in plan.cards]
+    if deploys:
+        _repeat(lambda: _check_first_block(url), seconds, tell)
+        network = _find_or_deploy(folder, url, cards)
+    else:
+        network = _repeat(lambda: _find_catalog(url, cards), seconds, tell)
+    (folder / NETWORK).write_text(network.to_json())
+    return network
+
+
+def _repeat(look: Callable[[], T], seconds: float, tell: Callable[[str], None]) -> T:
+    """What a look at the chain finds, once it finds it; each new reason to wait is told."""
+    deadline, last = time.monotonic() + seconds, ""
+    while True:
+        try:
+            return look()
+        except ChainError as error:
+            if error.code not in _NOT_YET or time.monotonic() > deadline:
+                raise
+            cause = "the first founder has not deployed the Catalog yet" if error.code == "CO-C316" else error.message
+            if cause != last:
+                tell(f"waiting: {cause}")
+            last = cause
+            time.sleep(PAUSE_SECONDS)
+
+
+def _check_first_block(url: str) -> None:
+    with Rpc(url) as rpc:
+        if rpc.call_quantity("eth_blockNumber") == 0:
+            message = "There is no block yet: more than half of the sealers must run and reach each other"
+            raise LedgerUnreachable("CO-C302", f"{message}. Start the other sites.")
+
+
+def _find_or_deploy(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:
+    try:
+        return _find_catalog(url, cards)
+    except LedgerMismatch as error:
+        if error.code != "CO-C316":
+            raise
+    return deploy_catalog(folder, url, cards)
+
+
+def _find_catalog(url: str, cards: Sequence[FounderCard]) -> Network:
+    network = replace(discover(url), founders=tuple((card.site, to_checksum_address(card.operator)) for card in cards))
+    with EthereumLedger(network, None) as ledger:
+        there = {(s.name, s.address.lower(), s.sealing.hex()) for s in ledger.sites()}
+    wanted = {(card.site, card.operator.lower(), card.sealing) for card in cards}
+    if not wanted <= there:
+        names = ", ".join(sorted(name for name, *_ in wanted - there))
+        message = f"The Catalog {network.catalog} on the chain has other keys than the cards of {names}"
+        raise ConfigError("CO-F508", f"{message}. Do not use it; ask the first founder.")
+    return network
+
+
+def _own_card(folder: Path) -> FounderCard:
+    return FounderCard.read(folder / OWN_CARD)
+
+
+def _load_keys(folder: Path) -> SiteKeys:
+    return SiteKeys.load(folder / KEYS, read_passphrase(folder / PASSPHRASE))

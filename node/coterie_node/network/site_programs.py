@@ -1,0 +1,97 @@
+"""The three programs of one site as processes: chain node, store and daemon, started, watched and ended together.
+
+`coterie site start` lets them run on; `coterie site run` stays in the foreground, starts again what ends, and ends all
+three at a signal. A site with systemd or containers has their supervisor instead.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+
+from coterie_chain.errors import StoreFault
+from coterie_chain.network.programs.service import STOP_TIMEOUT, Service
+from coterie_node.site.folder import NETWORK
+from coterie_node.site.systemd_units import Recipe, make_daemon_recipe, make_geth_recipe, make_kubo_recipe
+
+PREPARE_SECONDS, LOOK_SECONDS = 120.0, 1.0
+# The daemon finishes the step at hand, and an interactive one takes up to 150 s.
+DAEMON_STOP_SECONDS = 180.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+RECIPES: Mapping[str, Callable[[Path], Recipe]] = {
+    "geth": make_geth_recipe,
+    "kubo": make_kubo_recipe,
+    "node": make_daemon_recipe,
+}
+
+
+@dataclass(frozen=True)
+class SitePrograms:
+    """The programs of the site in a folder; the daemon is one of them once the site has a network."""
+
+    folder: Path
+
+    def services(self) -> dict[str, Service]:
+        """The programs by name, in the order in which they start."""
+        names = [name for name in RECIPES if name != "node" or (self.folder / NETWORK).exists()]
+        return {name: self._make_service(name, RECIPES[name](self.folder)) for name in names}
+
+    def start(self) -> None:
+        """Prepare and start what does not run."""
+        for name, service in self.services().items():
+            self.start_one(name, service)
+
+    def start_one(self, name: str, service: Service) -> None:
+        """Prepare and start one program unless it runs; StoreFault (CO-C336) where the preparation fails."""
+        if service.pid is not None:
+            return
+        recipe = RECIPES[name](self.folder)
+        environment = {**os.environ, **recipe.environment}
+        for line in recipe.prepare:
+            done = subprocess.run(
+                list(line), env=environment, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=False
+            )
+            if done.returncode:
+                message = f"{name} cannot be prepared: {(done.stderr or done.stdout)[-500:].strip()}"
+                raise StoreFault("CO-C336", f"{message}. Correct the cause, and start again.")
+        service.start()
+
+    def stop(self) -> None:
+        """End all programs, the daemon first."""
+        for name, service in reversed(self.services().items()):
+            service.stop(DAEMON_STOP_SECONDS if name == "node" else STOP_TIMEOUT)
+
+    def watch(self, stop: Flag, notice: Callable[[str], None]) -> None:
+        """Start everything, and again what ends, until `stop` is set; then end everything.
+
+        A program that ends again and again is started after longer and longer pauses.
+        """
+        pauses, due = dict.fromkeys(RECIPES, FIRST_PAUSE), dict.fromkeys(RECIPES, 0.0)
+        running: set[str] = set()
+        try:
+            while not stop.wait(LOOK_SECONDS):
+                for name, service in self.services().items():
+                    now = time.monotonic()
+                    if service.pid is not None or now < due[name]:
+                        continue
+                    if name in running:
+                        notice(f"{name} has ended; its log {service.log} ends: {service.read_log_tail()[-300:]}")
+                    self.start_one(name, service)
+                    notice(f"{name} started, process {service.pid}")
+                    running.add(name)
+                    due[name] = now + pauses[name]
+                    pauses[name] = min(2 * pauses[name], LONGEST_PAUSE)
+        finally:
+            self.stop()
+
+    def _make_service(self, name: str, recipe: Recipe) -> Service:
+        program, *arguments = recipe.command
+        environment = dict(recipe.environment)
+        if name == "node":
+            environment |= {"PYTHONUNBUFFERED": "1"}
+        return Service(name, self.folder.absolute() / name, lambda: Path(program), arguments, environment)
