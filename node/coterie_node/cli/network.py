@@ -10,7 +10,7 @@ import typer
 
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.private_files import read_private, write_private
-from coterie_chain.network.programs.kubo import is_swarm_key
+from coterie_chain.network.programs.kubo import fingerprint_swarm_key, is_swarm_key
 from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
@@ -24,7 +24,7 @@ from coterie_node.network.founding import (
     make_trial,
     write_network_files,
 )
-from coterie_node.site.systemd_units import UNITS
+from coterie_node.network.systemd_units import UNITS
 
 network = typer.Typer(
     rich_markup_mode=None,
@@ -78,7 +78,8 @@ def files_command(
     text = genesis_file(folder, cards[0].chain).read_bytes()
     print(f"Written to {folder}. The genesis has SHA-256 {hashlib.sha256(text).hexdigest()} at every site.")
     key = folder / "kubo" / "repo" / "swarm.key"
-    print(f"All sites need the same {key}: if this site made it, hand it over in person.")
+    fingerprint = fingerprint_swarm_key(read_private(key, "the swarm's key"))
+    print(f"All sites need the same {key} (fingerprint {fingerprint}): if this site made it, hand it over in person.")
 
 
 def _swarm_key(path: Path) -> str:

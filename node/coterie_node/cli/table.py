@@ -97,7 +97,7 @@ COMMANDS: Table = {
         "This site's programs, the network's members, and votes about them: a majority decides.",
         {
             "found": Command(
-                "coterie_node.cli.site.found:found_command",
+                "coterie_node.cli.site.found:create_network_command",
                 "Found a network with other sites, in two steps: this site's card, then the network.",
             ),
             "start": Command(

@@ -41,7 +41,7 @@ from coterie_node.site.state_copy import STATE_COPY, copy_state, request_copy
 
 MAX_BACKUP_BYTES = 1 << 32
 COPY_SECONDS = 60.0
-MANIFEST, RESTORED = "backup.json", "restored.json"
+_MANIFEST, RESTORED = "backup.json", "restored.json"
 # What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
 LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY)
 # ... and what of these it does hold.
@@ -253,7 +253,7 @@ def _pack(home: SiteFolder, state: Path, manifest: BackupManifest) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
         text = json.dumps(asdict(manifest)).encode()
-        info = tarfile.TarInfo(MANIFEST)
+        info = tarfile.TarInfo(_MANIFEST)
         info.size, info.mode = len(text), 0o600
         tar.addfile(info, io.BytesIO(text))
         for path in _list_files(home):
@@ -306,14 +306,14 @@ def _unpack(archive: bytes, folder: Path) -> BackupManifest:
         raise _refuse(f"its node.toml is of another site than {manifest.site!r}")
     for path in folder.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    (folder / MANIFEST).unlink()
+    (folder / _MANIFEST).unlink()
     write_private(folder / RESTORED, text.decode())
     return manifest
 
 
 def _read_manifest(folder: Path) -> bytes:
     try:
-        return (folder / MANIFEST).read_bytes()
+        return (folder / _MANIFEST).read_bytes()
     except FileNotFoundError:
         raise _refuse("it has no manifest") from None
 

@@ -33,10 +33,10 @@ from coterie_chain.network.swarm import Kubo
 from coterie_chain.store.cid import decode_base58
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
+from coterie_node.network.site_ports import SitePorts
 from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
 from coterie_node.site.folder import KEYS, PASSPHRASE
 from coterie_node.site.invitation import MAX_INVITATION_BYTES
-from coterie_node.site.site_ports import SitePorts
 
 NODE_SETTINGS = """\
 # Settings of one site's node of a trial; `coterie init` writes them for a real one.

@@ -161,7 +161,7 @@ def await_network(
 
 
 def _repeat(look: Callable[[], T], seconds: float, tell: Callable[[str], None]) -> T:
-    """What a look at the chain finds, once it finds it; each new reason to wait is told."""
+    """What a look at the chain finds, once it finds it; `tell` gets each new reason to wait."""
     deadline, last = time.monotonic() + seconds, ""
     while True:
         try:

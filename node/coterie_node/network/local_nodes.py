@@ -64,7 +64,7 @@ class SiteDaemons:
             self._write_settings(site)
             service.start()
         for site, service in self.services().items():
-            _await_health(service, self._api(site))
+            await_health(service, self._api(site))
 
     def stop(self) -> None:
         """Ask all daemons to end, then wait for them: a step at hand is finished first."""
@@ -124,7 +124,8 @@ def _samples(text: str) -> list[Sample]:
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
-def _await_health(service: Service, url: str) -> None:
+def await_health(service: Service, url: str) -> None:
+    """Wait until a daemon says that it is well; StoreFault (CO-C336) with its log's end if it does not in time."""
     deadline = time.monotonic() + READY_WITHIN
     with HttpClient(url, WAITS) as client:
         while time.monotonic() <= deadline:

@@ -16,8 +16,10 @@ from threading import Event as Flag
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.network.programs.service import STOP_TIMEOUT, Service
-from coterie_node.site.folder import NETWORK
-from coterie_node.site.systemd_units import Recipe, make_daemon_recipe, make_geth_recipe, make_kubo_recipe
+from coterie_node.network.devnet import await_catalog
+from coterie_node.network.local_nodes import await_health
+from coterie_node.network.systemd_units import Recipe, make_daemon_recipe, make_geth_recipe, make_kubo_recipe
+from coterie_node.site.folder import NETWORK, find_node
 
 PREPARE_SECONDS, LOOK_SECONDS = 120.0, 1.0
 # The daemon finishes the step at hand, and an interactive one takes up to 150 s.
@@ -42,9 +44,17 @@ class SitePrograms:
         return {name: self._make_service(name, RECIPES[name](self.folder)) for name in names}
 
     def start(self) -> None:
-        """Prepare and start what does not run."""
+        """Prepare and start what does not run; returns once the daemon is well, if there is one.
+
+        The daemon ends where its chain node lacks the Catalog, so that it is started after the chain node has it.
+        """
         for name, service in self.services().items():
+            if name == "node" and service.pid is None:
+                await_catalog(find_node(self.folder).network())
             self.start_one(name, service)
+            if name == "node":
+                api = find_node(self.folder).config.api
+                await_health(service, f"http://{api.host}:{api.port}")
 
     def start_one(self, name: str, service: Service) -> None:
         """Prepare and start one program unless it runs; StoreFault (CO-C336) where the preparation fails."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from support.node.houses import SITES, NodeNetwork, make_node_folder, study_file
 
 from coterie_node.network.checks.check_result import CheckResult
@@ -21,6 +23,7 @@ from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.health import Health, describe_standstill
+from coterie_node.site.watch.metrics import Metrics
 
 LIGHT = 1 << 12
 
@@ -191,3 +194,16 @@ def test_a_key_that_is_not_the_card_s_is_named(founded: SiteFolder, tmp_path: Pa
 def test_the_chain_s_data_may_be_deleted_without_a_change_of_the_card(founded: SiteFolder) -> None:
     shutil.rmtree(founded.root / "geth" / "data")
     assert check_card(founded).well
+
+
+# Alerts
+
+
+def test_every_alert_asks_for_a_metric_that_a_node_has() -> None:
+    rules = yaml.safe_load((Path(__file__).parents[3] / "docker" / "prometheus-rules.yaml").read_text())
+    text = Metrics().text().decode()
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    asked = {name for rule in alerts for name in re.findall(r"coterie_\w+", rule["expr"])}
+    assert len(alerts) >= 8
+    assert {name for name in asked if f"# TYPE {name} " not in text} == set()
+    assert all(rule["annotations"]["summary"].endswith((".", "list.", "status.")) for rule in alerts)

@@ -26,18 +26,18 @@ from coterie_node.network.guided_founding import (
     parse_card,
     write_plan,
 )
+from coterie_node.network.site_ports import SitePorts
 from coterie_node.network.site_programs import SitePrograms
+from coterie_node.network.systemd_units import render_units
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import NETWORK
-from coterie_node.site.site_ports import SitePorts
-from coterie_node.site.systemd_units import render_units
 
 WAIT_SECONDS = 3600.0
 SEEN_CHECKS = ("chain peers", "swarm peers", "ports of others", "seat")
 _Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
 
 
-def found_command(
+def create_network_command(
     folder: _Folder,
     site: Annotated[str | None, typer.Option(help="First step: name of this site.")] = None,
     host: Annotated[str | None, typer.Option(help="First step: address at which the others reach this one.")] = None,

@@ -31,13 +31,13 @@ from coterie_node.errors import ConfigError
 from coterie_node.network.backup import settle_restoration
 from coterie_node.network.checks.machine_checks import PROBE
 from coterie_node.network.founding import find_period
+from coterie_node.network.systemd_units import daemon_unit
 from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.peers.tls import TlsExchange
 from coterie_node.site.config import LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.systemd_units import daemon_unit
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
 

@@ -16,7 +16,7 @@ from coterie_chain.network.programs.geth import Geth
 from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
-from coterie_node.site.site_ports import SitePorts
+from coterie_node.network.site_ports import SitePorts
 
 # What every unit of a site ends with. `systemd-analyze security` rates each at 3.0 or less.
 # MemoryDenyWriteExecute stays out: numpy's and Go's programs run with it, but Python's ctypes callbacks do not.
