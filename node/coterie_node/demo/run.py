@@ -35,7 +35,7 @@ from coterie_node.data.load import Loaded
 from coterie_node.demo.cases.case import Case, RunFiles
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import founders as founders
-from coterie_node.network.devnet import make_settings, run_network
+from coterie_node.network.devnet import check_programs, make_settings, run_network
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
@@ -95,6 +95,7 @@ def rerun(place: RunFolder, case: Case) -> Result:
     case.site_names(len(sites))
     place.study.write_text(case.study_text(sites), encoding="utf-8")
     study = load_study(place.study)
+    check_programs(place)
     files = case.write_sites(place.root.absolute() / "data" / study.name, sites)
     for name in sites:
         folder = place.site(name).decisions

@@ -99,6 +99,15 @@ def list_programs(place: RunFolder) -> list[ProgramStatus]:
     return sorted(lines, key=lambda line: (line.site, line.program))
 
 
+def check_programs(place: RunFolder) -> None:
+    """ConfigError (CO-F506) if a program of a network does not run."""
+    away = [f"{site}'s {name}" for (site, name), service in services(place).items() if service.pid is None]
+    if away:
+        more = f" and {len(away) - 3} more" * (len(away) > 3)
+        message = f"Not all programs of {place.root} run: {', '.join(away[:3])}{more}"
+        raise ConfigError("CO-F506", f"{message}. Start them: coterie devnet up {place.root}")
+
+
 def services(place: RunFolder) -> dict[tuple[str, str], Service]:
     """Every program of a network, by site and name."""
     parts = (place.chain(), place.store(), SiteDaemons(place))

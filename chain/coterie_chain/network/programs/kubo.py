@@ -14,7 +14,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from Crypto.Cipher import Salsa20
 from nacl.signing import SigningKey
 
 from coterie_chain.store.cid import encode_base58
@@ -88,6 +87,8 @@ def fingerprint_swarm_key(text: str) -> str:
     """
     if not is_swarm_key(text):
         return ""
+    from Crypto.Cipher import Salsa20  # few commands show a fingerprint
+
     stream = Salsa20.new(bytes.fromhex(text.split()[2]), nonce=b"finprint").encrypt(bytes(64))
     return hashlib.shake_128(stream).hexdigest(16)
 
