@@ -34,8 +34,8 @@ from coterie_node.audit.sources import note_seals
 from coterie_node.data.load import Loaded
 from coterie_node.demo.cases.case import Case, RunFiles
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
-from coterie_node.network.devnet import founders as founders
 from coterie_node.network.devnet import check_programs, make_settings, run_network
+from coterie_node.network.devnet import founders as founders
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
