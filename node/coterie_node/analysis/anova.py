@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coterie_node.analysis.compare import compare_results
+from coterie_node.analysis.compare import compare_results, tell_apart
 from coterie_node.audit.printed.printed_table import PrintedTable
 from coterie_node.errors import ConfigError
 
@@ -38,15 +38,15 @@ def assess_terms(result: Mapping[str, Any]) -> list[TermTest]:
 def assess_models(results: Sequence[Mapping[str, Any]]) -> list[TermTest]:
     """Each result against the next smaller one, smallest first; ConfigError where one does not hold the other."""
     ordered = sorted(results, key=lambda result: len(result["terms"]))
-    first = ordered[0]
-    out = [TermTest(str(first["study"]), "", None, None, None, first.get("deviance"), first.get("df_residual"))]
-    for small, large in itertools.pairwise(ordered):
+    names, first = tell_apart([str(result["study"]) for result in ordered]), ordered[0]
+    out = [TermTest(names[0], "", None, None, None, first.get("deviance"), first.get("df_residual"))]
+    for name, (small, large) in zip(names[1:], itertools.pairwise(ordered), strict=True):
         comparison = compare_results(small, large)
         test = comparison.test
         if test is None:
             raise ConfigError("CO-F349", f"{small['study']} and {large['study']} are not nested. {comparison.reason}")
         numbers = (test.kind, test.df, test.statistic, test.p, large.get("deviance"), large.get("df_residual"))
-        out.append(TermTest(str(large["study"]), *numbers))
+        out.append(TermTest(name, *numbers))
     return out
 
 

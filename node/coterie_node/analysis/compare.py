@@ -7,7 +7,7 @@ where the dispersion is known; elsewhere the difference of the deviances over th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,7 +62,14 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comp
     _check_rows(first, second)
     criteria = {name: (first.get(name), second.get(name)) for name in CRITERIA}
     test, reason = _test_models(first, second)
-    return Comparison((str(first["study"]), str(second["study"])), criteria, test, reason)
+    names = tell_apart([str(first["study"]), str(second["study"])])
+    return Comparison((names[0], names[1]), criteria, test, reason)
+
+
+def tell_apart(names: Sequence[str]) -> list[str]:
+    """Names of results, each with its place in brackets where two of them are the same."""
+    several = [name for name in names if names.count(name) > 1]
+    return [f"{name} ({k})" if name in several else name for k, name in enumerate(names, 1)]
 
 
 def _check_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:

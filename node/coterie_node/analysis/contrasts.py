@@ -26,6 +26,7 @@ from coterie_learners.numeric.distributions import (
     two_sided_normal,
     two_sided_t,
 )
+from coterie_learners.study.design import INTERCEPT
 from coterie_learners.sums.families import all_families, choose_family
 from coterie_node.errors import ConfigError
 
@@ -113,6 +114,7 @@ class Coefficients:
 
     def mean(self, name: str, weights: Array, level: float) -> Contrast:
         """The mean of the outcome where the linear predictor is this combination, without any test."""
+        self._require_intercept(name, weights)
         eta = self.contrast(name, weights, level)
         mean, slope = self._invert(eta.estimate)
         low, high = sorted(self._invert(end)[0] for end in (eta.low, eta.high))
@@ -120,6 +122,8 @@ class Coefficients:
 
     def difference(self, name: str, first: Array, second: Array, level: float) -> Contrast:
         """The difference of two means, by the delta method: a marginal effect between two kinds of patients."""
+        for weights in (first, second):
+            self._require_intercept(name, weights)
         (mean, slope), (other, other_slope) = (self._invert(float(w @ self.estimates)) for w in (first, second))
         gradient = slope * first - other_slope * second
         variance = float(gradient @ self.covariance @ gradient)
@@ -148,6 +152,12 @@ class Coefficients:
             half = t_quantile(0.5 + level / 2, self.freedom) * error
             p = float(two_sided_t(np.array([statistic]), self.freedom)[0])
         return Contrast(name, estimate, error, statistic, p, estimate - half, estimate + half)
+
+    def _require_intercept(self, name: str, weights: Array) -> None:
+        """ConfigError (CO-F350) for a sum that leaves the intercept out, or takes another number of it: no patient."""
+        if INTERCEPT in self.names and weights[self.names.index(INTERCEPT)] != 1.0:
+            message = f"{name!r} has {weights[self.names.index(INTERCEPT)]:g} times the intercept, as no patient has"
+            raise ConfigError("CO-F350", f"{message}. A mean is of a whole predictor: '(Intercept) + ...'.")
 
     def _invert(self, eta: float) -> tuple[float, float]:
         """The mean at a linear predictor, and its derivative there."""

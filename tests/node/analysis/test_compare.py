@@ -15,7 +15,8 @@ from support.learners.table import MemoryProtocol
 from typer.testing import CliRunner
 
 from coterie_learners.glore.glore import glore
-from coterie_node.analysis.compare import compare_results
+from coterie_node.analysis.anova import assess_models
+from coterie_node.analysis.compare import compare_results, tell_apart
 from coterie_node.audit.result import Cost, Result
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
@@ -107,6 +108,16 @@ def test_the_command_prints_both_results_and_the_test(tmp_path: Path) -> None:
     document = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
     assert document["test"]["df"] == 2
     assert list(document["criteria"]) == ["aic", "bic", "log_likelihood", "deviance", "df_residual"]
+
+
+def test_results_of_one_name_are_told_apart_by_their_place() -> None:
+    codes = cohorts.draw(800)
+    small, large = result(SMALL, codes), result(LARGE, codes)
+    assert small["study"] == large["study"]
+    comparison = compare_results(small, large)
+    assert comparison.names == (f"{small['study']} (1)", f"{small['study']} (2)")
+    assert [test.name for test in assess_models([large, small])] == list(comparison.names)
+    assert tell_apart(["a", "b", "a"]) == ["a (1)", "b", "a (3)"]
 
 
 def with_cohort(name: str, *complete: str) -> dict[str, Any]:

@@ -102,6 +102,16 @@ def test_a_sum_that_names_no_term_is_refused_in_words(text: str) -> None:
     assert error.value.code == "CO-F350"
 
 
+@pytest.mark.parametrize("text", ["x", "2 * (Intercept) + x", "x - (Intercept)"])
+def test_a_mean_of_a_sum_without_the_intercept_is_refused(text: str) -> None:
+    read = coefficients()
+    whole = read.parse("(Intercept) + x")
+    with pytest.raises(ConfigError, match="times the intercept"):
+        read.mean(text, read.parse(text), 0.95)
+    with pytest.raises(ConfigError, match="times the intercept"):
+        read.difference(text, whole, read.parse(text), 0.95)
+
+
 def test_sums_that_depend_on_each_other_have_no_joint_test() -> None:
     read = coefficients()
     with pytest.raises(ConfigError):

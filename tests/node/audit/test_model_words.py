@@ -24,6 +24,7 @@ def study_of(learner: str, **options: Any) -> Study:
     ("learner", "options", "words"),
     [
         ("valoris", {}, "binomial regression (logit link) by VALORIS"),
+        ("glore", {"family": "gamma", "link": None}, "gamma regression (inverse link) by GLORE"),
         ("vertigo", {"ridge": 2.5}, "binomial regression (logit link), ridge penalty 2.5 by VERTIGO"),
         (
             "secure_lasso",

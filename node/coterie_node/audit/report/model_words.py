@@ -8,6 +8,7 @@ from typing import Any
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.registry import find_learner, list_learners
 from coterie_learners.study.document import Study
+from coterie_learners.sums.families import all_families, choose_family
 
 _FAMILY_WORDS = {"inverse_gaussian": "inverse Gaussian", "negative_binomial": "negative binomial"}
 
@@ -24,7 +25,7 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     method = find_learner(learner).profile.method if learner in list_learners() else ""
     if method:
         return f"{method}{_describe_estimand(options)}{_describe_hazards(options)} by {learner.upper()}"
-    family, link = _find_model(learner) or (str(options.get("family", "")), str(options.get("link", "")))
+    family, link = _find_model(learner) or (str(options.get("family", "")), _find_link(options))
     if fit is not None:
         family, link = fit.family, fit.link
     name = _FAMILY_WORDS.get(family, family)
@@ -40,6 +41,12 @@ def _describe_estimand(options: Mapping[str, Any]) -> str:
     if "treatment" not in options or "estimand" not in options:
         return ""
     return f" for the effect of {options['treatment']} {_ESTIMAND_WORDS.get(options['estimand'], '')},"
+
+
+def _find_link(options: Mapping[str, Any]) -> str:
+    """The link that a study names, or the first one of its family."""
+    link, family = options.get("link"), str(options.get("family", ""))
+    return choose_family(family, None).link if link is None and family in all_families() else str(link or "")
 
 
 def _find_model(learner: str) -> tuple[str, str] | None:

@@ -154,11 +154,18 @@ def describe(study: Study) -> dict[str, Any]:
         **({"models": _list_models(study), "cohort": _describe_cohort(study)} if study.models else {}),
         "formula": study.formula,
         "learner": f"{learner.name} {learner.version}",
-        "options": study.learner.options,
+        "options": _name_link(study.learner.options),
         "floors": study.disclosure.model_dump(),
         "schedule": schedule.model_dump(mode="json"),
         "discloses": learner.discloses(study).as_dict(),
     }
+
+
+def _name_link(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with the link that stands for none: the first one of the family."""
+    if "family" not in options or options.get("link", "") is not None:
+        return dict(options)
+    return {**options, "link": choose_family(options["family"], None).link}
 
 
 def _list_models(study: Study) -> list[str]:
