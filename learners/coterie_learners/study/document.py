@@ -57,7 +57,7 @@ class Variable(Frozen):
     """One declared column.
 
     number: a measurement inside `range` (unit as written). count: a whole number inside `range`. binary: 0 or 1.
-    category: one of `levels`, the first being the reference.
+    category: one of `levels`, the first being the reference; `missing` is the level that a missing value has, if any.
     """
 
     type: Literal["number", "count", "binary", "category"]
@@ -65,6 +65,7 @@ class Variable(Frozen):
     range: tuple[float, float] | None = None
     levels: tuple[Text, ...] = ()
     label: Text = ""
+    missing: Text = ""
 
     @model_validator(mode="after")
     def _check_type(self) -> Self:
@@ -77,6 +78,8 @@ class Variable(Frozen):
             raise ValueError("a category needs at least two different levels")
         if self.type != "category" and self.levels:
             raise ValueError("only a category has levels")
+        if self.missing and self.missing not in self.levels:
+            raise ValueError("`missing` is one of the levels of a category, which a missing value has")
         return self
 
     @property
@@ -402,6 +405,9 @@ class Study(Frozen):
         older |= set() if self.helpers else {"helpers"}
         plain = self.model_dump(mode="json", exclude=older)
         plain["rows"] = self.rows.as_dict()
+        for variable in plain["variables"].values():
+            if not variable["missing"]:
+                del variable["missing"]
         if "disclosure" in plain:
             plain["disclosure"] = self.disclosure.as_dict()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

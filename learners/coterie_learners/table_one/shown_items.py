@@ -136,3 +136,15 @@ def choose_ways(plan: CharacteristicsPlan, passing: Array, sites: int) -> Shown:
         ways.append(next((way for way, good in zip(item.alternatives, passes.tolist(), strict=True) if good), None))
         at += len(item.alternatives)
     return Shown(plan, tuple(ways))
+
+
+def choose_site_ways(shown: Shown, passing: Array, sites: int) -> Shown:
+    """What each site shows of all its own patients: what the table shows and all sites pass without groups."""
+    ways: list[Alternative | None] = []
+    at = 0
+    for item, way in zip(shown.plan.items, shown.ways, strict=True):
+        flags = np.rint(passing[at : at + len(item.alternatives)]) == sites
+        whole = None if way is None else Alternative(False, way.multiple)
+        ways.append(whole if whole in item.alternatives and flags[item.alternatives.index(whole)] else None)
+        at += len(item.alternatives)
+    return Shown(shown.plan, tuple(ways))

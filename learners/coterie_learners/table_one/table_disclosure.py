@@ -15,6 +15,7 @@ def disclose_table(plan: CharacteristicsPlan) -> Disclosure:
         StepDisclosure("counts", "each", _describe_counts(plan), None, protection, _list_solvable(plan)),
         StepDisclosure("means", "server", "These counts and sums over all sites"),
         StepDisclosure("squares", "each", "Sums of squares of numbers about the pooled means", None, protection),
+        *_list_columns(plan),
         StepDisclosure("table", "server", "All of these over all sites"),
         conclude_disclosure(),
     )
@@ -32,6 +33,16 @@ def _describe_counts(plan: CharacteristicsPlan) -> str:
     rate = f", events and person-time ({plan.options.event}, {plan.options.time})" if plan.has_rate else ""
     by = f", by {plan.group.name}" if plan.group is not None else ""
     return f"Counts of patients by level and by bin{lacking}, sums of numbers{rate}{by}"
+
+
+def _list_columns(plan: CharacteristicsPlan) -> tuple[StepDisclosure, ...]:
+    if not plan.options.by_site:
+        return ()
+    what = (
+        "A column of its own patients in the clear, without groups: what the table shows, where every site passes the "
+        "floor with it"
+    )
+    return (StepDisclosure("columns", "each", what, None, "plain"),)
 
 
 def _list_solvable(plan: CharacteristicsPlan) -> tuple[str, ...]:
@@ -53,4 +64,7 @@ def _list_results(plan: CharacteristicsPlan) -> tuple[str, ...]:
     whose = "of all sites together" if plan.masked else "of each site"
     passes = "how many sites pass the floor with each variable" if plan.masked else "which variables each site passes"
     seen = (SEEN_IN_LABELS,) if plan.masked else ()
-    return (f"Everybody learns the counts, sums and squares {whose}, so the table, and {passes}.", *seen)
+    site = (
+        ("Everybody learns each site's own column: its counts, means and deviations.",) if plan.options.by_site else ()
+    )
+    return (f"Everybody learns the counts, sums and squares {whose}, so the table, and {passes}.", *site, *seen)

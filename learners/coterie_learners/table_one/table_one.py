@@ -9,7 +9,7 @@ and missing value, the sums of numbers and of person time; and the squares of nu
 digits are lost to the centre.
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
-reads each site's.
+reads each site's. With `by_site` each site then posts a column of its own patients in the clear (`site_columns`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from coterie_learners.errors import ProtocolError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.sums.opening.labels import PostedLabels, count_coded_rows, exchange_labels
-from coterie_learners.table_one.shown_items import Shown, choose_ways
+from coterie_learners.table_one.shown_items import Shown, choose_site_ways, choose_ways
+from coterie_learners.table_one.site_columns import check_columns, expose_column, form_site_column, share_column
 from coterie_learners.table_one.site_floors import list_passes
 from coterie_learners.table_one.site_tally import sum_squares, tally_rows
 from coterie_learners.table_one.table_disclosure import disclose_table
@@ -47,7 +48,8 @@ def table_one(site: Site) -> Script:
     flags = yield from each(
         "floors", share_floors, plan, floors, expects=floors.form, reveals=partial(expose_floors, plan, labels)
     )
-    shown = choose_ways(plan, floors.add(flags)["passes"], len(flags))
+    passing = floors.add(flags)["passes"]
+    shown = choose_ways(plan, passing, len(flags))
     if shown.ways[0] is None:
         raise withhold_table(plan)
     counts = SiteSums(shown.shapes, plan.masked)
@@ -65,9 +67,17 @@ def table_one(site: Site) -> Script:
         expects=squares.form,
         reveals=partial(expose_squares, plan, labels),
     )
-    table = yield from server("table", end_table, squares, means, posts)
+    columns = choose_site_ways(shown, passing, len(flags)) if plan.options.by_site else None
+    own = (yield from _exchange_columns(columns)) if columns is not None else {}
+    table = yield from server("table", end_table, shown, squares, means, posts, columns, own)
     yield from conclude()
-    return build_characteristics(shown, table)
+    return build_characteristics(shown, table, columns, own)
+
+
+def _exchange_columns(columns: Shown) -> Script:
+    form = form_site_column(columns)
+    reveals = partial(expose_column, columns)
+    return (yield from each("columns", share_column, columns, form, expects=form.form, reveals=reveals))
 
 
 # At a site
@@ -131,8 +141,10 @@ def pool_tally(shown: Shown, sums: SiteSums, posts: Posts) -> Payload:
     return {**pooled, "converged": np.False_}
 
 
-def end_table(sums: SiteSums, means: Payload, posts: Posts) -> Payload:
-    """What the server posts at the end: everything of which the table is made."""
+def end_table(shown: Shown, sums: SiteSums, means: Payload, posts: Posts, columns: Shown | None, own: Posts) -> Payload:
+    """What the server posts at the end: everything of which the table is made, once the sites' columns are checked."""
+    if columns is not None:
+        check_columns(shown, columns, means, own)
     squares: Array = sums.add(posts)["squares"]
     if np.any(squares < 0.0):
         raise ProtocolError("CO-P502", f"A sum of squares of {squares.min():.6g} is negative.")
@@ -149,8 +161,10 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """The labels of rows under masks, what passes, the counts, their means, the squares, the table."""
-    labels = ("each",) if CharacteristicsPlan.of(study).masked else ()
-    return Schedule(opening=(*labels, "each", "each", "server", "each", "server"), closing=("server",))
+    plan = CharacteristicsPlan.of(study)
+    labels = ("each",) if plan.masked else ()
+    columns = ("each",) if plan.options.by_site else ()
+    return Schedule(opening=(*labels, "each", "each", "server", "each", *columns, "server"), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:
@@ -177,7 +191,7 @@ TABLE_ONE = Learner(
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),
-        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        examples=({"aggregation": "masked", "by_site": True}, {"aggregation": "plain"}),
         method="table of characteristics, with standardised mean differences,",
     ),
 )

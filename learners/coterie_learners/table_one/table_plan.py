@@ -42,10 +42,11 @@ class CharacteristicsOptions(Frozen):
 
     `groups`: the formula's left side makes the columns; else there is one column. `quantiles`: grids by number. `event`
     and `time`: columns of an incidence rate, which is given for `per` units of time. `aggregation` auto: masked with
-    three sites or more.
+    three sites or more. `by_site`: each site also shows a column of its own patients, in the clear.
     """
 
     groups: bool = True
+    by_site: bool = False
     quantiles: dict[ColumnName, QuantileGrid] = Within(default_factory=dict)
     event: ColumnName | None = None
     time: ColumnName | None = None

@@ -7,11 +7,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from coterie_learners.core.fit import LEVEL, Fit
+from coterie_learners.core.protocol import Posts
 from coterie_learners.numeric.array import Array
 from coterie_learners.table_one.shown_items import Shown
 from coterie_learners.table_one.statistics import (
@@ -83,13 +85,17 @@ def _unscale(line: Line, n: float, total: float, squares: float) -> NumberMoment
     return NumberMoments(n, mean, scale * math.sqrt(squares / (n - 1.0)) if n > 1 else math.nan)
 
 
-def build_characteristics(shown: Shown, payload: Mapping[str, Any]) -> Fit:
-    """The result, from the pooled counts and sums."""
+def build_characteristics(
+    shown: Shown, payload: Mapping[str, Any], columns: Shown | None = None, own: Posts = MappingProxyType({})
+) -> Fit:
+    """The result, from the pooled counts and sums, and the sites' own where each shows its `columns`."""
     numbers, plan = TableNumbers(shown, payload), shown.plan
     lines = [_describe_line(numbers, line) for line in plan.lines]
     rate = _describe_rate(numbers) if plan.has_rate else None
     patients = [None if n is None else int(n[0]) for n in numbers.by_column(numbers.counts["patients", ""])]
     table = {"columns": [OVERALL, *plan.groups], "n": patients, "lines": lines, "rate": rate, "level": LEVEL}
+    table |= {} if columns is None else _describe_sites(table, [TableNumbers(columns, post) for post in own.values()])
+    table["sites"] = list(own)
     terms = dict(_list_terms(table))
     return Fit(
         learner="table_one",
@@ -111,6 +117,22 @@ def build_characteristics(shown: Shown, payload: Mapping[str, Any]) -> Fit:
         details={"table": table},
         selected=True,
     )
+
+
+def _describe_sites(table: Mapping[str, Any], sites: Sequence[TableNumbers]) -> dict[str, Any]:
+    """The table with a cell of each site in every line, in the order of its columns; None for what is not shown."""
+    plan = sites[0].shown.plan
+    n = [int(site.counts["patients", ""].sum()) if ("patients", "") in site.counts else None for site in sites]
+    own = [[_first_cell(_describe_line(site, line)) for site in sites] for line in plan.lines]
+    lines = [{**line, "site_cells": cells} for line, cells in zip(table["lines"], own, strict=True)]
+    rate = table["rate"]
+    if rate is not None:
+        rate = {**rate, "site_cells": [_first_cell(_describe_rate(site)) for site in sites]}
+    return {"site_n": n, "lines": lines, "rate": rate}
+
+
+def _first_cell(part: Mapping[str, Any] | None) -> _Cell | None:
+    return part["cells"][0] if part and part["cells"] else None
 
 
 def _describe_line(numbers: TableNumbers, line: Line) -> dict[str, Any]:
@@ -207,20 +229,25 @@ def _describe_events(counts: Array, time: float, per: float) -> _Cell:
 
 
 def _list_terms(table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    columns = table["columns"]
-    for column, n in zip(columns, table["n"], strict=True):
+    columns = [*table["columns"], *table["sites"]]
+    for column, n in zip(columns, [*table["n"], *table.get("site_n", ())], strict=True):
         if n is not None:
             yield f"n: {column}", float(n)
     for line in table["lines"]:
-        for column, cell in zip(columns, line["cells"] or (), strict=bool(line["cells"])):
+        for column, cell in zip(columns, list_cells(line), strict=bool(line["cells"])):
             for name, value in _list_cell(line, cell or {}):
                 yield f"{line['name']} {name}: {column}", value
         if line["smd"] is not None and math.isfinite(line["smd"]):
             yield f"{line['name']} SMD", line["smd"]
-    for column, cell in zip(columns, (table["rate"] or {}).get("cells") or (), strict=bool(table["rate"])):
+    for column, cell in zip(columns, list_cells(table["rate"] or {}), strict=bool(table["rate"])):
         for name in ("events", "time", "rate") if cell else ():
             if math.isfinite(cell[name]):
                 yield f"rate {name}: {column}", float(cell[name])
+
+
+def list_cells(part: Mapping[str, Any]) -> list[_Cell | None]:
+    """The cells of a line or of the rate: all patients, each group, each site; none of what is not shown."""
+    return [*(part.get("cells") or ()), *(part.get("site_cells") or ())] if part.get("cells") else []
 
 
 def _list_cell(line: Mapping[str, Any], cell: _Cell) -> Iterator[tuple[str, float]]:

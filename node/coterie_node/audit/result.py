@@ -238,15 +238,26 @@ def _evaluation(fit: Fit) -> list[str]:
 
 def format_table(fit: Fit, shape: str, beside: Mapping[str, float] | None = None, level: float = LEVEL) -> str:
     """A fit's table in a format of `PrintedTable`; coefficients as CSV have broom's names and full precision."""
+    if shape == "csv" and _own_table(fit) is None:
+        return format_csv(fit, level).rstrip()
+    return print_fit(fit, beside, level).writers[shape]()
+
+
+def print_fit(fit: Fit, beside: Mapping[str, float] | None = None, level: float = LEVEL) -> PrintedTable:
+    """A fit's table: of characteristics, of a validation, or of the coefficients of one model or of several."""
     table = _own_table(fit)
     if table is not None:
-        return table.writers[shape]()
-    if shape == "csv":
-        return format_csv(fit, level).rstrip()
+        return table
     if fit.models:
-        return _print_models(fit, level).writers[shape]()
+        return _print_models(fit, level)
     head, body = coefficient_cells(fit, beside, level)
-    return PrintedTable(tuple(head), tuple(map(tuple, body))).writers[shape]()
+    return PrintedTable(tuple(head), tuple(map(tuple, body)))
+
+
+def title_of(fit: Fit, study: str) -> str:
+    """What a table of a fit is called."""
+    kind = f", {fit.family} ({fit.link})" if fit.family and not fit.models else ""
+    return f"{study}: {fit.learner.upper()}{kind}"
 
 
 def _print_models(fit: Fit, level: float) -> PrintedTable:

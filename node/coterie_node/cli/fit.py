@@ -15,7 +15,8 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.result import Result
-from coterie_node.cli.options import Format, Json, Level, Shape
+from coterie_node.cli.options import Format, Json, Level, Out, Shape, require_file
+from coterie_node.cli.output import write_fit_table, write_text
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
@@ -36,6 +37,7 @@ def demo_command(
     keep: Annotated[Path | None, typer.Option(help="New folder in which the whole run is left.")] = None,
     level: Level = 0.95,
     shape: Shape = Format.text,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all."""
@@ -47,18 +49,19 @@ def demo_command(
     )
     from coterie_node.network.devnet import make_settings
 
+    require_file(shape, out)
     case = find_case(learner)
     settings = make_settings(chain, store)
     shape = Format.json if as_json else shape
     if at is not None:
         from coterie_node.site.run_folder import RunFolder
 
-        _print(replace(rerun(RunFolder(at), case), level=level), shape)
+        _print(replace(rerun(RunFolder(at), case), level=level), shape, out)
         return
     with open_run_folder(keep) as place:
         names = case.site_names(sites or case.sites)
         result = demo(place, case, names, settings, lambda line: _print_progress(line, shape))
-    _print(replace(result, level=level), shape)
+    _print(replace(result, level=level), shape, out)
 
 
 def simulate_command(
@@ -79,6 +82,7 @@ def simulate_command(
     ] = None,
     level: Level = 0.95,
     shape: Shape = Format.text,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Fit a study on files of this machine, all sites in one process, and replay it.
@@ -92,6 +96,7 @@ def simulate_command(
         raise typer.BadParameter(
             "A dry run posts nothing that could be kept. Leave out one of them.", param_hint="--keep"
         )
+    require_file(shape, out)
     files = dict(_pair(d) for d in data)
     shape = Format.json if as_json else shape
     loaded = load_study(study)
@@ -109,7 +114,7 @@ def simulate_command(
             result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
         else:
             result = _keep_run(study, loaded, parts, keep, shape)
-    _print(replace(result, level=level), shape)
+    _print(replace(result, level=level), shape, out)
 
 
 def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: Path, shape: Format) -> Result:
@@ -178,11 +183,13 @@ def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
         raise typer.Exit(14)
 
 
-def _print(result: Result, shape: Format) -> None:
-    """Print a result; exit status 22 if its replay failed."""
+def _print(result: Result, shape: Format, out: Path | None) -> None:
+    """Print a result, or write it into a file; exit status 22 if its replay failed."""
     if shape is Format.json:
-        print(json.dumps(result.as_dict(), indent=2))
+        write_text(json.dumps(result.as_dict(), indent=2), out)
+    elif shape is Format.text:
+        write_text(result.text(), out)
     else:
-        print(result.text() if shape is Format.text else result.table(shape.value))
+        write_fit_table(result.fit, result.study, shape, out, result.level, result.beside)
     if result.replay is None or not result.replay.intact:
         raise typer.Exit(22)

@@ -29,6 +29,7 @@ class Format(StrEnum):
     markdown = "markdown"
     latex = "latex"
     html = "html"
+    docx = "docx"
 
 
 class TableFormat(StrEnum):
@@ -42,7 +43,8 @@ class TableFormat(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 ModelName = Annotated[str | None, typer.Option("--model", help="Which of several models of the study.")]
-Shape = Annotated[Format, typer.Option("--format", help="text, json, csv, markdown, latex or html.")]
+Shape = Annotated[Format, typer.Option("--format", help="text, json, csv, markdown, latex, html or docx.")]
+Out = Annotated[Path | None, typer.Option("--out", help="New file for what would be printed; docx needs one.")]
 Level = Annotated[float, typer.Option(min=0.01, max=0.9999, help="Confidence level of intervals.")]
 NodeOption = Annotated[
     Path | None,
@@ -110,3 +112,9 @@ def locate(
     if not where.empty or (own is None and not Path(CONFIG).exists()):
         return where
     return AuditLocation(node=Path(own or "."), store=store)
+
+
+def require_file(shape: Format, out: Path | None) -> None:
+    """BadParameter for a Word document without a file, which no terminal could show."""
+    if shape is Format.docx and out is None:
+        raise typer.BadParameter("A Word document is no text. Name its file: --out table.docx.", param_hint="--format")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from coterie_node.data.findings import printable
+from coterie_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from coterie_learners.core.fit import Fit
+    from coterie_node.audit.printed.printed_table import PrintedTable
+    from coterie_node.cli.options import Format
 
 
 def print_json(document: Any) -> None:
     """One JSON document; what is not JSON becomes its text, and what is not ASCII an escape."""
-    print(json.dumps(document, indent=2, default=str))
+    print(format_json(document))
+
+
+def format_json(document: Any) -> str:
+    """One JSON document as text."""
+    return json.dumps(document, indent=2, default=str)
 
 
 def print_document(document: Any, text: str, as_json: bool) -> None:
@@ -32,3 +44,39 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequen
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def write_text(text: str, out: Path | None) -> None:
+    """Print a text, or write it into a new file; ConfigError (CO-F205) where that is not possible."""
+    if out is None:
+        print(text)
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    except OSError as error:
+        raise ConfigError("CO-F205", f"{out} cannot be written: {error.strerror}. Name a new file.") from None
+
+
+def write_fit_table(
+    fit: Fit, study: str, shape: Format, out: Path | None, level: float, beside: Mapping[str, float] | None = None
+) -> None:
+    """A fit's table in a format that papers take, printed or written into a new file."""
+    from coterie_node.audit.result import format_table, print_fit, title_of
+
+    if shape.value == "docx":
+        write_table(print_fit(fit, beside, level), shape, out, title_of(fit, study), fit.notes)
+    else:
+        write_text(format_table(fit, shape.value, beside, level), out)
+
+
+def write_table(
+    table: PrintedTable, shape: Format, out: Path | None, title: str = "", remarks: Sequence[str] = ()
+) -> None:
+    """A table in a format that papers take, printed or written into a new file. Word alone has a `title`."""
+    if shape.value != "docx" or out is None:
+        write_text("\n".join([table.writers[shape.value](), *(remarks if shape.value == "text" else ())]), out)
+        return
+    from coterie_node.audit.printed.word_document import save_word_document
+
+    save_word_document(out, title, table, remarks)

@@ -1,6 +1,7 @@
 """From a column of text or of Arrow values to numbers and level numbers, and what is wrong with them.
 
-Text that counts as missing, besides Arrow nulls and NaN, is listed in MISSING; a declared level of that name wins.
+Text that counts as missing, besides Arrow nulls and NaN, is listed in MISSING; a declared level of that name wins. A
+category may declare the level that a missing value has.
 Nothing is stripped or guessed: a field is exactly the value, or it is reported.
 """
 
@@ -46,6 +47,14 @@ class Coded:
 
 def code(column: Values, variable: Variable) -> Coded:
     """Numbers of a numeric variable, or level numbers of a category, counted from 0."""
+    coded = _code_as_it_is(column, variable)
+    if not variable.missing:
+        return coded
+    level = float(variable.levels.index(variable.missing))
+    return Coded(np.where(coded.missing, level, coded.values), np.zeros_like(coded.missing))
+
+
+def _code_as_it_is(column: Values, variable: Variable) -> Coded:
     if pa.types.is_dictionary(column.type):
         return _through_dictionary(cast(DictionaryValues, column), variable)
     if variable.type == "category":
@@ -183,7 +192,7 @@ def _floats(column: Values) -> Array:
 
 
 def _through_dictionary(column: DictionaryValues, variable: Variable) -> Coded:
-    entries = code(column.dictionary, variable)
+    entries = _code_as_it_is(column.dictionary, variable)
     # A null index stands for no entry: it points to one more, which is missing.
     none = len(entries.values)
     index = np.nan_to_num(_floats(column.indices), nan=none).astype(np.intp)

@@ -91,6 +91,28 @@ rates_of <- function(model, data, group, event, time, per) {
     )
   }))
 }
+sites_of <- function(model, data) {
+  do.call(rbind, lapply(sort(unique(data$site)), function(site) {
+    part <- data[data$site == site, ]
+    at <- function(what) paste0(what, ": ", site)
+    shares <- lapply(c("frail", "pain"), function(name) {
+      counts <- table(part[[name]])
+      rbind(
+        number_of(model, at(paste(name, "=", names(counts))), as.vector(counts)),
+        number_of(model, at(paste(name, "missing")), sum(is.na(part[[name]])))
+      )
+    })
+    numbers <- lapply(c("age", "stay"), function(name) {
+      x <- part[[name]]
+      rbind(
+        number_of(model, at(paste(name, c("mean", "sd"))), c(mean(x, na.rm = TRUE), sd(x, na.rm = TRUE))),
+        if (anyNA(x)) number_of(model, at(paste(name, "missing")), sum(is.na(x)))
+      )
+    })
+    medians <- number_of(model, at("age quantile 0.5"), binned(part$age, 40, 5, 9, 0.5))
+    rbind(number_of(model, at("n"), nrow(part)), do.call(rbind, shares), do.call(rbind, numbers), medians)
+  }))
+}
 exact <- function(x, p) unname(quantile(x, p, type = 2, na.rm = TRUE))
 fives <- function(x, p) binned(x, 40, 5, 9, p)
 write_reference("table_one.csv", list(
@@ -100,6 +122,7 @@ write_reference("table_one.csv", list(
   levels_of("stays", stays, "ward", "pain"),
   numbers_of("stays", stays, "ward", "infections", exact),
   numbers_of("stays", stays, "ward", "stay", function(x, p) binned(x, 0, 0.5, 60, p)),
+  sites_of("sites", stays),
   counts_of("survival", survival, "arm"),
   numbers_of("survival", survival, "arm", "age", exact),
   levels_of("survival", survival, "arm", "stage"),

@@ -54,6 +54,49 @@ def test_exact_limits_of_shares_and_rates_are_those_of_binom_test_and_poisson_te
             assert rate[end] == pytest.approx(want[f"rate rate: {column}"], rel=1e-10)
 
 
+@pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
+def test_columns_of_sites_are_those_of_base_r_and_leave_the_rest_as_it_is(aggregation: str) -> None:
+    plain = table_study(5, learner={"aggregation": aggregation})
+    fit, protocol = play_table(table_study(5, learner={"aggregation": aggregation, "by_site": True}), split_stays(5))
+    hospitals = dict(zip("ABCDE", ("north", "south", "west", "east", "mid"), strict=True))
+    got = dict(zip(fit.terms, fit.estimates.tolist(), strict=True))
+    for term, (value, _) in references("table_one")["sites"].terms.items():
+        name, hospital = term.rsplit(": ", 1)
+        assert got[f"{name}: {hospitals[hospital]}"] == pytest.approx(value, rel=WITHIN, abs=0.0)
+    pooled = play_table(plain, split_stays(5))[0]
+    assert {term: got[term] for term in pooled.terms} == dict(zip(pooled.terms, pooled.estimates.tolist(), strict=True))
+    assert fit.details["table"]["sites"] == list(hospitals.values())
+    assert len(protocol.posts("columns")) == 5
+
+
+def test_a_site_shows_only_what_passes_the_floor_everywhere() -> None:
+    study = table_study(3, floor=60, learner={"by_site": True})
+    table = play_table(study, split_stays(3))[0].details["table"]
+    shown = [cell for line in table["lines"] for cell in (line.get("site_cells") or ()) if cell]
+    hidden = [line["name"] for line in table["lines"] if line["cells"] is None]
+    assert shown
+    assert hidden
+    assert all(not any(line["site_cells"]) for line in table["lines"] if line["name"] in hidden)
+    assert not [
+        n for cell in shown for n in (*cell.get("counts", ()), cell["missing"]) if 0 < n < study.disclosure.cell
+    ]
+
+
+def test_columns_that_do_not_add_up_to_the_table_are_refused() -> None:
+    study = table_study(3, learner={"by_site": True})
+    _, protocol = play_table(study, split_stays())
+    machine = Machine(table_one, Site(study, "auditor"))
+    for topic in protocol.topics[: protocol.topics.index("columns")]:
+        machine.advance(protocol.posts(topic))
+    posts = {site: dict(post) for site, post in protocol.posts("columns").items()}
+    counts = posts["north"]["counts"].copy()
+    counts[1], counts[2] = counts[1] - 1.0, counts[2] + 1.0
+    machine.advance(posts | {"north": posts["north"] | {"counts": counts}})
+    with pytest.raises(ProtocolError, match="do not add up") as error:
+        machine.draft(study.sites, 0)
+    assert error.value.code == "CO-P508"
+
+
 @pytest.mark.long
 def test_a_column_of_all_patients_needs_no_groups() -> None:
     study = table_study(3, learner={"groups": False})

@@ -73,6 +73,23 @@ def test_a_declared_level_wins_over_a_missing_word() -> None:
     np.testing.assert_array_equal(coded.values, [2, np.nan, 0])
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["never", "", None, "NA", "now", "ever"]),
+        pa.array(["never", "", None, "NA", "now", "ever"]).dictionary_encode(),
+    ],
+)
+def test_a_missing_value_has_the_level_that_the_study_declares_for_it(column: Values) -> None:
+    smoking = Variable(type="category", levels=("never", "now", "unknown"), missing="unknown")
+    coded = code(column, smoking)
+    assert coded.values[:5].tolist() == [0.0, 2.0, 2.0, 2.0, 1.0]
+    assert not coded.missing.any()
+    assert wrong(column, smoking) == {"CO-D116": [5]}
+    with pytest.raises(ValueError, match="one of the levels"):
+        Variable(type="category", levels=("never", "now"), missing="unknown")
+
+
 def test_range_includes_its_ends() -> None:
     assert wrong(pa.array(["0", "120", "-0.001", "120.1"]), AGE) == {"CO-D113": [2, 3]}
 

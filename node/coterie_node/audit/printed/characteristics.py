@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from coterie_node.audit.printed.printed_table import INDENT, PrintedTable
@@ -13,49 +15,71 @@ _Cell = Mapping[str, Any]
 
 
 def print_characteristics(table: Mapping[str, Any]) -> PrintedTable:
-    """The table of a result's details."""
-    grouped = len(table["columns"]) > 1
-    head = ("", "Overall", *table["columns"][1:], *(("SMD",) if grouped else ()))
-    lines = [("n", *(_show_count(n) for n in table["n"]), *(("",) if grouped else ()))]
+    """The table of a result's details: all patients, groups with their SMD, then sites."""
+    sites = table.get("sites", [])
+    shape = _Shape(len(table["columns"]), len(sites))
+    head = ("", "Overall", *table["columns"][1:], *(("SMD",) if shape.grouped else ()), *sites)
+    counts = [_show_count(n) for n in (*table["n"], *table.get("site_n", ()))]
+    lines = [shape.place("n", counts)]
     for line in table["lines"]:
-        lines += list(_print_line(line, len(table["columns"]), grouped))
-    return PrintedTable(head, (*lines, *_print_rate(table["rate"], table["level"], grouped)))
+        lines += list(_print_line(line, shape))
+    return PrintedTable(head, (*lines, *_print_rate(table["rate"], table["level"], shape)))
 
 
-def _print_line(line: Mapping[str, Any], columns: int, grouped: bool) -> Iterator[tuple[str, ...]]:
-    name = line["label"] or line["name"]
-    smd = (_show_difference(line["smd"]),) if grouped else ()
-    empty = ("",) if grouped else ()
+@dataclass(frozen=True)
+class _Shape:
+    """Number of columns of all patients and groups, and of sites."""
+
+    columns: int
+    sites: int
+
+    @property
+    def grouped(self) -> bool:
+        """Whether there are groups, so that there is a column of their differences."""
+        return self.columns > 1
+
+    def place(self, name: str, cells: Sequence[str], smd: str = "") -> tuple[str, ...]:
+        """A line, the difference of the groups behind them."""
+        difference = (smd,) if self.grouped else ()
+        return (name, *cells[: self.columns], *difference, *cells[self.columns :])
+
+    def repeat(self, name: str, text: str, smd: str = "") -> tuple[str, ...]:
+        """A line with the same in every cell."""
+        return self.place(name, [text] * (self.columns + self.sites), smd)
+
+    def show(self, name: str, part: Mapping[str, Any], show: Callable[[_Cell], str], smd: str = "") -> tuple[str, ...]:
+        """A line of a part of the table."""
+        own = part.get("site_cells") or [None] * self.sites
+        return self.place(name, [NOT_SHOWN if c is None else show(c) for c in (*part["cells"], *own)], smd)
+
+
+def _print_line(line: Mapping[str, Any], shape: _Shape) -> Iterator[tuple[str, ...]]:
+    name, smd = line["label"] or line["name"], _show_difference(line["smd"])
     if line["cells"] is None:
-        yield (name, *[NOT_SHOWN] * columns, *empty)
+        yield shape.repeat(name, NOT_SHOWN)
         return
     if line["kind"] == "number":
         title = f"{name}, {line['unit']}" if line["unit"] else name
-        yield (f"{title}: mean (SD)", *_each(line, _show_moments), *smd)
+        yield shape.show(f"{title}: mean (SD)", line, _show_moments, smd)
         if line["width"] is not None:
-            yield (f"{INDENT}median [quartiles]", *_each(line, _show_quantiles), *empty)
+            yield shape.show(f"{INDENT}median [quartiles]", line, _show_quantiles)
     elif line["levels"] == ["0", "1"]:
-        yield (f"{name}: n (%)", *_each(line, lambda cell: _show_share(cell, 1)), *smd)
+        yield shape.show(f"{name}: n (%)", line, partial(_show_share, k=1), smd)
     else:
-        yield (f"{name}: n (%)", *[""] * columns, *smd)
+        yield shape.repeat(f"{name}: n (%)", "", smd)
         for k, level in enumerate(line["levels"]):
-            yield (f"{INDENT}{level}", *_each(line, lambda cell, k=k: _show_share(cell, k)), *empty)  # type: ignore[misc]
+            yield shape.show(f"{INDENT}{level}", line, partial(_show_share, k=k))
     if any(cell and cell["missing"] for cell in line["cells"]):
-        yield (f"{INDENT}missing", *_each(line, lambda cell: str(cell["missing"])), *empty)
+        yield shape.show(f"{INDENT}missing", line, lambda cell: str(cell["missing"]))
 
 
-def _each(line: Mapping[str, Any], show: Callable[[_Cell], str]) -> list[str]:
-    return [NOT_SHOWN if cell is None else show(cell) for cell in line["cells"]]
-
-
-def _print_rate(rate: Mapping[str, Any] | None, level: float, grouped: bool) -> Iterator[tuple[str, ...]]:
+def _print_rate(rate: Mapping[str, Any] | None, level: float, shape: _Shape) -> Iterator[tuple[str, ...]]:
     if rate is None:
         return
-    empty, unit = ("",) if grouped else (), rate["unit"] or "units of time"
-    yield (f"{rate['event']}: events", *_each(rate, lambda cell: str(cell["events"])), *empty)
-    yield (f"{INDENT}time at risk, {unit}", *_each(rate, lambda cell: f"{cell['time']:.6g}"), *empty)
-    label = f"{INDENT}rate per {rate['per']:g} {unit} [{100 * level:g}% CI]"
-    yield (label, *_each(rate, _show_rate), *empty)
+    unit = rate["unit"] or "units of time"
+    yield shape.show(f"{rate['event']}: events", rate, lambda cell: str(cell["events"]))
+    yield shape.show(f"{INDENT}time at risk, {unit}", rate, lambda cell: f"{cell['time']:.6g}")
+    yield shape.show(f"{INDENT}rate per {rate['per']:g} {unit} [{100 * level:g}% CI]", rate, _show_rate)
 
 
 def _show_count(count: int | None) -> str:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coterie_node.cli.options import Json, Level, ModelName
-from coterie_node.cli.output import print_document, print_json
+from coterie_node.cli.options import Format, Json, Level, ModelName, Out, Shape, require_file
+from coterie_node.cli.output import format_json, write_table, write_text
 
 if TYPE_CHECKING:
     from coterie_node.analysis.contrasts import Coefficients, Contrast
+    from coterie_node.audit.printed.printed_table import PrintedTable
 
 _SUMS = Annotated[list[str], typer.Argument(help="Sums of terms: 'sex[male] - 2 * age'. Several are tested jointly.")]
 _RESULT = Annotated[Path, typer.Argument(help="A result as --json prints it.")]
@@ -27,6 +28,8 @@ def contrast_command(
     ] = None,
     model: ModelName = None,
     level: Level = 0.95,
+    shape: Shape = Format.text,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Test sums of a result's coefficients, with intervals; or show means at covariate values, and differences."""
@@ -34,16 +37,20 @@ def contrast_command(
     from coterie_node.audit.publication import read_published_model
     from coterie_node.audit.result import finite
 
+    require_file(shape, out)
     if minus is not None and not mean:
         raise typer.BadParameter("It is a difference of means. Give --mean as well.", param_hint="--minus")
-    coefficients = Coefficients.of(read_published_model(result, model))
+    published = read_published_model(result, model)
+    coefficients = Coefficients.of(published)
     contrasts = [_combine(coefficients, text, mean, minus, level) for text in sums]
     several = len(sums) > 1 and not mean
     joint = coefficients.test([coefficients.parse(text) for text in sums]) if several else None
-    lines = _print_contrasts(contrasts, level)
-    if joint is not None:
-        lines.append(f"All of them: {joint.kind} {joint.statistic:.4f} on {joint.df} df, p = {joint.p:.3g}.")
-    print_document(finite(contrasts_to_json(contrasts, joint, level)), "\n".join(lines), as_json)
+    if as_json or shape is Format.json:
+        write_text(format_json(finite(contrasts_to_json(contrasts, joint, level))), out)
+        return
+    test = "" if joint is None else f"{joint.kind} {joint.statistic:.4f} on {joint.df} df, p = {joint.p:.3g}"
+    title = f"{published.get('study', '')}: {'means' if mean else 'contrasts'}"
+    write_table(_print_contrasts(contrasts, level), shape, out, title, [f"All of them: {test}."] if test else [])
 
 
 def _combine(coefficients: Coefficients, text: str, mean: bool, minus: str | None, level: float) -> Contrast:
@@ -54,7 +61,7 @@ def _combine(coefficients: Coefficients, text: str, mean: bool, minus: str | Non
     return (coefficients.mean if mean else coefficients.contrast)(text.strip(), weights, level)
 
 
-def _print_contrasts(contrasts: list[Contrast], level: float) -> list[str]:
+def _print_contrasts(contrasts: list[Contrast], level: float) -> PrintedTable:
     from coterie_node.audit.printed.printed_table import PrintedTable
 
     head = ("", "Estimate", "Std.Error", "statistic", "p", f"{100 * level:g}% CI")
@@ -62,7 +69,7 @@ def _print_contrasts(contrasts: list[Contrast], level: float) -> list[str]:
     for c in contrasts:
         tested = ("", "") if c.p != c.p else (f"{c.statistic:.3f}", f"{c.p:.3g}")
         lines.append((c.name, f"{c.estimate:.6g}", f"{c.std_error:.4g}", *tested, f"[{c.low:.4g}, {c.high:.4g}]"))
-    return PrintedTable(head, tuple(lines)).text_lines()
+    return PrintedTable(head, tuple(lines))
 
 
 def anova_command(
@@ -70,6 +77,8 @@ def anova_command(
     model: Annotated[
         list[str] | None, typer.Option(help="Which models of a result with several; two or more are compared.")
     ] = None,
+    shape: Shape = Format.text,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or F)."""
@@ -77,9 +86,10 @@ def anova_command(
     from coterie_node.audit.publication import read_published_model
     from coterie_node.audit.result import finite
 
+    require_file(shape, out)
     published = [read_published_model(path, name) for path in results for name in model or (None,)]
     tests = assess_terms(published[0]) if len(published) == 1 else assess_models(published)
-    if as_json:
-        print_json(finite([asdict(test) for test in tests]))
+    if as_json or shape is Format.json:
+        write_text(format_json(finite([asdict(test) for test in tests])), out)
     else:
-        print(print_tests(tests).text())
+        write_table(print_tests(tests), shape, out, f"{published[-1].get('study', '')}: tests of terms")

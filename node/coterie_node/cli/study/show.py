@@ -15,8 +15,20 @@ from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyVie
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.sources import find_study_number
-from coterie_node.cli.options import At, Format, Json, LedgerStudyArgument, Level, NodeOption, Shape, Site, open_site
-from coterie_node.cli.output import print_document, print_json, print_rows
+from coterie_node.cli.options import (
+    At,
+    Format,
+    Json,
+    LedgerStudyArgument,
+    Level,
+    NodeOption,
+    Out,
+    Shape,
+    Site,
+    open_site,
+    require_file,
+)
+from coterie_node.cli.output import format_json, print_document, print_rows, write_fit_table, write_text
 from coterie_node.cli.results.stored_results import read_stored_result
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
@@ -108,13 +120,15 @@ def result_command(
     site: Site = None,
     level: Level = 0.95,
     shape: Shape = Format.text,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Print the result of a study that this site's node has written, or its table in another format."""
     from coterie_learners.study.model_card import make_model_card
-    from coterie_node.audit.result import finite, fit_lines, format_table, numbers, soundness_line, soundness_of
+    from coterie_node.audit.result import finite, fit_lines, numbers, soundness_line, soundness_of
     from coterie_node.run.recorded_steps import list_contributors
 
+    require_file(shape, out)
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
@@ -128,9 +142,9 @@ def result_command(
         summary = {"study": name, **numbers(fit, contributors, level), "details": dict(fit.details)}
         summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
         summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
-        print_json(finite(summary))
+        write_text(format_json(finite(summary)), out)
     elif shape is not Format.text:
-        print(format_table(fit, shape.value, level=level))
+        write_fit_table(fit, printable(name), shape, out, level)
     else:
         lines = [
             *fit_lines(fit, printable(name), contributors, level=level),
@@ -141,7 +155,7 @@ def result_command(
             *fit.own,
             *(f"{name}: {line}" for name, model in fit.models.items() for line in model.own),
         ]
-        print("\n".join([*([superseded] if superseded else []), *lines]))
+        write_text("\n".join([*([superseded] if superseded else []), *lines]), out)
 
 
 def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
