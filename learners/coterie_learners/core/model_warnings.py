@@ -24,7 +24,8 @@ def describe_sandwich(kind: str, sampled: bool) -> tuple[str, ...]:
     """Which sandwich the standard errors are from; nothing if from none."""
     if not kind:
         return ()
-    errors = "of the rows of each patient together" if kind == "patient" else f"of rows ({kind})"
+    clusters = {"patient": "of the rows of each patient together", "site": "of the rows of each site together"}
+    errors = clusters.get(kind, f"of rows ({kind})")
     rest = "there is no AIC of a sample" if sampled else "deviance, likelihood and AIC are the model's, as without it"
     return (f"Standard errors are those of the sandwich {errors}; {rest}.",)
 

@@ -91,7 +91,7 @@ class GloreOptions(Frozen):
     `ridge` penalises half the squared coefficients in the variables' own units, the intercept only if asked for.
     `tolerance` is in standard errors. `aggregation` auto: masked with three sites or more. `opening`: whether masked
     sums begin with the pool's counts of levels, or with bits on them; without either release gates refuse. `firth`:
-    Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" clusters of a patient's rows.
+    Firth's penalty. `robust`: sandwich standard errors; true means HC0, "patient" and "site" clusters of rows.
     `site_intercepts`: each site has an intercept, which it keeps. `weights`: the variable that weighs rows;
     `weight_kind`: as R's glm takes weights, numbers of patients, or inverse chances to be sampled (with sandwich
     errors). `intervals`: Wald's, or those of the profile likelihood.
@@ -537,6 +537,8 @@ def _check_options(plan: GlorePlan) -> None:
     if plan.robust == "patient" and not plan.study.patient:
         message = 'robust = "patient" needs the column that identifies patients'
         raise StudyError("CO-S324", f'{message}. Name it in the document: patient = "column".')
+    if plan.robust == "site":
+        robust.check_site_clusters(plan.terms, len(plan.study.sites), plan.study.ledger.silent_site == "exclude")
     frequency = plan.options.weights and plan.options.weight_kind == "frequency"
     if frequency and plan.study.variables[plan.options.weights].type != "count":
         message = f"Frequency weights are numbers of patients; {plan.options.weights!r} is no count"
@@ -574,7 +576,10 @@ def disclose_glore(study: Study) -> Disclosure:
         return disclose_category(study, options.opening != "none")
     plan = GlorePlan.of(study)
     o = plan.options
-    extras = Extras(bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped)
+    by_site = plan.robust == "site"
+    extras = Extras(
+        bool(plan.robust), plan.tests_apart, bool(o.weights), o.site_intercepts, plan.family.shaped, by_site
+    )
     disclosure = disclose_rounds(study, plan.masked, plan.opens, extras)
     disclosure = disclose_means(disclosure, plan.masked, o.standardise) if o.standardise else disclosure
     return disclose_limits(disclosure, plan.masked) if plan.profiles else disclosure

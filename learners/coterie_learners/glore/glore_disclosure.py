@@ -56,11 +56,17 @@ _MASSES = (
 )
 
 
+_SITE_SCORES = (
+    "Everybody learns the sum over the sites of products of each one's scores: how far sites pull the coefficients "
+    "apart, and not which. All but two sites together can compute the scores of these two, if not whose is whose.",
+)
+
+
 @dataclass(frozen=True)
 class Extras:
     """What a study's options add to the sums: squared scores, weights, intercepts that each site keeps, a shape.
 
-    `apart`: the test whether the sites agree is always a round of its own.
+    `apart`: the test whether the sites agree is always a round of its own. `by_site`: the squares are of whole sites.
     """
 
     robust: bool = False
@@ -68,6 +74,7 @@ class Extras:
     weights: bool = False
     profiled: bool = False
     shaped: bool = False
+    by_site: bool = False
 
 
 def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extras = Extras()) -> Disclosure:
@@ -92,6 +99,7 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
     collusion = (*_list_collusion(study, masked), *list_opening_collusion(opens, study.sites))
     weighs = bool(extras.weights or Design(study).formula.offset) and opens == "counts"
     pool = (*(_POOLED_COUNTS if masked and extras.shaped else ()), *(_MASSES if weighs else ()))
+    pool += _SITE_SCORES if masked and extras.by_site else ()
     return Disclosure(steps, collusion, (*_list_results(masked, opens), *pool, *describe_patients(study)))
 
 

@@ -36,6 +36,7 @@ def disclose_models(study: Study) -> Disclosure:
         weights=any(own.options.weights or (own.masked and own.design.formula.offset) for own in plans),
         profiled=all(own.options.site_intercepts for own in plans),
         shaped=any(own.family.shaped for own in plans),
+        by_site=any(own.robust == "site" for own in plans),
     )
     whole = disclose_rounds(study, plan.masked, "counts" if plan.opens else "none", extras)
     steps = tuple(step for step in whole.steps if not step.occasional)

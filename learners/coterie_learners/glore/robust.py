@@ -1,11 +1,12 @@
-"""Sandwich standard errors from one more sum at the final coefficients: of rows, or of patients who have several.
+"""Sandwich standard errors from one more sum at the final coefficients: of rows, of patients with several, or of sites.
 
 White, Econometrica 1980;48:817-838 (HC0); MacKinnon and White, J Econometrics 1985;29:305-325 (HC1 to HC3); Liang and
 Zeger, Biometrika 1986;73:13-22 (clusters). With the information I and the rows' scores u_i = w_i r_i x_i the
 covariance is I^-1 M I^-1. M is the sum of u_i u_i' over rows; HC2 and HC3 divide it by 1 - h_i and by its square, h_i
 being the leverage w_i v_i x_i' I^-1 x_i, which each site finds at home from the pooled information. By patient, M is
-the sum of U U', U being the sum of a patient's u_i at this site. As R's packages sandwich and survey have them: HC1
-times n / (n - p), patients times G / (G - 1), sampling weights times n / (n - 1).
+the sum of U U', U being the sum of a patient's u_i at this site; by site U is that of the whole site. As R's packages
+sandwich and survey have them: HC1 times n / (n - p), patients and sites times G / (G - 1), sampling weights times n /
+(n - 1).
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.rounds import Model
 
-Robust = Literal["HC0", "HC1", "HC2", "HC3", "patient"]
+Robust = Literal["HC0", "HC1", "HC2", "HC3", "patient", "site"]
+# Rows that belong together.
+CLUSTERS = ("patient", "site")
+# The sum of U U' over fewer sites tells each of them the others' U; nor is such a variance worth anything.
+FEWEST_SITES = 5
 # By which power of 1 - h a row's squared residual is divided.
 POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
 # A row that its own outcome determines to this share would divide by nothing.
@@ -46,12 +51,12 @@ def measure_meat(model: Model, rows: Rows, frame: Frame, end: Payload, kind: Rob
     for block in rows.blocks():
         here = model.weigh(frame.block(block))
         scores, times = score_rows(model, here, end["beta"], inverse, kind)
-        if kind == "patient":
-            for group, score in _add_by_group(here, scores):
+        if kind in CLUSTERS:
+            for group, score in _add_by_cluster(here, scores, kind):
                 by_group[group] = by_group[group] + score if group in by_group else score
         else:
             meat = meat + (scores.T * times) @ scores
-    if kind == "patient" and by_group:
+    if by_group:
         scores = np.array(list(by_group.values()))
         meat = scores.T @ scores
     return {"meat": meat[np.triu_indices(model.p)], "groups": np.asarray(float(len(by_group)))}
@@ -62,16 +67,27 @@ def _measure_profile(model: Model, rows: Rows, frame: Frame, end: Payload, kind:
     at = find_profile(model, rows, frame, end["beta"])
     scores = at.about(at.own * at.parts.weight) * (at.parts.residual * at.own)[:, None]
     # A row that stands for several patients has as many scores, each of them once.
-    times = 1.0 / at.own if model.weighting == "frequency" and kind != "patient" else np.ones(len(at.own))
+    times = 1.0 / at.own if model.weighting == "frequency" and kind not in CLUSTERS else np.ones(len(at.own))
     leverage = leverages(at, _invert(symmetric(end["information"], model.p)[1:, 1:])) * times
     times = times / (1.0 - np.minimum(leverage, MOST_LEVERAGE)) ** POWERS.get(kind, 0)
     meat, groups = np.zeros((model.p, model.p)), 0
-    if kind == "patient":
-        sums = np.array([score for _, score in _add_by_group(at.block, scores)])
+    if kind in CLUSTERS:
+        sums = np.array([score for _, score in _add_by_cluster(at.block, scores, kind)])
         meat[1:, 1:], groups = sums.T @ sums, len(sums)
     else:
         meat[1:, 1:] = (scores.T * times) @ scores
     return {"meat": meat[np.triu_indices(model.p)], "groups": np.asarray(float(groups))}
+
+
+def check_site_clusters(p: int, sites: int, excludes: bool) -> None:
+    """StudyError (CO-S324) where a sandwich by site has no variance to tell, or tells each site the others' scores."""
+    if sites < FEWEST_SITES or p >= sites:
+        message = f'robust = "site" has {sites} sites for {p} coefficients'
+        need = f"it takes {FEWEST_SITES} sites or more, and more sites than coefficients"
+        raise StudyError("CO-S324", f'{message}; {need}. Leave terms out, or choose "HC3" or "patient".')
+    if excludes:
+        message = 'robust = "site" over sites of which one may be excluded would show the scores of the others'
+        raise StudyError("CO-S324", f'{message}. Set silent_site = "wait" or "abort".')
 
 
 def _invert(matrix: Array) -> Array:
@@ -84,14 +100,18 @@ def score_rows(model: Model, block: Block, beta: Array, inverse: Array, kind: Ro
     parts = model.family.parts(eta, block.y)
     weight = np.ones(len(block)) if block.weight is None else block.weight
     # A row that stands for several patients has as many scores; one that weighs more has a larger score.
-    own, times = (weight, np.ones(len(block))) if model.weighs or kind == "patient" else (np.ones(len(block)), weight)
+    own, times = (weight, np.ones(len(block))) if model.weighs or kind in CLUSTERS else (np.ones(len(block)), weight)
     if POWERS.get(kind, 0):
         leverage = own * parts.weight * np.sum((block.x @ inverse) * block.x, axis=1)
         times = times / (1.0 - np.minimum(leverage, MOST_LEVERAGE)) ** POWERS[kind]
     return block.x * (parts.residual * own)[:, None], times
 
 
-def _add_by_group(block: Block, scores: Array) -> Iterator[tuple[int, Array]]:
+def _add_by_cluster(block: Block, scores: Array, kind: Robust) -> Iterator[tuple[int, Array]]:
+    """The sum of the scores of each patient, or of this site, by number."""
+    if kind == "site":
+        yield 0, scores.sum(axis=0)
+        return
     if block.group is None:
         raise StudyError(
             "CO-S324",
@@ -112,9 +132,9 @@ def root_of_sandwich(model: Model, end: Mapping[str, Any], kind: Robust) -> Arra
 
 
 def correct_few(model: Model, end: Mapping[str, Any], kind: Robust) -> float:
-    """The factor for few rows or patients."""
+    """The factor for few rows, patients or sites."""
     n, groups = float(end["n"]), float(end["groups"])
-    if kind == "patient":
+    if kind in CLUSTERS:
         return groups / (groups - 1.0) if groups > 1.0 else 1.0
     if model.weighting == "sampling":
         return n / (n - 1.0)

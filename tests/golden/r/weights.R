@@ -32,6 +32,8 @@ rate <- weighed("infections", poisson(), one)
 linear <- weighed("stay", gaussian(), one)
 gamma <- weighed("stay", Gamma("log"), one)
 prior <- weighed("readmit", binomial(), stays$w)
+few <- function(outcome, family) settle(as.formula(paste(outcome, "~ age + frail")), family, stays)
+by_site <- function(name, model) robust(name, model, vcovCL(model, stays$site, type = "HC0"))
 write_reference("weights.csv", list(
   subset(fit_of("prior_logit", prior), term != "AIC"), # glm's AIC rounds weights of a binary outcome
   fit_of("prior_poisson", weighed("infections", poisson(), stays$w)),
@@ -57,5 +59,8 @@ write_reference("weights.csv", list(
   robust("patient_logit", logit, vcovCL(logit, stays$patient, type = "HC0")),
   robust("patient_poisson", rate, vcovCL(rate, stays$patient, type = "HC0")),
   robust("patient_linear", linear, vcovCL(linear, stays$patient, type = "HC0")),
-  robust("patient_gamma", gamma, vcovCL(gamma, stays$patient, type = "HC0"))
+  robust("patient_gamma", gamma, vcovCL(gamma, stays$patient, type = "HC0")),
+  by_site("site_logit", few("readmit", binomial())),
+  by_site("site_poisson", few("infections", poisson())),
+  by_site("site_linear", few("stay", gaussian()))
 ), c("stats", "sandwich", "survey"))

@@ -12,6 +12,8 @@ import pytest
 from support.lanes import one_of_each
 from support.learners.r_stays import fit_files, largest_differences, references, write_site_files
 
+from coterie_learners.errors import StudyError
+
 X = "age + ward + frail"
 PRIOR: dict[str, Any] = {"weights": "w"}
 FREQUENCY: dict[str, Any] = {"weights": "f", "weight_kind": "frequency"}
@@ -49,15 +51,20 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "patient_poisson": (f"infections ~ {X}", {"family": "poisson", "robust": "patient"}),
     "patient_linear": (f"stay ~ {X}", {"family": "gaussian", "robust": "patient"}),
     "patient_gamma": (f"stay ~ {X}", {**LOG, "robust": "patient"}),
+    "site_logit": ("readmit ~ age + frail", {"robust": "site"}),
+    "site_poisson": ("infections ~ age + frail", {"family": "poisson", "robust": "site"}),
+    "site_linear": ("stay ~ age + frail", {"family": "gaussian", "robust": "site"}),
 }
 MASKED, PLAIN = {"name": "glore", "aggregation": "masked"}, {"name": "glore", "aggregation": "plain"}
 ESTIMATES, ERRORS = 1e-8, 1e-7
 
 
 def cases() -> list[Any]:
-    out: list[tuple[str, int, dict[str, Any]]] = [(model, 3, MASKED) for model in MODELS]
+    few = {model for model in MODELS if not model.startswith("site_")}
+    out: list[tuple[str, int, dict[str, Any]]] = [(model, 3 if model in few else 5, MASKED) for model in MODELS]
     # Plain sums of patients with several rows the gate keeps back.
-    out += [(model, 2, PLAIN) for model in MODELS if "patient" not in model]
+    out += [(model, 2, PLAIN) for model in MODELS if model in few and "patient" not in model]
+    out += [("site_logit", 5, PLAIN)]
     out += [(model, 5, MASKED) for model in ("prior_logit", "sampling_linear", "hc3_logit", "patient_poisson")]
     return one_of_each(out, lambda case: case[0])
 
@@ -77,3 +84,17 @@ def test_weights_and_sandwich_errors_are_those_of_r(
 
 def test_every_stored_weighted_or_robust_model_is_compared() -> None:
     assert set(MODELS) == set(references("weights"))
+
+
+@pytest.mark.parametrize(
+    ("count", "terms", "keys"),
+    [(4, "age", {}), (5, X, {}), (5, "age + frail", {"ledger": {"silent_site": "exclude"}})],
+)
+def test_sites_are_clusters_only_where_they_are_many_and_stay(
+    tmp_path: Path, count: int, terms: str, keys: dict[str, Any]
+) -> None:
+    files = write_site_files("stays", 5, tmp_path)
+    kept = dict(list(files.items())[:count])
+    with pytest.raises(StudyError, match='robust = "site"') as error:
+        fit_files(kept, "stays", f"readmit ~ {terms}", {"name": "glore", "robust": "site"}, **keys)
+    assert error.value.code == "CO-S324"

@@ -77,7 +77,7 @@ def _describe_errors(options: Mapping[str, Any]) -> str:
     weighed = f", {kind} weights {weights}" if weights else ""
     if not robust and not (weights and kind == "sampling"):
         return f"{own}{weighed}"
-    of = "clustered by patient" if robust == "patient" else robust if isinstance(robust, str) else "HC0"
+    of = f"clustered by {robust}" if robust in ("patient", "site") else robust if isinstance(robust, str) else "HC0"
     return f"{own}{weighed}, sandwich standard errors ({of})"
 
 
