@@ -10,6 +10,7 @@ from support.learners.table import MemoryProtocol
 from support.learners.treatment_study import split_treatment_rows, treatment_study
 from support.red_team.hospitals import KNOWN, N, Network, draw, text
 
+from coterie_learners.causal.hazard_stage import end_hazard
 from coterie_learners.causal.propensity import propensity, weigh_outcomes
 from coterie_learners.core.masked_sum import SiteSums
 from coterie_learners.errors import DataError, ProtocolError, Separation, Withheld
@@ -110,6 +111,40 @@ def test_a_site_whose_numbers_have_few_values_posts_nothing(network: Network) ->
     network.data["b"]["x"] = np.arange(N) % 2
     with pytest.raises(DataError, match=r"3 values or fewer"):
         network.fit(probe("death ~ drug + x"))
+
+
+HAZARD = f'{MASKED}\neffect = "hazard_ratio"\ntime = "months"'
+MONTHS = {"months": 'type = "number"\nrange = [0, 60]'}
+
+
+def probe_hazards(network: Network) -> str:
+    for k, columns in enumerate(network.data.values()):
+        columns["months"] = np.round(np.random.default_rng(200 + k).uniform(0.1, 60, N), 1)
+    return text(FORMULA, learner=HAZARD, rest=KNOWN, **DRUG, **MONTHS)
+
+
+def test_a_hazard_ratio_over_all_but_one_patient_is_refused(network: Network) -> None:
+    study = probe_hazards(network)
+    network.fit(study, N - 1, "a")
+    with pytest.raises(ReleaseRefused, match=r"\(added\)"):
+        network.fit(study)
+
+
+def test_a_hazard_ratio_of_two_events_in_an_arm_is_withheld(network: Network) -> None:
+    study = probe_hazards(network)
+    for columns in network.data.values():
+        columns["death"] = np.where(columns["drug"] == 1, 0, columns["death"])
+    network.data["a"]["death"][np.flatnonzero(network.data["a"]["drug"] == 1)[:2]] = 1
+    with pytest.raises(Withheld, match=r"death = 1, drug = 1 has fewer than 5 patients in the pool"):
+        network.fit(study)
+
+
+def test_squared_scores_that_no_patients_can_have_are_refused() -> None:
+    sums = SiteSums({"squared_scores": (1,), "plain_squares": (2, 1)}, masked=False)
+    hostile = {"north": {"squared_scores": np.array([-1.0]), "plain_squares": np.ones((2, 1))}}
+    with pytest.raises(ProtocolError, match="squares add up to no such number") as error:
+        end_hazard(sums, {name: np.ones(2) for name in ("patients", "weight", "heavy")}, {}, hostile)
+    assert error.value.code == "CO-P502"
 
 
 def test_weighted_outcomes_that_no_patients_can_have_are_refused() -> None:

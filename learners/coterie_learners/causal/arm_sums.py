@@ -9,7 +9,6 @@ between them, sum x (a - e) w (y - m); and how the means' equations turn with th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +17,9 @@ import numpy as np
 from coterie_learners.causal.balancing_weights import ARMS, BalancingWeights, weigh_scores
 from coterie_learners.causal.propensity_plan import BINS, PropensityPlan, split_treatment
 from coterie_learners.causal.score_fit import frame_of
+from coterie_learners.core.masked_sum import check_patient_counts
 from coterie_learners.core.payload import Payload
+from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.rows import Block, Rows
 
@@ -121,10 +122,15 @@ def count_scores(scored: ScoredRows, bins: int) -> Array:
 
 def shape_closing(plan: PropensityPlan, bins: int) -> ArmShapes:
     """Shapes of the last sums, with scores counted in so many bins, or 0."""
-    p, k = plan.p, len(plan.balanced)
+    p = plan.p
     sandwich: ArmShapes = {"meat": (p * (p + 1) // 2,), "between": (ARMS, p), "turn": (ARMS, p), "squares": (ARMS,)}
-    balance = dict.fromkeys(("plain", "plain_squares", "weighted"), (ARMS, k))
-    return sandwich | balance | ({"bins": (ARMS, bins)} if bins else {})
+    return sandwich | shape_balance(plan, bins)
+
+
+def shape_balance(plan: PropensityPlan, bins: int) -> ArmShapes:
+    """Shapes of the sums for the balance of covariates, and of counts of scores in so many bins."""
+    balance: ArmShapes = dict.fromkeys(("plain", "plain_squares", "weighted"), (ARMS, len(plan.balanced)))
+    return balance | ({"bins": (ARMS, bins)} if bins else {})
 
 
 def sum_effects(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
@@ -134,26 +140,42 @@ def sum_effects(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, A
     sums["meat"] = np.zeros((plan.p, plan.p))
     for block in rows.blocks():
         scored = score_rows_of(plan, model, block)
-        for name, part in _add_closing(plan, scored, model["means"]).items():
+        for name, part in (_add_closing(scored, model["means"]) | add_balance(plan, scored, bins)).items():
             sums[name] = sums[name] + part
-        if bins:
-            sums["bins"] += count_scores(scored, bins)
     return sums | {"meat": sums["meat"][np.triu_indices(plan.p)]}
 
 
-def _add_closing(plan: PropensityPlan, rows: ScoredRows, means: Array) -> Mapping[str, Array]:
+def _add_closing(rows: ScoredRows, means: Array) -> dict[str, Array]:
     residual = rows.treated - rows.score
     apart = rows.y - means[:, None]
     weighted = rows.own * apart
     turn = rows.arms * rows.weights.slopes * (rows.score * (1.0 - rows.score)) * apart
-    covariates = rows.x[:, list(plan.balanced)]
     scores = rows.x * residual[:, None]
     return {
         "meat": scores.T @ scores,
         "between": weighted @ scores,
         "turn": turn @ rows.x,
         "squares": np.sum(weighted**2, axis=1),
+    }
+
+
+def add_balance(plan: PropensityPlan, rows: ScoredRows, bins: int) -> dict[str, Array]:
+    """The part of some rows in the sums for the balance."""
+    covariates = rows.x[:, list(plan.balanced)]
+    sums = {
         "plain": rows.arms @ covariates,
         "plain_squares": rows.arms @ covariates**2,
         "weighted": rows.own @ covariates,
     }
+    return sums | ({"bins": count_scores(rows, bins)} if bins else {})
+
+
+def take_scores(model: Payload, pooled: dict[str, Array]) -> dict[str, Array]:
+    """The pooled counts of scores (2, bins), taken out of the sums; ProtocolError if no patients could have them."""
+    if "bins" not in pooled:
+        return {}
+    counts = pooled.pop("bins")
+    check_patient_counts("scores", counts)
+    if not np.array_equal(counts.sum(axis=1), model["patients"]):
+        raise ProtocolError("CO-P503", "The counts of scores do not add up to the patients of each arm.")
+    return {"scores": counts}

@@ -7,8 +7,8 @@ Stage one fits the score, a logistic model of the treatment, by rounds of sums (
 the rows stay at their sites. What they weigh together is summed before any outcome, so that no mean is opened that is
 that of few patients or of one or two sites. Stage two is the weighted model of the outcome with the treatment alone:
 its means by arm are sums of weighted outcomes over sums of weights, so that one round of sums solves it, whatever
-family and link. One more round has the sums for the sandwich of both stages, in which the scores are known to be
-estimated, and for the balance of the covariates.
+family and link; or a weighted Cox model (`hazard_stage`). One more round has the sums for the sandwich of both stages,
+in which the scores are known to be estimated, and for the balance of the covariates.
 
 Masked (the default with three sites or more): only sums over the sites exist outside a site, after the pool's counts of
 levels by treatment. Plain: every member reads each site's sums.
@@ -27,8 +27,10 @@ from coterie_learners.causal.arm_sums import (
     sum_effects,
     sum_outcomes,
     sum_weights,
+    take_scores,
 )
 from coterie_learners.causal.dominance import check_weights, refuse_dominance
+from coterie_learners.causal.hazard_stage import fit_hazards
 from coterie_learners.causal.propensity_disclosure import disclose_propensity, expose_arm_sums
 from coterie_learners.causal.propensity_plan import BINS, PropensityOptions, PropensityPlan, check_propensity_plan
 from coterie_learners.causal.propensity_result import build_effect_fit
@@ -65,6 +67,8 @@ def propensity(site: Site) -> Script:
     sums = SiteSums(shape_weights(), plan.masked)
     posts = yield from each("weights", share_weights, plan, sums, scores, expects=sums.form, reveals=judge)
     weights = yield from server("weighing", judge_weights, plan, sums, scores, posts)
+    if plan.hazards:
+        return (yield from fit_hazards(plan, weights, rounds, judge))
     sums = SiteSums(shape_outcomes(), plan.masked)
     posts = yield from each("outcomes", share_outcomes, plan, sums, weights, expects=sums.form, reveals=judge)
     means = yield from server("means", weigh_outcomes, sums, weights, posts)
@@ -80,17 +84,17 @@ def propensity(site: Site) -> Script:
 
 def share_weights(site: Site, plan: PropensityPlan, sums: SiteSums, scores: Payload) -> Payload:
     """This site's weights by arm."""
-    return sums.post(site, "weights", sum_weights(plan, site.rows, scores))
+    return sums.post(site, "weights", sum_weights(plan, plan.read_rows(site), scores))
 
 
 def share_outcomes(site: Site, plan: PropensityPlan, sums: SiteSums, weights: Payload) -> Payload:
     """This site's weighted outcomes by arm."""
-    return sums.post(site, "outcomes", sum_outcomes(plan, site.rows, weights))
+    return sums.post(site, "outcomes", sum_outcomes(plan, plan.read_rows(site), weights))
 
 
 def share_closing(site: Site, plan: PropensityPlan, sums: SiteSums, means: Payload) -> Payload:
     """This site's sums for the sandwich and the balance."""
-    return sums.post(site, "sandwich", sum_effects(plan, site.rows, means))
+    return sums.post(site, "sandwich", sum_effects(plan, plan.read_rows(site), means))
 
 
 # From the sums of all sites
@@ -138,12 +142,8 @@ def end_effect(sums: SiteSums, means: Payload, posts: Posts) -> Payload:
     if negative:
         message = f"The sum {negative[0]!r} is {pooled[negative[0]].min():.6g}"
         raise ProtocolError("CO-P502", f"{message}, and squares add up to no such number.")
-    counts = {"scores": pooled.pop("bins")} if "bins" in pooled else {}
-    for name, values in counts.items():
-        check_patient_counts(name, values)
-        if not np.array_equal(values.sum(axis=1), means["patients"]):
-            raise ProtocolError("CO-P503", "The counts of scores do not add up to the patients of each arm.")
-    effect = {**means, **pooled, **counts, "converged": np.True_}
+    scores = take_scores(means, pooled)
+    effect = {**means, **pooled, **scores, "converged": np.True_}
     check_variances(stack_sandwich(effect))
     return effect
 
@@ -160,9 +160,8 @@ def _schedule(study: Study) -> Schedule:
     """Rounds of each and server: those of the score, the means, the sandwich, whose server's post ends them."""
     plan = PropensityPlan.of(study)
     opening = schedule_opening("counts" if plan.masked else "none")
-    return Schedule(
-        opening=opening, loop=("each", "server"), closing=("server",), max_rounds=plan.options.max_rounds + MORE_ROUNDS
-    )
+    rounds = plan.options.max_rounds * (2 if plan.hazards else 1) + MORE_ROUNDS
+    return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 
 
 def _discloses(study: Study) -> Disclosure:
@@ -186,6 +185,7 @@ PROPENSITY = Learner(
     _schedule,
     propensity,
     _discloses,
+    reads_if=lambda study: "codes" if isinstance(study.learner.options.get("time"), str) else None,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),

@@ -40,6 +40,14 @@ _CLOSING = (
     "By arm: squared residuals, their products with the score's equations, weighted and plain sums and "
     "squares of covariates; patients by bin of the score where every site's counts pass the floor"
 )
+_HAZARD = (
+    "Weighted logarithm, score and information of the partial likelihood over its own risk sets; numbers of patients "
+    "and events"
+)
+_HAZARD_CLOSING = (
+    "Squared score residuals, and by arm weighted and plain sums and squares of covariates; patients by bin of the "
+    "score where every site's counts pass the floor"
+)
 _ARM_COUNTS = "The opening counts each level of all sites together, and those in it with and without the treatment."
 _SOLVABLE = (
     "Where few patterns of covariates, treatment and outcome occur, readers can solve the patients of each pattern.",
@@ -95,13 +103,29 @@ def disclose_propensity(plan: PropensityPlan) -> Disclosure:
         StepDisclosure("score_model/*", "server", "The score's coefficients after each round"),
         StepDisclosure("weights", "each", _WEIGHTS, None, protection, rebuilds, cells=kinds),
         StepDisclosure("weighing", "server", "The weights of each arm"),
+        *_list_effect_steps(plan, protection, rebuilds, kinds),
+        conclude_disclosure(),
+    )
+    return Disclosure(steps, _list_collusion(plan), _list_results(plan))
+
+
+def _list_effect_steps(
+    plan: PropensityPlan, protection: Protection, rebuilds: tuple[str, ...], kinds: tuple[str, ...]
+) -> tuple[StepDisclosure, ...]:
+    """The steps after the weights: of weighted means, or of a weighted Cox model."""
+    if plan.hazards:
+        return (
+            StepDisclosure("hazard/*", "each", _HAZARD, None, protection, (_STOP,)),
+            StepDisclosure("hazard_model/*", "server", "The hazard ratio after each round"),
+            StepDisclosure("hazard_closing", "each", _HAZARD_CLOSING, None, protection),
+            StepDisclosure("hazard_effect", "server", "All of these over all sites"),
+        )
+    return (
         StepDisclosure("outcomes", "each", _OUTCOMES, None, protection, (*rebuilds, _STOP), cells=kinds),
         StepDisclosure("means", "server", "The weighted mean of each arm"),
         StepDisclosure("sandwich", "each", _CLOSING, None, protection, rebuilds, cells=kinds),
         StepDisclosure("effect", "server", "All of these over all sites"),
-        conclude_disclosure(),
     )
-    return Disclosure(steps, _list_collusion(plan), _list_results(plan))
 
 
 def _list_collusion(plan: PropensityPlan) -> tuple[str, ...]:
@@ -113,9 +137,15 @@ def _list_collusion(plan: PropensityPlan) -> tuple[str, ...]:
 
 def _list_results(plan: PropensityPlan) -> tuple[str, ...]:
     sums = "the sums over all sites" if plan.masked else "each site's sums"
+    effect = (
+        "patients of each arm, the hazard ratio after each round"
+        if plan.hazards
+        else ("patients and weighted means of each arm")
+    )
+    own = "score, weight and time" if plan.hazards else "score and weight"
     return (
-        f"Everybody learns {sums} of every round, the score's coefficients, patients and weighted means of each arm, "
-        "and the balance of each covariate. A patient's score and weight stay at the site.",
+        f"Everybody learns {sums} of every round, the score's coefficients, {effect}, and the balance of each "
+        f"covariate. A patient's {own} stay at the site.",
         *((_ARM_COUNTS,) if plan.masked else ()),
         *list_seen_in_opening("counts" if plan.masked else "none"),
         *describe_patients(plan.study),

@@ -19,14 +19,15 @@ from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerChoice, Study
-from coterie_learners.study.rows import Block, Rows
+from coterie_learners.study.rows import Block, CodedBlocks, Rows
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.newton import Rules
 from coterie_learners.sums.opening.counts import Opening
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model
+from coterie_learners.survival.plan import check_roles
 
-Effect = Literal["difference", "ratio", "odds_ratio"]
+Effect = Literal["difference", "ratio", "odds_ratio", "hazard_ratio"]
 # Numbers of bins of equal width in which scores may be counted, the finest first.
 BINS = (10, 5, 4, 2)
 
@@ -35,9 +36,10 @@ class PropensityOptions(Frozen):
     """The learner section of a study of a treatment's effect.
 
     `treatment`: a binary variable of the formula; the formula's other terms make the propensity score. `estimand`: the
-    effect in all patients (ATE), in the treated (ATT), or in those who might have either treatment (overlap).
-    `effect`: difference, ratio or odds ratio of the outcome's weighted means. `stabilised`: weights are shown times the
-    share of their arm. `truncate`: the least and largest score; scores beyond are taken to be these. `tolerance` is
+    effect in all patients (ATE), in the treated (ATT), or in those who might have either treatment (overlap). `effect`:
+    difference, ratio or odds ratio of the outcome's weighted means. `stabilised`: weights are shown times the share of
+    their arm; a hazard ratio is then of these weights. `time`: the time to the formula's event, for a hazard ratio,
+    with ties after `ties`. `truncate`: the least and largest score; scores beyond are taken to be these. `tolerance` is
     that of the score's fit, in standard errors. `aggregation` auto: masked with three sites or more.
     """
 
@@ -45,6 +47,8 @@ class PropensityOptions(Frozen):
     estimand: Estimand = "ATE"
     effect: Effect = "difference"
     stabilised: bool = False
+    time: ColumnName | None = None
+    ties: Literal["efron", "breslow"] = "efron"
     truncate: tuple[float, ...] = ()
     aggregation: Literal["auto", "masked", "plain"] = "auto"
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
@@ -144,7 +148,7 @@ class PropensityPlan:
     def opening(self) -> ArmOpening:
         """The opening step."""
         floor, events = self.study.disclosure.cell, self.design.outcome.type != "number"
-        return ArmOpening(self.design, floor, events, read_rows, by_rows=True)
+        return ArmOpening(self.design, floor, events, self.read_rows, by_rows=True)
 
     @cached_property
     def balanced(self) -> tuple[int, ...]:
@@ -158,19 +162,23 @@ class PropensityPlan:
         low, high = (float(b) for b in self.design.outcome.bounds) if self.design.outcome.type != "binary" else (0.0, 1)
         return (0.0, 1.0) if self.design.outcome.type == "binary" else (0.5 * (low + high), 0.5 * (high - low))
 
+    @property
+    def hazards(self) -> bool:
+        """Whether the effect is a hazard ratio."""
+        return self.options.effect == "hazard_ratio"
+
+    def read_rows(self, site: Site) -> Rows:
+        """The rows of a site as its formula makes them."""
+        return CodedBlocks(self.design, site.codes) if self.hazards else site.rows
+
     def read_scores(self, site: Site) -> ScoreRows:
         """A site's rows as the score's fit takes them."""
-        return ScoreRows(site.rows, self.treatment_column)
+        return ScoreRows(self.read_rows(site), self.treatment_column)
 
     def scale_outcome(self, y: Array) -> Array:
         """The outcome (m,) as it is summed."""
         centre, scale = self.outcome_place
         return (y - centre) / scale
-
-
-def read_rows(site: Site) -> Rows:
-    """The rows of a site as its formula makes them."""
-    return site.rows
 
 
 def _make_score_design(study: Study, design: Design, treatment: str) -> Design:
@@ -201,12 +209,30 @@ def check_propensity_plan(plan: PropensityPlan) -> None:
         message = f"The formula is {plan.study.formula!r}"
         advice = f"Write `{formula.outcome} ~ {options.treatment}` and one covariate or more, without offset() and -1"
         raise StudyError("CO-S351", f"{message}. {advice}.")
-    kinds = {"difference": ("number", "count", "binary"), "ratio": ("count", "binary"), "odds_ratio": ("binary",)}
+    kinds = {"difference": ("number", "count", "binary"), "ratio": ("count", "binary")}
+    kinds |= dict.fromkeys(("odds_ratio", "hazard_ratio"), ("binary",))
     if outcome.type not in kinds[options.effect]:
         message = f"The effect {options.effect!r} is of an outcome of type {' or '.join(kinds[options.effect])}"
         raise StudyError("CO-S352", f"{message}; {formula.outcome!r} is declared as {outcome.type}.")
+    _check_time(plan)
     _check_truncation(options)
     _check_sites(plan)
+
+
+def _check_time(plan: PropensityPlan) -> None:
+    """StudyError where a hazard ratio has no time, or something else has one; and where its sums are not masked."""
+    time, hazards = plan.options.time, plan.hazards
+    if hazards != (time is not None):
+        message = f"The effect is {plan.options.effect!r}, and `time` is {'missing' if time is None else repr(time)}"
+        raise StudyError("CO-S352", f"{message}. A hazard ratio needs the time to the event, and nothing else has one.")
+    if time is None:
+        return
+    check_roles(plan.study, {"time": time, "event": plan.design.formula.outcome})
+    if time in plan.design.list_covariates():
+        raise StudyError("CO-S204", f"The formula and `time` both use {time!r}. Use each once.")
+    if not plan.masked:
+        message = "The sums of a weighted Cox model would show a site's events in the clear"
+        raise StudyError("CO-S305", f'{message}. Take part with three sites or more, aggregation = "masked".')
 
 
 def _check_truncation(options: PropensityOptions) -> None:
@@ -228,6 +254,6 @@ def _check_sites(plan: PropensityPlan) -> None:
         raise StudyError("CO-S306", f'{message}. Set silent_site = "wait" or "abort".')
 
 
-def list_effect_terms(plan: PropensityPlan) -> tuple[str, str]:
-    """Names of the coefficients: of the mean without the treatment, and of the effect."""
-    return INTERCEPT, plan.options.treatment
+def list_effect_terms(plan: PropensityPlan) -> tuple[str, ...]:
+    """Names of the coefficients: of the mean without the treatment, which no hazard has, and of the effect."""
+    return (plan.options.treatment,) if plan.hazards else (INTERCEPT, plan.options.treatment)

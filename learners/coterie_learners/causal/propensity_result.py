@@ -47,7 +47,7 @@ def build_effect_fit(plan: PropensityPlan, effect: Payload, rounds: int) -> Fit:
         raise Separation("CO-N301", f'{message}. Wait for events, or set effect = "difference".')
     main = contrast_means(means, covariance, kind)
     details = _describe_effect(plan, effect, means, covariance)
-    warnings = tuple(_list_warnings(details))
+    warnings = tuple(list_imbalances(details))
     return Fit(
         learner="propensity",
         family=_FAMILIES[outcome],
@@ -83,32 +83,34 @@ def _describe_effect(
     kinds = [k for (k, kind) in _RATIOS if kind == plan.design.outcome.type and has_contrast(means, k)]
     effects: list[Effect] = ["difference", *kinds]
     errors = np.sqrt(np.diag(covariance.stacked))
+    pairs = enumerate(zip(means, errors, strict=True))
     return {
         "treatment": o.treatment,
         "estimand": o.estimand,
-        "means": [_limit(f"{o.treatment} = {a}", *pair) for a, pair in enumerate(zip(means, errors, strict=True))],
+        "means": [limit_estimate(f"{o.treatment} = {arm}", *pair) for arm, pair in pairs],
         "effects": [_describe_contrast(k, contrast_means(means, covariance, k)) for k in effects],
-        "weights": _describe_weights(plan, effect),
-        "balance": _describe_balance(plan, effect),
-        "scores": _describe_scores(effect),
+        "weights": describe_weights(plan, effect),
+        "balance": describe_balance(plan, effect),
+        "scores": describe_scores(effect),
         "level": LEVEL,
     }
 
 
-def _limit(name: str, value: float, error: float) -> dict[str, Any]:
+def limit_estimate(name: str, value: float, error: float) -> dict[str, Any]:
+    """An estimate with its standard error and its limits, by name."""
     half = normal_quantile(0.5 + LEVEL / 2) * error
     return {"name": name, "value": float(value), "std_error": float(error), "low": value - half, "high": value + half}
 
 
 def _describe_contrast(kind: Effect, contrast: Contrast) -> dict[str, Any]:
     """A contrast with its limits; a ratio by itself, and its error on the log scale."""
-    out = _limit(kind, contrast.estimate, math.sqrt(contrast.covariance[1, 1]))
+    out = limit_estimate(kind, contrast.estimate, math.sqrt(contrast.covariance[1, 1]))
     if kind != "difference":
         out |= {name: math.exp(out[name]) for name in ("value", "low", "high")}
     return out | {"std_error_known_scores": math.sqrt(contrast.known_variance)}
 
 
-def _describe_weights(plan: PropensityPlan, effect: Payload) -> dict[str, Any]:
+def describe_weights(plan: PropensityPlan, effect: Payload) -> dict[str, Any]:
     """Patients, mean weight and effective sample size (Kish 1965) of each arm."""
     patients, weight, heavy = (np.asarray(effect[name]) for name in ("patients", "weight", "heavy"))
     share = patients / patients.sum() if plan.options.stabilised else np.ones(len(patients))
@@ -119,7 +121,7 @@ def _describe_weights(plan: PropensityPlan, effect: Payload) -> dict[str, Any]:
     }
 
 
-def _describe_balance(plan: PropensityPlan, effect: Payload) -> list[dict[str, Any]]:
+def describe_balance(plan: PropensityPlan, effect: Payload) -> list[dict[str, Any]]:
     """Standardised mean differences, treated minus others, before and after weighting, over the spread before."""
     n, weight = np.asarray(effect["patients"])[:, None], np.asarray(effect["weight"])[:, None]
     before, after = effect["plain"] / n, effect["weighted"] / weight
@@ -131,7 +133,7 @@ def _describe_balance(plan: PropensityPlan, effect: Payload) -> list[dict[str, A
     return [{"term": name, "before": float(b), "after": float(a)} for name, b, a in differences]
 
 
-def _describe_scores(effect: Payload) -> dict[str, Any] | None:
+def describe_scores(effect: Payload) -> dict[str, Any] | None:
     """Patients by bin of the score and arm; None where the floor allows no bins."""
     if "scores" not in effect:
         return None
@@ -143,7 +145,8 @@ def _describe_scores(effect: Payload) -> dict[str, Any] | None:
 # In words
 
 
-def _list_warnings(details: Mapping[str, Any]) -> Iterator[str]:
+def list_imbalances(details: Mapping[str, Any]) -> Iterator[str]:
+    """A warning of the covariate that weighting balances least, if that is too little."""
     worst = max(details["balance"], key=lambda line: _size(line["after"]))
     if _size(worst["after"]) > IMBALANCE:
         yield (
@@ -157,17 +160,28 @@ def _size(value: float) -> float:
 
 
 def _write_notes(plan: PropensityPlan, details: Mapping[str, Any]) -> Iterator[str]:
-    o, percent = plan.options, f"{100 * LEVEL:g} %"
-    yield f"Effect of {o.treatment} {_POPULATIONS[o.estimand]}, weighted by propensity scores of {plan.p} coefficients."
+    percent = f"{100 * LEVEL:g} %"
+    yield from write_population(plan)
     yield "Standard errors are of the stacked estimating equations: the scores are known to be estimated."
-    if o.truncate:
-        yield f"Scores below {o.truncate[0]:g} or above {o.truncate[1]:g} are taken to be these."
     means = (f"{m['name']}: {m['value']:.6g} [{m['low']:.4g}, {m['high']:.4g}]" for m in details["means"])
     yield f"Weighted means ({percent} limits): {'; '.join(means)}."
     for line in details["effects"]:
         name = line["name"].replace("_", " ")
         yield f"{name.capitalize()}: {line['value']:.6g} [{line['low']:.4g}, {line['high']:.4g}]."
-    weights = details["weights"]
+    yield from write_weighting(plan, details)
+
+
+def write_population(plan: PropensityPlan) -> Iterator[str]:
+    """Of which patients the effect is, and at which scores weights are held."""
+    o = plan.options
+    yield f"Effect of {o.treatment} {_POPULATIONS[o.estimand]}, weighted by propensity scores of {plan.p} coefficients."
+    if o.truncate:
+        yield f"Scores below {o.truncate[0]:g} or above {o.truncate[1]:g} are taken to be these."
+
+
+def write_weighting(plan: PropensityPlan, details: Mapping[str, Any]) -> Iterator[str]:
+    """Effective sample sizes, balance of covariates, and scores by arm."""
+    o, weights = plan.options, details["weights"]
     sizes = " and ".join(
         f"{size:.0f} of {n}" for size, n in zip(weights["effective"], weights["patients"], strict=True)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 GROUP = "coterie.learners"
 _FUNCTIONS = ("options", "check", "schedule", "script", "discloses")
 Options = TypeVar("Options", bound=BaseModel)
+Reads = Literal["rows", "codes", "values"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Learner:
     follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a site's
     data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
     (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
-    Where columns are split they are `site.columns`. `talks`: a step is interactive, for which the sites must reach each
-    other; `talks_if`: in some studies one is. `evaluate` makes the learner that fits a part of the rows and evaluates
-    its model on the others; None where that is not possible. `several` gives the learner that runs a study of several
-    models ([[models]]) in its place; None where it fits one at a time. `profile`: what it says of itself to people who
-    choose, and to lists of all learners.
+    Where columns are split they are `site.columns`. `reads_if`: what they are in studies of another form. `talks`: a
+    step is interactive, for which the sites must reach each other; `talks_if`: in some studies one is. `evaluate` makes
+    the learner that fits a part of the rows and evaluates its model on the others; None where that is not possible.
+    `several` gives the learner that runs a study of several models ([[models]]) in its place; None where it fits one at
+    a time. `profile`: what it says of itself to people who choose, and to lists of all learners.
     """
 
     name: str
@@ -48,12 +49,13 @@ class Learner:
     schedule: Callable[[Study], Schedule]
     script: Callable[[Site], Script]
     discloses: Discloses
-    reads: Literal["rows", "codes", "values"] = "rows"
+    reads: Reads = "rows"
     splits: tuple[Literal["rows", "columns"], ...] = ("rows",)
     talks: bool = False
     profile: Profile = field(default_factory=Profile)
     helpers: bool = False
     talks_if: Callable[[Study], bool] = lambda _: False
+    reads_if: Callable[[Study], Reads | None] = lambda _: None
     several: Callable[[], Learner] | None = None
     evaluate: Callable[[Learner], Learner] | None = None
 
@@ -71,6 +73,9 @@ def learner_of(study: Study) -> Learner:
             f"The study pins {learner.name} {study.learner.version or '(no version)'}; installed is {learner.version}. "
             "Install the pinned version of coterie, or propose the study again with the installed version.",
         )
+    reads = learner.reads_if(study)
+    if reads is not None:
+        learner = replace(learner, reads=reads)
     if study.models:
         learner = _of_several_models(learner)
     if study.evaluate.held_out:

@@ -43,14 +43,14 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.sums.opening.counts import PooledCounts
 
 
-def _list_shapes(plan: CoxPlan) -> dict[str, tuple[int, ...]]:
+def list_likelihood_shapes(plan: CoxPlan) -> dict[str, tuple[int, ...]]:
     """Shapes of one site's sums of a round."""
     return {"score": (plan.p,), "information": plan.upper, "value": (), "n": (), "events": ()}
 
 
 def fit_site_baseline(plan: CoxPlan, pooled: PooledCounts | None) -> Script:
     """Sums from every site and one step by the server, until it rests; then the sums at the end."""
-    model, shapes = begin_at_zero(plan), _list_shapes(plan)
+    model, shapes = begin_at_zero(plan), list_likelihood_shapes(plan)
     form = Schema({"masked": masked_sum.form_masked_field(shapes)})
     for t in range(plan.options.max_rounds):
         topic = f"stats/{t}"
@@ -119,7 +119,7 @@ def _expose_closing(plan: CoxPlan, pooled: PooledCounts | None, site: Site, payl
 
 def add_likelihoods(plan: CoxPlan, last: Payload, posts: Posts) -> Payload:
     """The next server post: a Newton-Raphson step, half of the last one again, or the end of the fit."""
-    sums = masked_sum.unmask_sums(posts, _list_shapes(plan))
+    sums = masked_sum.unmask_sums(posts, list_likelihood_shapes(plan))
     check_events(plan, float(sums["n"]), float(sums["events"]))
     value = float(sums["value"])
     if falls(last, plan, value):

@@ -3,6 +3,7 @@
 source("common.R")
 suppressMessages(library(sandwich))
 suppressMessages(library(survey))
+suppressMessages(library(survival))
 stays <- read.csv("data/stays.csv")
 stays$ward <- factor(stays$ward, levels = c("medical", "surgical", "intensive"))
 
@@ -91,6 +92,26 @@ effects_of <- function(name, score, outcome, data, estimand = "ATE", ends = c(0,
     number_of(name, paste("before", shown), apply(x[, shown, drop = FALSE], 2, before)),
     number_of(name, paste("after", shown), apply(x[, shown, drop = FALSE], 2, after)))
 }
+# Hazard ratios of weighted Cox models with a baseline hazard for each site; robust errors take the weights for known.
+hazard_of <- function(name, score, time, event, data, sites, estimand = "ATE", ends = c(0, 1), stabilised = FALSE,
+                      ties = "efron") {
+  stage <- settle(score, binomial(), data)
+  a <- stage$y
+  w <- weights_of(clip(fitted(stage), ends), a, estimand)
+  if (stabilised) w <- w * ifelse(a == 1, mean(a), 1 - mean(a))
+  frame <- data.frame(time = data[[time]], event = data[[event]], a = a, w = w, site = sites)
+  strict <- coxph.control(eps = 1e-14, toler.chol = 1e-16, iter.max = 200)
+  fit <- function(start = 0) {
+    coxph(Surv(time, event) ~ a + strata(site), frame, weights = w, robust = TRUE, ties = ties, control = strict,
+          init = start)
+  }
+  model <- fit(coef(fit()))
+  rbind(
+    lines_of(name, coef(model), sqrt(diag(vcov(model))), "log hazard ratio"),
+    number_of(name, paste("effective", 0:1), sapply(0:1, function(k) sum(w[a == k])^2 / sum(w[a == k]^2)))
+  )
+}
+three <- ifelse(stays$site %in% c("A", "B"), "AB", ifelse(stays$site == "C", "C", "DE"))
 frail <- frail ~ age + I(age^2) + ward
 diabetic <- diabetes ~ age + sex + htn
 write_reference("propensity.csv", list(
@@ -103,5 +124,13 @@ write_reference("propensity.csv", list(
   effects_of("infections_overlap", frail, "infections", stays, "overlap"),
   effects_of("death_ate", diabetic, "death", cohort),
   effects_of("death_att", diabetic, "death", cohort, "ATT"),
-  effects_of("los_ate", diabetic, "los", cohort)
-), c("stats", "sandwich", "survey"))
+  effects_of("los_ate", diabetic, "los", cohort),
+  hazard_of("hazard_ate 5", frail, "days", "readmit", stays, stays$site),
+  hazard_of("hazard_ate 3", frail, "days", "readmit", stays, three),
+  hazard_of("hazard_turns 3", frail, "days", "readmit", stays, (seq_len(nrow(stays)) - 1) %% 3),
+  hazard_of("hazard_stabilised 5", frail, "days", "readmit", stays, stays$site, stabilised = TRUE),
+  hazard_of("hazard_att 5", frail, "days", "readmit", stays, stays$site, "ATT", ties = "breslow"),
+  hazard_of("hazard_overlap 5", frail, "days", "readmit", stays, stays$site, "overlap"),
+  hazard_of("hazard_truncated 5", frail, "days", "readmit", stays, stays$site, "ATE", c(0.2, 0.4)),
+  hazard_of("hazard_death 4", diabetic, "followup", "death", cohort, cohort$site)
+), c("stats", "sandwich", "survey", "survival"))

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from support.learners.r_stays import references
-from support.learners.treatment_study import MODELS, find_effect_differences, fit_effect
+from support.learners.treatment_study import (
+    HAZARDS,
+    MODELS,
+    find_effect_differences,
+    fit_effect,
+    treatment_study,
+)
+
+from coterie_learners.errors import StudyError
 
 ESTIMATES, ERRORS = 1e-8, 1e-7
 
@@ -30,6 +39,43 @@ def test_effects_weights_and_errors_are_those_of_r(model: str, count: int, aggre
     estimates, errors = find_effect_differences(fit_effect(model, count, tmp_path, aggregation=aggregation), model)
     assert estimates < ESTIMATES
     assert errors < ERRORS
+
+
+HAZARD_CASES = [
+    pytest.param(
+        model, count, marks=() if (model, count) in (("hazard_ate", 3), ("hazard_death", 4)) else pytest.mark.long
+    )
+    for model, (data, _, _) in HAZARDS.items()
+    for count in ((5, 3) if model == "hazard_ate" else (5 if data == "stays" else 4,))
+]
+
+
+@pytest.mark.parametrize(("model", "count"), HAZARD_CASES)
+def test_hazard_ratios_of_weighted_patients_are_those_of_r_s_coxph(model: str, count: int, tmp_path: Path) -> None:
+    fit, want = fit_effect(model, count, tmp_path), references("propensity")[f"{model} {count}"].terms
+    estimate, error = want["log hazard ratio"]
+    assert fit.estimates[0] == pytest.approx(estimate, rel=ESTIMATES)
+    assert fit.std_errors[0] == pytest.approx(error, rel=ERRORS)
+    causal = fit.details["causal"]
+    assert causal["weights"]["effective"] == pytest.approx([want[f"effective {k}"][0] for k in (0, 1)], rel=1e-9)
+    assert causal["effects"][0]["value"] == pytest.approx(math.exp(estimate), rel=ESTIMATES)
+    assert (fit.family, fit.ratio, len(fit.terms)) == ("Cox", "HR", 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"effect": "hazard_ratio"}, "CO-S352"),
+        ({"time": "days"}, "CO-S352"),
+        ({"effect": "hazard_ratio", "time": "age"}, "CO-S204"),
+        ({"effect": "hazard_ratio", "time": "ward"}, "CO-S336"),
+        ({"effect": "hazard_ratio", "time": "days", "aggregation": "plain"}, "CO-S305"),
+    ],
+)
+def test_a_hazard_ratio_needs_a_time_of_its_own_and_masks(options: dict[str, Any], code: str) -> None:
+    with pytest.raises(StudyError) as error:
+        treatment_study(("north", "south", "west"), outcome="readmit", **options)
+    assert error.value.code == code
 
 
 def test_the_coefficients_are_the_mean_without_treatment_and_the_effect(tmp_path: Path) -> None:

@@ -30,6 +30,18 @@ def test_effects_have_every_property_of_a_learner(count: int) -> None:
     assert (report.unchecked, report.restarts) == (0, report.records)
 
 
+def test_hazard_ratios_have_every_property_of_a_learner() -> None:
+    study = treatment_study(SITES[:3], outcome="readmit", effect="hazard_ratio", time="days")
+    estimate, error = references("propensity")["hazard_turns 3"].terms["log hazard ratio"]
+    report = check_learner(study, split_treatment_rows(study), Reference({"frail": estimate}, {"frail": error}))
+    assert report.estimate_difference < 1e-10
+    assert (report.unchecked, report.restarts) == (0, report.records)
+    assert describe_model(study, None) == (
+        "Cox model weighted by propensity scores, stratified by site, with robust standard errors, for the effect of "
+        "frail in all patients (ATE), by PROPENSITY"
+    )
+
+
 def test_a_methods_section_says_in_whom_the_effect_is() -> None:
     words = describe_model(treatment_study(SITES[:3], estimand="ATT"), None)
     assert words == (

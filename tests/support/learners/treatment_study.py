@@ -11,10 +11,10 @@ import numpy as np
 from support.learners.r_stays import COHORT, GOLDEN, STAYS, fit_files, references, write_site_files
 
 from coterie_learners.core.fit import Fit
-from coterie_learners.core.registry import complete_study
+from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_learners.study.rows import ArrayRows, Data
+from coterie_learners.study.rows import ArrayCodes, ArrayRows, Data
 
 FRAIL, DIABETES = "frail + age + age^2 + ward", "diabetes + age + sex + htn"
 # By the name of R's model: data, outcome, the learner's options.
@@ -29,6 +29,17 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "death_ate": ("cohort", "death", {"effect": "odds_ratio"}),
     "death_att": ("cohort", "death", {"estimand": "ATT"}),
     "los_ate": ("cohort", "los", {}),
+}
+DAYS = {"days": {"type": "count", "range": [1, 365], "unit": "days"}}
+_STAY_TIMES: dict[str, Any] = {"effect": "hazard_ratio", "time": "days"}
+# The same of weighted Cox models.
+HAZARDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "hazard_ate": ("stays", "readmit", _STAY_TIMES),
+    "hazard_stabilised": ("stays", "readmit", {**_STAY_TIMES, "stabilised": True}),
+    "hazard_att": ("stays", "readmit", {**_STAY_TIMES, "estimand": "ATT", "ties": "breslow"}),
+    "hazard_overlap": ("stays", "readmit", {**_STAY_TIMES, "estimand": "overlap"}),
+    "hazard_truncated": ("stays", "readmit", {**_STAY_TIMES, "truncate": [0.2, 0.4]}),
+    "hazard_death": ("cohort", "death", {"effect": "hazard_ratio", "time": "followup"}),
 }
 _LOGS = {"ratio": "log ratio", "odds_ratio": "log odds ratio"}
 
@@ -45,14 +56,15 @@ def write_formula(data: str, outcome: str) -> str:
 
 def fit_effect(model: str, count: int, folder: Path, **options: Any) -> Fit:
     """The product's fit of one of R's models on so many sites, replayed to the bit."""
-    data, outcome, own = MODELS[model]
-    learner = write_learner(data, {**own, **options})
-    return fit_files(write_site_files(data, count, folder), data, write_formula(data, outcome), learner).fit
+    data, outcome, own = (MODELS | HAZARDS)[model]
+    learner, variables = write_learner(data, {**own, **options}), {**STAYS, **DAYS} if data == "stays" else COHORT
+    files, formula = write_site_files(data, count, folder), write_formula(data, outcome)
+    return fit_files(files, data, formula, learner, variables=variables).fit
 
 
 def treatment_study(sites: tuple[str, ...], data: str = "stays", outcome: str = "stay", **options: Any) -> Study:
     """A completed study of an effect; no floor."""
-    variables = STAYS if data == "stays" else COHORT
+    variables = {**STAYS, **DAYS} if data == "stays" else COHORT
     plain = {"name": "effect", "sites": list(sites), "formula": write_formula(data, outcome), "variables": variables}
     plain |= {"learner": write_learner(data, options), "disclosure": {"cell": 0, "rows": 1}}
     return complete_study(Study.model_validate(plain))
@@ -63,8 +75,11 @@ def split_treatment_rows(study: Study, every: int = 1, **columns: Any) -> dict[s
     with (GOLDEN / "data" / "stays.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[::every]
     design = Design(study)
-    codes = {name: np.array([_code(row[name], STAYS[name]) for row in rows]) for name in design.variables} | columns
+    declared = {**STAYS, **DAYS}
+    codes = {name: np.array([_code(row[name], declared[name]) for row in rows]) for name in design.variables} | columns
     parts = {name: {k: v[at :: len(study.sites)] for k, v in codes.items()} for at, name in enumerate(study.sites)}
+    if learner_of(study).reads == "codes":
+        return {name: ArrayCodes(part) for name, part in parts.items()}
     return {name: ArrayRows.of(design.block(part)) for name, part in parts.items()}
 
 

@@ -23,6 +23,8 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     """Kind of regression with its link, its penalty and its learner."""
     options, learner = study.learner.options, study.learner.name
     method = find_learner(learner).profile.method if learner in list_learners() else ""
+    if options.get("effect") == "hazard_ratio":
+        method = "Cox model weighted by propensity scores, stratified by site, with robust standard errors,"
     if method:
         return f"{method}{_describe_estimand(options)}{_describe_hazards(options)} by {learner.upper()}"
     family, link = _find_model(learner) or (str(options.get("family", "")), _find_link(options))
