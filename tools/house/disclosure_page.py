@@ -43,6 +43,8 @@ def make_study(learner: Learner, options: Mapping[str, object]) -> Study:
     curves = "group" in learner.options.model_fields
     asked = {name: value for name, value in _ASKED.items() if name in learner.options.model_fields}
     asked = asked if curves else {name: value for name, value in asked.items() if name != "time_grid"}
+    if "effect" in learner.options.model_fields and options.get("effect") != "hazard_ratio":
+        asked.pop("time", None)
     plain |= {"learner": {"name": learner.name, **asked, **options}}
     plain |= {"formula": "died ~ 1"} if "time_grid" in asked else {}
     if learner.helpers:

@@ -189,7 +189,7 @@ PROPENSITY = Learner(
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),
-        examples=({"aggregation": "masked"}, {"aggregation": "plain"}),
+        examples=({"aggregation": "masked"}, {"aggregation": "plain"}, {"effect": "hazard_ratio"}),
         method="marginal structural model weighted by propensity scores, with stacked sandwich errors,",
     ),
 )

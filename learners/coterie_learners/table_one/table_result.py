@@ -240,8 +240,8 @@ def _list_terms(table: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if line["smd"] is not None and math.isfinite(line["smd"]):
             yield f"{line['name']} SMD", line["smd"]
     for column, cell in zip(columns, list_cells(table["rate"] or {}), strict=bool(table["rate"])):
-        for name in ("events", "time", "rate") if cell else ():
-            if math.isfinite(cell[name]):
+        for name in ("events", "time", "rate"):
+            if cell and math.isfinite(cell[name]):
                 yield f"rate {name}: {column}", float(cell[name])
 
 

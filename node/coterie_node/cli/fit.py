@@ -15,8 +15,8 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.result import Result
-from coterie_node.cli.options import Format, Json, Level, Out, Shape, require_file
-from coterie_node.cli.output import write_fit_table, write_text
+from coterie_node.cli.options import Format, Json, Level, Out, Shape, choose_shape
+from coterie_node.cli.output import save_or_print, save_or_print_fit
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
 from coterie_node.run.follower import Progress
@@ -49,10 +49,9 @@ def demo_command(
     )
     from coterie_node.network.devnet import make_settings
 
-    require_file(shape, out)
     case = find_case(learner)
     settings = make_settings(chain, store)
-    shape = Format.json if as_json else shape
+    shape = choose_shape(shape, as_json, out)
     if at is not None:
         from coterie_node.site.run_folder import RunFolder
 
@@ -96,9 +95,7 @@ def simulate_command(
         raise typer.BadParameter(
             "A dry run posts nothing that could be kept. Leave out one of them.", param_hint="--keep"
         )
-    require_file(shape, out)
-    files = dict(_pair(d) for d in data)
-    shape = Format.json if as_json else shape
+    files, shape = dict(_pair(d) for d in data), choose_shape(shape, as_json, out)
     loaded = load_study(study)
     with split_by_site(loaded, files, by) as parts:
         if dry:
@@ -186,10 +183,10 @@ def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:
 def _print(result: Result, shape: Format, out: Path | None) -> None:
     """Print a result, or write it into a file; exit status 22 if its replay failed."""
     if shape is Format.json:
-        write_text(json.dumps(result.as_dict(), indent=2), out)
+        save_or_print(json.dumps(result.as_dict(), indent=2), out)
     elif shape is Format.text:
-        write_text(result.text(), out)
+        save_or_print(result.text(), out)
     else:
-        write_fit_table(result.fit, result.study, shape, out, result.level, result.beside)
+        save_or_print_fit(result.fit, result.study, shape, out, result.level, result.beside)
     if result.replay is None or not result.replay.intact:
         raise typer.Exit(22)

@@ -114,7 +114,8 @@ def locate(
     return AuditLocation(node=Path(own or "."), store=store)
 
 
-def require_file(shape: Format, out: Path | None) -> None:
-    """BadParameter for a Word document without a file, which no terminal could show."""
-    if shape is Format.docx and out is None:
+def choose_shape(shape: Format, as_json: bool, out: Path | None) -> Format:
+    """The format asked for; BadParameter for a Word document without a file, which no terminal could show."""
+    if shape is Format.docx and out is None and not as_json:
         raise typer.BadParameter("A Word document is no text. Name its file: --out table.docx.", param_hint="--format")
+    return Format.json if as_json else shape

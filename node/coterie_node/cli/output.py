@@ -46,7 +46,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequen
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def write_text(text: str, out: Path | None) -> None:
+def save_or_print(text: str, out: Path | None) -> None:
     """Print a text, or write it into a new file; ConfigError (CO-F205) where that is not possible."""
     if out is None:
         print(text)
@@ -58,24 +58,24 @@ def write_text(text: str, out: Path | None) -> None:
         raise ConfigError("CO-F205", f"{out} cannot be written: {error.strerror}. Name a new file.") from None
 
 
-def write_fit_table(
+def save_or_print_fit(
     fit: Fit, study: str, shape: Format, out: Path | None, level: float, beside: Mapping[str, float] | None = None
 ) -> None:
     """A fit's table in a format that papers take, printed or written into a new file."""
     from coterie_node.audit.result import format_table, print_fit, title_of
 
     if shape.value == "docx":
-        write_table(print_fit(fit, beside, level), shape, out, title_of(fit, study), fit.notes)
+        save_or_print_table(print_fit(fit, beside, level), shape, out, title_of(fit, study), fit.notes)
     else:
-        write_text(format_table(fit, shape.value, beside, level), out)
+        save_or_print(format_table(fit, shape.value, beside, level), out)
 
 
-def write_table(
+def save_or_print_table(
     table: PrintedTable, shape: Format, out: Path | None, title: str = "", remarks: Sequence[str] = ()
 ) -> None:
     """A table in a format that papers take, printed or written into a new file. Word alone has a `title`."""
     if shape.value != "docx" or out is None:
-        write_text("\n".join([table.writers[shape.value](), *(remarks if shape.value == "text" else ())]), out)
+        save_or_print("\n".join([table.writers[shape.value](), *(remarks if shape.value == "text" else ())]), out)
         return
     from coterie_node.audit.printed.word_document import save_word_document
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coterie_node.cli.options import Format, Json, Level, ModelName, Out, Shape, require_file
-from coterie_node.cli.output import format_json, write_table, write_text
+from coterie_node.cli.options import Format, Json, Level, ModelName, Out, Shape, choose_shape
+from coterie_node.cli.output import format_json, save_or_print, save_or_print_table
 
 if TYPE_CHECKING:
     from coterie_node.analysis.contrasts import Coefficients, Contrast
@@ -37,7 +37,7 @@ def contrast_command(
     from coterie_node.audit.publication import read_published_model
     from coterie_node.audit.result import finite
 
-    require_file(shape, out)
+    shape = choose_shape(shape, as_json, out)
     if minus is not None and not mean:
         raise typer.BadParameter("It is a difference of means. Give --mean as well.", param_hint="--minus")
     published = read_published_model(result, model)
@@ -45,12 +45,14 @@ def contrast_command(
     contrasts = [_combine(coefficients, text, mean, minus, level) for text in sums]
     several = len(sums) > 1 and not mean
     joint = coefficients.test([coefficients.parse(text) for text in sums]) if several else None
-    if as_json or shape is Format.json:
-        write_text(format_json(finite(contrasts_to_json(contrasts, joint, level))), out)
+    if shape is Format.json:
+        save_or_print(format_json(finite(contrasts_to_json(contrasts, joint, level))), out)
         return
     test = "" if joint is None else f"{joint.kind} {joint.statistic:.4f} on {joint.df} df, p = {joint.p:.3g}"
     title = f"{published.get('study', '')}: {'means' if mean else 'contrasts'}"
-    write_table(_print_contrasts(contrasts, level), shape, out, title, [f"All of them: {test}."] if test else [])
+    save_or_print_table(
+        _print_contrasts(contrasts, level), shape, out, title, [f"All of them: {test}."] if test else []
+    )
 
 
 def _combine(coefficients: Coefficients, text: str, mean: bool, minus: str | None, level: float) -> Contrast:
@@ -86,10 +88,10 @@ def anova_command(
     from coterie_node.audit.publication import read_published_model
     from coterie_node.audit.result import finite
 
-    require_file(shape, out)
+    shape = choose_shape(shape, as_json, out)
     published = [read_published_model(path, name) for path in results for name in model or (None,)]
     tests = assess_terms(published[0]) if len(published) == 1 else assess_models(published)
-    if as_json or shape is Format.json:
-        write_text(format_json(finite([asdict(test) for test in tests])), out)
+    if shape is Format.json:
+        save_or_print(format_json(finite([asdict(test) for test in tests])), out)
     else:
-        write_table(print_tests(tests), shape, out, f"{published[-1].get('study', '')}: tests of terms")
+        save_or_print_table(print_tests(tests), shape, out, f"{published[-1].get('study', '')}: tests of terms")

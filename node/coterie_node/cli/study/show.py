@@ -25,10 +25,10 @@ from coterie_node.cli.options import (
     Out,
     Shape,
     Site,
+    choose_shape,
     open_site,
-    require_file,
 )
-from coterie_node.cli.output import format_json, print_document, print_rows, write_fit_table, write_text
+from coterie_node.cli.output import format_json, print_document, print_rows, save_or_print, save_or_print_fit
 from coterie_node.cli.results.stored_results import read_stored_result
 from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
@@ -128,7 +128,7 @@ def result_command(
     from coterie_node.audit.result import finite, fit_lines, numbers, soundness_line, soundness_of
     from coterie_node.run.recorded_steps import list_contributors
 
-    require_file(shape, out)
+    shape = choose_shape(shape, as_json, out)
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
@@ -138,13 +138,13 @@ def result_command(
         contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
     ending = "" if end is None else f" {end.describe('it')}"
     name, fit, row_warnings = read_stored_result(folder, view, ending)
-    if as_json or shape is Format.json:
+    if shape is Format.json:
         summary = {"study": name, **numbers(fit, contributors, level), "details": dict(fit.details)}
         summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
         summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
-        write_text(format_json(finite(summary)), out)
+        save_or_print(format_json(finite(summary)), out)
     elif shape is not Format.text:
-        write_fit_table(fit, printable(name), shape, out, level)
+        save_or_print_fit(fit, printable(name), shape, out, level)
     else:
         lines = [
             *fit_lines(fit, printable(name), contributors, level=level),
@@ -155,7 +155,7 @@ def result_command(
             *fit.own,
             *(f"{name}: {line}" for name, model in fit.models.items() for line in model.own),
         ]
-        write_text("\n".join([*([superseded] if superseded else []), *lines]), out)
+        save_or_print("\n".join([*([superseded] if superseded else []), *lines]), out)
 
 
 def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
