@@ -36,10 +36,11 @@ SCRIPTS = (
     "profile",
     "standardise",
     "formula",
+    "imputations",
 )
 PACKAGES = (
     "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival r-cran-hmisc "
-    "r-cran-proc"
+    "r-cran-proc r-cran-mice"
 )
 # Other builds of R round otherwise; Firth's penalty and cloglog models lose the most digits.
 BOUND = 1e-11

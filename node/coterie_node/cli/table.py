@@ -298,6 +298,10 @@ COMMANDS: Table = {
                 "Test sums of a result's coefficients, with intervals; or show means at covariate values, and "
                 "differences.",
             ),
+            "combine": Command(
+                "coterie_node.cli.results.combine:combine_command",
+                "Combine one model fitted on several completions of the data (multiple imputation) by Rubin's rules.",
+            ),
             "anova": Command(
                 "coterie_node.cli.results.contrast:anova_command",
                 "Test the terms of one result (Wald), or each of several results against the next smaller one (LR, or "
