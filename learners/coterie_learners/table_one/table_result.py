@@ -219,10 +219,14 @@ def _describe_rate(numbers: TableNumbers) -> dict[str, Any] | None:
 
 
 def _describe_events(counts: Array, time: float, per: float) -> _Cell:
+    """Events of the patients whose event is known: their prevalence in percent, and their rate, with exact limits."""
     events, n = float(counts[1]), float(counts[:2].sum())
-    low, high = limit_rate(events, time)
+    (low, high), share = limit_rate(events, time), limit_share(events, n)
     rate = events / time if time > 0 else math.nan
-    return {"n": int(n), "events": int(events), "time": time, "rate": per * rate, "low": per * low, "high": per * high}
+    prevalence = {"percent": 100.0 * events / n if n else math.nan}
+    prevalence |= {f"percent_{end}": 100.0 * limit for end, limit in zip(("low", "high"), share, strict=True)}
+    counted = {"n": int(n), "events": int(events), **prevalence, "time": time}
+    return {**counted, "rate": per * rate, "low": per * low, "high": per * high}
 
 
 # Every number by a name of its own

@@ -82,12 +82,15 @@ rates_of <- function(model, data, group, event, time, per) {
     t <- sum(columns[[column]][[time]])
     at <- label_of(group, column)
     limits <- poisson.test(d, t)$conf.int * per
+    shares <- binom.test(d, nrow(columns[[column]]))$conf.int * 100
     rbind(
       number_of(model, paste0("rate events: ", at), d),
       number_of(model, paste0("rate time: ", at), t),
       number_of(model, paste0("rate rate: ", at), d / t * per),
       number_of(paste(model, "low"), paste0("rate rate: ", at), limits[1]),
-      number_of(paste(model, "high"), paste0("rate rate: ", at), limits[2])
+      number_of(paste(model, "high"), paste0("rate rate: ", at), limits[2]),
+      number_of(paste(model, "low"), paste0("prevalence: ", at), shares[1]),
+      number_of(paste(model, "high"), paste0("prevalence: ", at), shares[2])
     )
   }))
 }

@@ -52,6 +52,8 @@ def test_exact_limits_of_shares_and_rates_are_those_of_binom_test_and_poisson_te
             for level, value in got.items():
                 assert value == pytest.approx(want[f"stage = {level}: {column}"], rel=1e-10)
             assert rate[end] == pytest.approx(want[f"rate rate: {column}"], rel=1e-10)
+            prevalence = want[f"prevalence: {column}"]
+            assert rate[f"percent_{end}"] == pytest.approx(prevalence, rel=1e-10)
 
 
 @pytest.mark.parametrize("aggregation", ["masked", *later("plain")])

@@ -78,6 +78,7 @@ def _print_rate(rate: Mapping[str, Any] | None, level: float, shape: _Shape) -> 
         return
     unit = rate["unit"] or "units of time"
     yield shape.show(f"{rate['event']}: events", rate, lambda cell: str(cell["events"]))
+    yield shape.show(f"{INDENT}prevalence, % [{100 * level:g}% CI]", rate, _show_prevalence)
     yield shape.show(f"{INDENT}time at risk, {unit}", rate, lambda cell: f"{cell['time']:.6g}")
     yield shape.show(f"{INDENT}rate per {rate['per']:g} {unit} [{100 * level:g}% CI]", rate, _show_rate)
 
@@ -124,3 +125,8 @@ def _show_quantile(quantile: _Cell) -> str:
 def _show_rate(cell: _Cell) -> str:
     rate, low, high = (_show_number(cell[name], ".3g") for name in ("rate", "low", "high"))
     return f"{rate} [{low}, {high}]"
+
+
+def _show_prevalence(cell: _Cell) -> str:
+    share, low, high = (_show_number(cell[name], ".1f") for name in ("percent", "percent_low", "percent_high"))
+    return f"{share} [{low}, {high}]"
