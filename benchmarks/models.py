@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def measure(work: Callable[[], object]) -> tuple[float, float]:
 
 def describe(name: str, runs: list[tuple[float, float]]) -> float:
     """Print the medians of some runs; the median of the CPU seconds."""
-    wall, cpu = (statistics.median(values) for values in zip(*runs, strict=True))
+    wall, cpu = statistics.median(run[0] for run in runs), statistics.median(run[1] for run in runs)
     print(f"{name}: {wall:.2f} s, CPU {cpu:.2f} s (medians of {len(runs)}, load {os.getloadavg()[0]:.0f})", flush=True)
     return cpu
 
@@ -99,7 +100,7 @@ def time_weights(n: int, p: int) -> None:
     runs: tuple[list[tuple[float, float]], ...] = ([], [])
     for _ in range(REPEATS):
         for (study, rows), own in zip(pairs, runs, strict=True):
-            own.append(measure(lambda study=study, rows=rows: simulate(study, rows)))
+            own.append(measure(partial(simulate, study, rows)))
     one, other = (describe(name, own) for name, own in zip(("plain", "weights and offset"), runs, strict=True))
     print(f"{n} x {p}: {other / one:.2f} times the CPU of plain GLORE (asked: 1)")
 
