@@ -269,7 +269,7 @@ def list_cell_kinds(design: Design) -> tuple[str, ...]:
     covariates where few occur.
     """
     columns = [design.columns[j] for j in indicators(design)]
-    names = [group[0].variable for group in _groups(design, columns)]
+    names = [*_list_single(columns), *(column.name for column in columns if len(column.factors) > 1)]
     pairs = [f"{a} by {b}" for a, b in itertools.islice(itertools.combinations(names, 2), MAX_PAIRS + 1)]
     pairs = pairs if len(pairs) <= MAX_PAIRS else ["each pair of these"]
     outcome = design.formula.outcome
@@ -295,9 +295,13 @@ def _with_outcome(
 
 def _groups(design: Design, columns: Sequence[Column]) -> list[list[Atom]]:
     """The levels of each variable as atoms, the reference level among them; products as in or out."""
-    single = [c.factors[0].variable for c in columns if len(c.factors) == 1]
-    groups = [_levels(design, variable, columns) for variable in dict.fromkeys(single)]
+    groups = [_levels(design, variable, columns) for variable in _list_single(columns)]
     return groups + [_in_or_out(c.name, k, len(columns)) for k, c in enumerate(columns) if len(c.factors) > 1]
+
+
+def _list_single(columns: Sequence[Column]) -> list[str]:
+    """The variables that are columns of their own."""
+    return list(dict.fromkeys(c.factors[0].variable for c in columns if len(c.factors) == 1))
 
 
 def _levels(design: Design, variable: str, columns: Sequence[Column]) -> list[Atom]:

@@ -82,7 +82,8 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
     protection: Protection = "masked" if masked else "plain"
     rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
-    kinds = list_cell_kinds(Design(study))
+    design = Design(study)
+    kinds = list_cell_kinds(design)
     sums, test = _PROFILE if extras.profiled else _SUMS, _MEAT if extras.robust else _AGREEMENT
     rounds = sums if extras.apart else f"{sums}. With the last of them: {test[0].lower()}{test[1:]}"
     late = test if extras.apart else f"{test}, where no step foresaw the last sums"
@@ -97,7 +98,7 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
         conclude_disclosure(),
     )
     collusion = (*_list_collusion(study, masked), *list_opening_collusion(opens, study.sites))
-    weighs = bool(extras.weights or Design(study).formula.offset) and opens == "counts"
+    weighs = bool(extras.weights or design.formula.offset) and opens == "counts"
     pool = (*(_POOLED_COUNTS if masked and extras.shaped else ()), *(_MASSES if weighs else ()))
     pool += _SITE_SCORES if masked and extras.by_site else ()
     return Disclosure(steps, collusion, (*_list_results(masked, opens), *pool, *describe_patients(study)))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 Fingerprints = NDArray[np.uint32]
@@ -65,38 +66,33 @@ def digest_identifiers(identifiers: Sequence[str | Sequence[str]], key: bytes) -
     return out.digest()
 
 
-def draw_factors(key: bytes) -> NDArray[np.uint64]:
-    """Secret factors (2, words of one go) for digests."""
-    words = np.frombuffer(hashlib.blake2b(key=key, digest_size=16, person=b"print digest").digest(), np.uint64)
-    return np.random.Generator(np.random.Philox(key=words)).integers(0, 1 << 64, (2, _RUN), np.uint64)
+def make_tagger(key: bytes) -> AESGCM:
+    """What tags the words of digests: Galois/Counter mode without a text (NIST SP 800-38D), under the site's key."""
+    return AESGCM(hashlib.blake2b(key=key, digest_size=16, person=b"print digest").digest())
 
 
-def sum_words(words: NDArray[np.uint64] | NDArray[np.float64], factors: NDArray[np.uint64]) -> bytes:
-    """How many words a column has, and two keyed multilinear sums of each run of them; of numbers, of their bits.
+def tag_words(words: NDArray[np.uint64] | NDArray[np.float64], tagger: AESGCM) -> bytes:
+    """How many words a column has, and a keyed tag (16 bytes) of each run of them; of numbers, of their bits.
 
-    The upper half is added to the lower one first, as sums of single high bits say little: so two columns that differ
-    have the same sums with a chance of 2^-64 or so, over the key.
+    Two columns that differ have the same tags with a chance of 2^-112 or so, over the key.
     """
-    sums = np.empty((-(-len(words) // _RUN), 2), np.uint64)
-    copy, shifted = np.empty(min(_RUN, len(words)), words.dtype), np.empty(min(_RUN, len(words)), np.uint64)
-    for total, at in zip(sums, range(0, len(words), _RUN), strict=True):
-        size = min(_RUN, len(words) - at)
-        np.add(words[at : at + size], words.dtype.type(0), out=copy[:size])  # -0 is 0
-        word, folded = copy[:size].view(np.uint64), shifted[:size]
-        np.right_shift(word, _HALF, out=folded)
-        folded ^= word
-        np.einsum("j,ij->i", folded, factors[:, :size], out=total)
-    return len(words).to_bytes(8, "big") + sums.astype("<u8", copy=False).tobytes()
+    tags = [len(words).to_bytes(8, "big")]
+    copy = np.empty(min(_CHUNK, len(words)), words.dtype)
+    for number, at in enumerate(range(0, len(words), _CHUNK)):
+        run = copy[: min(_CHUNK, len(words) - at)]
+        np.add(words[at : at + _CHUNK], words.dtype.type(0), out=run)  # -0 is 0
+        tags.append(tagger.encrypt(number.to_bytes(12, "big"), b"", run.data.cast("B")))
+    return b"".join(tags)
 
 
-def _sum_places(words: NDArray[np.uint64], places: NDArray[np.uint8], factors: NDArray[np.uint64]) -> bytes:
-    """Few distinct words in order, and the sums of each row's place among them, eight places being one word."""
+def _tag_places(words: NDArray[np.uint64], places: NDArray[np.uint8], tagger: AESGCM) -> bytes:
+    """Few distinct words in order, and the tags of each row's place among them, eight places being one word."""
     distinct, rank = np.unique(words, return_inverse=True)
     ordered = places if np.array_equal(rank, np.arange(len(words))) else rank.astype(np.uint8)[places]
     whole = np.zeros(-(-len(ordered) // 8) * 8, np.uint8)
     whole[: len(ordered)] = ordered
-    sums = sum_words(whole.view("<u8").astype(np.uint64, copy=False), factors)
-    return b"few" + len(ordered).to_bytes(8, "big") + distinct.astype("<u8").tobytes() + sums
+    tags = tag_words(whole.view("<u8").astype(np.uint64, copy=False), tagger)
+    return b"few" + len(ordered).to_bytes(8, "big") + distinct.astype("<u8").tobytes() + tags
 
 
 def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints:
@@ -152,7 +148,8 @@ def _place(values: NDArray[Any], distinct: NDArray[Any], out: NDArray[np.uint8])
     for place, value in enumerate(distinct):
         same = values == value
         known += int(np.count_nonzero(same))
-        out += same.view(np.uint8) * np.uint8(place)
+        if place:
+            out += same.view(np.uint8) * np.uint8(place)
     return known
 
 
@@ -269,12 +266,12 @@ class ColumnPrints(Mapping[str, Fingerprints]):
         return print_numbers(values, name, self._key) if few is None else print_numbers(few[0], name, self._key)[few[1]]
 
     def digest(self) -> dict[str, str]:
-        """A keyed digest of each column's values in their order: the same for equal prints, and half their work."""
-        factors = draw_factors(self._key)
-        return {name: hashlib.sha256(self._sum_column(name, factors)).hexdigest() for name in self._rows.values}
+        """A keyed digest of each column's values in their order: the same for equal prints, with less work."""
+        tagger = make_tagger(self._key)
+        return {name: hashlib.sha256(self._tag_column(name, tagger)).hexdigest() for name in self._rows.values}
 
-    def _sum_column(self, name: str, factors: NDArray[np.uint64]) -> bytes:
-        """The sums of a column's words; of few distinct ones, these and the sums of the places among them.
+    def _tag_column(self, name: str, tagger: AESGCM) -> bytes:
+        """The tags of a column's words; of few distinct ones, these and the tags of the places among them.
 
         How a column is declared does not matter: a text that is a number has the word of that number.
         """
@@ -282,18 +279,18 @@ class ColumnPrints(Mapping[str, Fingerprints]):
         if levels is None:
             few = self._rows.find_few(name)
             if few is None:
-                return sum_words(np.asarray(values, dtype=np.float64), factors)
+                return tag_words(np.asarray(values, dtype=np.float64), tagger)
             words, places = (np.asarray(few[0], dtype=np.float64) + 0.0).view(np.uint64), few[1]
         else:
             codes = np.asarray(values, dtype=np.intp)
             present = np.flatnonzero(np.bincount(codes, minlength=len(levels)))
             words = np.array([_text_word(level, name, self._key) for level in levels], dtype=np.uint64)
             if len(present) > MOST_LEVELS:
-                return sum_words(words[codes], factors)
+                return tag_words(words[codes], tagger)
             rank = np.zeros(len(levels), np.uint8)
             rank[present] = np.arange(len(present))
             words, places = words[present], rank[codes]
-        return _sum_places(words, places, factors)
+        return _tag_places(words, places, tagger)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows.values)

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ FREQUENT = 0.2
 DOMINANCE = 0.1
 # Steps of a column's range within which values count as one level: noise hides no level.
 _STEPS = 1000
+# Values in more than this share of the steps fill their range.
+_FILLED = 0.5
+# Rows that are looked at first where there are many, and how many that is.
+_SAMPLED = 4096
+_MANY_ROWS = 8 * _SAMPLED
 # Share of rows that are exact repeats of others from which they are taken for several rows of a patient.
 REPEATED = 0.05
 # Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
@@ -142,19 +147,36 @@ class Column:
 
     @cached_property
     def clusters(self) -> tuple[LevelTable, ...]:
-        """A measurement as tables: its places, if its values lie at few; is it at one where a share FREQUENT lies."""
+        """A measurement as tables: its places, if its values lie at few; is it at one where a share FREQUENT lies.
+
+        Values that fill most of their range lie at no places: what is apart there is the end of a distribution.
+        """
+        if self._is_spread:
+            return ()
         counts = self._step_counts
         # A place may lie on the border of two steps.
         occupied = counts > 0
         starts = occupied & ~np.concatenate([[False], occupied[:-1]])
         out: list[LevelTable] = []
-        if 1 < np.count_nonzero(starts) <= MOST_LEVELS:
+        if 1 < np.count_nonzero(starts) <= MOST_LEVELS and np.count_nonzero(occupied) <= _FILLED * _STEPS:
             codes = (np.cumsum(starts) - 1)[self._steps()].astype(np.uint8)
             out.append(LevelTable(self.name, codes, int(np.count_nonzero(starts))))
         if counts.max() >= FREQUENT * len(self.values):
             apart = np.abs(self._steps() - np.intp(counts.argmax())) > 1
             out.append(LevelTable(self.name, apart.astype(np.uint8), 2))
         return tuple(out)
+
+    @cached_property
+    def _is_spread(self) -> bool:
+        """Whether a sample of many rows shows that the values fill most of their range, and that no step is frequent.
+
+        More rows fill no fewer steps. A step with a share FREQUENT has less than half of that in the sample with a
+        chance below exp(-2 n (FREQUENT / 2)^2), n being _SAMPLED (Hoeffding, J Am Stat Assoc 1963;58:13): 10^-35.
+        """
+        if len(self.values) < _MANY_ROWS:
+            return False
+        counts = np.bincount(self._steps(_draw_rows(len(self.values))), minlength=_STEPS + 1)
+        return bool(counts.max() < FREQUENT / 2 * _SAMPLED and np.count_nonzero(counts) > _FILLED * _STEPS)
 
     @cached_property
     def _step_counts(self) -> NDArray[np.intp]:
@@ -165,7 +187,9 @@ class Column:
             counts += np.bincount(self._steps(slice(at, at + _RUN), steps), minlength=_STEPS + 1)
         return counts
 
-    def _steps(self, rows: slice = slice(None), out: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    def _steps(
+        self, rows: slice | NDArray[np.intp] = slice(None), out: NDArray[np.intp] | None = None
+    ) -> NDArray[np.intp]:
         """The step of the range in which each value lies; in `out`, if it is given."""
         low, width = self.ends[0], self.ends[1] - self.ends[0]
         scale = _STEPS / width if width else np.inf
@@ -187,7 +211,7 @@ class Column:
 
     def _find_frequent(self) -> Any:
         """A value that at least a share FREQUENT of the rows has, or None; all rows with one value are in one step."""
-        if self._step_counts.max() < FREQUENT * len(self.values):
+        if self._is_spread or self._step_counts.max() < FREQUENT * len(self.values):
             return None
         return _frequent_value(self.values)
 
@@ -277,6 +301,12 @@ def judge_local_clusters(column: Column, floor: int) -> Iterator[Objection]:
                 "(coterie release allow)."
             )
             yield Objection(Grade.ASK, "small level", sentence, subject=column.name)
+
+
+@lru_cache(maxsize=4)
+def _draw_rows(n: int) -> NDArray[np.intp]:
+    """Rows (_SAMPLED,) out of n, drawn at random with repeats, in order; the same in each call."""
+    return np.sort(np.random.Generator(np.random.Philox(n)).integers(0, n, _SAMPLED))
 
 
 def _code_type(size: int) -> type[np.uint8 | np.int32]:

@@ -196,3 +196,24 @@ def test_a_measurement_with_a_frequent_place_and_no_gap_has_a_cluster() -> None:
     values = np.concatenate([np.linspace(0, 1, 3000), 0.5005 + RNG.uniform(-4e-4, 4e-4, 1500)])
     assert Column("x", values).table is None
     assert [table.size for table in Column("x", values).clusters] == [2]
+
+
+def test_the_ends_of_a_bounded_measurement_are_no_rare_levels() -> None:
+    for seed, n in itertools.product(range(3), (5_000, 20_000, 100_000)):
+        rng = np.random.default_rng(seed)
+        for values in (rng.beta(2, 2, n), rng.random(n), rng.triangular(0, 0.5, 1, n)):
+            assert judge_values(Sample({"x": values, "died": (rng.random(n) < 0.3).astype(float)}, "died"), FLOOR) == []
+
+
+@pytest.mark.parametrize("rows", [2_000, 100_000], ids=["few rows", "many rows"])
+def test_rare_levels_and_frequent_places_show_among_many_rows_too(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    rare = rng.uniform(-0.1, 0.1, rows)
+    rare[:3] += 1.0
+    died = (rng.random(rows) < 0.3).astype(float)
+    assert "small level" in {o.kind for o in judge_values(Sample({"x": rare, "died": died}, "died"), FLOOR)}
+    frequent = rng.random(rows)
+    frequent[: rows // 4] = 0.25
+    table = table_of("x", frequent)
+    assert table is not None
+    assert table.counts().tolist() == [rows // 4, rows - rows // 4]
