@@ -61,6 +61,15 @@ class TimeSteps:
 
 
 @dataclass(frozen=True)
+class ColumnCut:
+    """A column of which patients are counted by the parts (a, b] between its breaks, for each level of `by` apart."""
+
+    column: str
+    breaks: tuple[float, ...]
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Exposure:
     """What the readers of one payload can solve from it.
 
@@ -77,8 +86,8 @@ class Exposure:
     sums. `uncounted`: the pool's levels were compared with the floor by bits, and nobody knows their counts.
     `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option of this
     study's learner, or the learner, that does not show the cells. `times`: the grid of time of
-    these counts, if they are such. `ranges`: of counts by range of a score, the range (n,) of each row, by the column
-    whose levels are counted apart; for the gate alone.
+    these counts, if they are such. `cuts`: columns that are counted by parts. `ranges`: of counts by range of a score,
+    the range (n,) of each row, by the column whose levels are counted apart; for the gate alone.
     """
 
     what: str
@@ -103,6 +112,7 @@ class Exposure:
     by_patient: bool = False
     instead: str = ""
     times: TimeSteps | None = None
+    cuts: tuple[ColumnCut, ...] = ()
     ranges: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     def small(self, floor: int) -> dict[str, int]:

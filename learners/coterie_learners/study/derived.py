@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -93,6 +94,35 @@ def derive(call: Call, variables: Mapping[str, Variable]) -> tuple[Derived, ...]
         advice = ALTERNATIVES.get(call.function, "Map the column at each site, or use one of these")
         raise StudyError("CO-S201", f"{call.function} is no function of a formula; there are {known}. {advice}.")
     return _MAKERS[call.function](call, variables)
+
+
+def list_switches(node: Node) -> Iterator[tuple[tuple[str, ...], Transform]]:
+    """Where a function's arithmetic changes over: its comparisons, and the signs of what `abs` and `sqrt` take.
+
+    For each the variables behind it, and the part (m,) in which a row lies.
+    """
+    for part in _list_parts(node):
+        if isinstance(part, Chain) and part.parts[-1][0] in COMPARISONS:
+            yield tuple(dict.fromkeys(list_names(part))), partial(evaluate, part)
+        elif isinstance(part, Call) and part.function in ("abs", "sqrt"):
+            inner = part.arguments[0][1]
+            yield tuple(dict.fromkeys(list_names(inner))), partial(_find_sign, inner)
+
+
+def _list_parts(node: Node) -> Iterator[Node]:
+    yield node
+    if isinstance(node, Bracket):
+        yield from _list_parts(node.inner)
+    elif isinstance(node, Call):
+        for _, value in node.arguments:
+            yield from _list_parts(value)
+    elif isinstance(node, Chain):
+        for _, part in node.parts:
+            yield from _list_parts(part)
+
+
+def _find_sign(node: Node, codes: Codes) -> Array:
+    return np.asarray(np.sign(evaluate(node, codes)))
 
 
 def list_variables(call: Call) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from coterie_learners.core.disclosure import ColumnCut
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
 from coterie_learners.table_one.site_tally import Tally
@@ -92,6 +93,14 @@ class Shown:
                 cell = f"{kind} {name} {'/'.join(map(str, place))}"
                 cells[cell], kinds[cell] = round(float(count)), f"{name or 'patients'} by group"
         return cells, kinds
+
+    def list_cuts(self) -> Iterator[ColumnCut]:
+        """The numbers that are counted by bins."""
+        for item, way in self.items:
+            if item.kind == "bins":
+                ends = self.plan.bins[item.name].list_ends(way.multiple)[:-1, 1]
+                group = self.plan.group if way.grouped else None
+                yield ColumnCut(item.name, tuple(ends.tolist()), () if group is None else (group.name,))
 
     def check(self, pooled: Mapping[str, Any]) -> None:
         """ProtocolError for counts that contradict each other."""

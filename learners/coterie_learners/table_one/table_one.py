@@ -14,6 +14,7 @@ reads each site's. With `by_site` each site then posts a column of its own patie
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -112,10 +113,11 @@ def expose_floors(plan: CharacteristicsPlan, labels: PostedLabels, site: Site, p
 def expose_tally(shown: Shown, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's counts: each count."""
     what, plan = "Counts by level, bin and missing value, and sums of numbers", shown.plan
+    whole = Exposure(what=what, rows=site.codes.n, cuts=tuple(shown.list_cuts()))
     if plan.masked:
-        return Exposure(what=what, rows=site.codes.n, sums_only=True, parties=len(site.parties), labels=labels)
+        return replace(whole, sums_only=True, parties=len(site.parties), labels=labels)
     cells, kinds = shown.list_cells(np.asarray(payload["counts"]))
-    return Exposure(what=what, rows=site.codes.n, cells=cells, kinds=kinds)
+    return replace(whole, cells=cells, kinds=kinds)
 
 
 def expose_squares(plan: CharacteristicsPlan, labels: PostedLabels, site: Site, payload: Payload) -> Exposure:

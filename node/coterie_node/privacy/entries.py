@@ -21,7 +21,8 @@ class Head:
     `equations` counts the plain sums so far; sums leave out patterns of fewer than `least_pattern` rows. `labels` holds
     each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them;
     `uncounted`: nobody knows them, as bits were opened in their place or another site was excluded since.
-    `times`: the grid of time and this site's counts on it, of curves.
+    `times`: the grid of time and this site's counts on it, of curves. `cuts`: columns that are counted by parts.
+    `functions`: what the formula derives, with the declarations of the variables behind it.
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
     let it leave.
     """
@@ -46,6 +47,8 @@ class Head:
     pooled: Mapping[str, Sequence[float]] = field(default_factory=dict)
     uncounted: bool = False
     times: Mapping[str, Any] = field(default_factory=dict)
+    cuts: tuple[Mapping[str, Any], ...] = ()
+    functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     state: State = "posted"
     reason: str = ""
@@ -71,6 +74,6 @@ class Head:
     def from_bytes(cls, raw: bytes) -> Head:
         """The head in its JSON."""
         plain: dict[str, Any] = json.loads(raw)
-        for name in ("parties", "terms", "measured", "missing"):
+        for name in ("parties", "terms", "measured", "missing", "cuts"):
             plain[name] = tuple(plain[name])
         return cls(**plain)

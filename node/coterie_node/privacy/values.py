@@ -198,6 +198,11 @@ class Column:
         np.multiply(steps, scale if np.isfinite(scale) else 0.0, out=out, casting="unsafe")
         return out
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the values are many, so that a sum of them can be nearly one patient's, however frequent one is."""
+        return self.table is None or (not self._category and self._find_few() is None)
+
     @cached_property
     def has_dominant_patient(self) -> bool:
         """Whether a sum of the values, or of their squares about the median, is nearly one patient's."""
@@ -223,10 +228,10 @@ def judge_values(sample: Sample, floor: int, columns: Mapping[str, Column] | Non
     columns = list_columns(sample) if columns is None else columns
     tables = {name: columns[name].table for name in sample.values}
     covariates = [table for name, table in tables.items() if table is not None and name != sample.outcome]
-    plain = [name for name, table in tables.items() if table is None and sample.zeros is None]
+    plain = [name for name in tables if columns[name].is_measured and sample.zeros is None]
     dominance_objections = [o for name in plain for o in judge_column(columns[name])]
     spread = set(plain) - {objection.subject for objection in dominance_objections} - {sample.outcome}
-    clusters = [cluster for name in plain if name in spread for cluster in columns[name].clusters]
+    clusters = [c for name in plain if name in spread and tables[name] is None for c in columns[name].clusters]
     groups = covariates + clusters + _products(sample, covariates)
     outcome = outcome_table(sample)
     if floor < 2:
@@ -246,8 +251,9 @@ def judge_levels(sample: Sample, floor: int) -> list[Objection]:
         return []
     columns = list_columns(sample)
     tables = [table for name in sample.values if name != sample.outcome and (table := columns[name].table) is not None]
-    measured = [columns[name] for name in sample.values if columns[name].table is None and sample.zeros is None]
-    groups = [*tables, *(cluster for column in measured for cluster in column.clusters), *_products(sample, tables)]
+    measured = [columns[name] for name in sample.values if columns[name].is_measured and sample.zeros is None]
+    clusters = [cluster for column in measured if column.table is None for cluster in column.clusters]
+    groups = [*tables, *clusters, *_products(sample, tables)]
     outcome = outcome_table(sample)
     levels = [*groups, outcome] if outcome is not None else groups
     out = [_refuse_small(f"of {t.name}", floor, t.counts()) for t in levels if _is_small(t.counts(), floor)]

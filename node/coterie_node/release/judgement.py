@@ -11,7 +11,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from coterie_learners.core.disclosure import Exposure
+from coterie_learners.core.disclosure import ColumnCut, Exposure
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
@@ -42,6 +42,8 @@ from coterie_node.privacy.values import (
     judge_repeats,
     judge_values,
 )
+from coterie_node.release.known_cuts import judge_cuts, log_functions
+from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_ranges import CountedRanges, judge_known_ranges
 from coterie_node.release.known_sets import (
@@ -91,7 +93,7 @@ class Judgement:
             self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
         if self._known[key][1] is not None:
             return self._known[key][1]
-        later = (self._next_equations, self._pool_differences, self._times, self._ranges)
+        later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts)
         return pick_gravest(objection for look in later for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -113,6 +115,9 @@ class Judgement:
             self.log.put_head(replace(head, uncounted=True))
         if head is not None and exposure.ranges:
             self._count_ranges(head, exposure).keep(self.log.storage)
+        if head is not None and _add_cuts(head, exposure) != head:
+            head = _add_cuts(head, exposure)
+            self.log.put_head(head)
         if head is not None and exposure.times is not None and self._raw is not None:
             self.log.put_head(replace(head, times=count_times(exposure.times, self._raw).as_dict()))
 
@@ -214,6 +219,8 @@ class Judgement:
             terms=terms,
             least_pattern=exposure.least_pattern,
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
+            # Of a published model that is validated only scores are read.
+            functions={} if kind == "factor" or study.learner.name == "validate" else log_functions(design),
         )
 
     def _complete_head(self, head: Head, design: Design) -> Head:
@@ -234,6 +241,7 @@ class Judgement:
             state=former.state,
             reason=former.reason,
             times=former.times,
+            cuts=former.cuts,
         )
 
     def _inherit_labels(self, head: Head) -> Head:
@@ -369,6 +377,18 @@ class Judgement:
         if exposure.ranges and head is not None and self.floors.cell > 1:
             yield from judge_known_ranges(self._count_ranges(head, exposure), self.log.storage, self.floors.cell)
 
+    def _cuts(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections where few patients lie between two ways to cut a column, or two functions of it."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        if head is None or self._raw is None or exposure.labels_only:
+            return
+        former, head = head, _add_cuts(head, exposure)
+        if not (head.cuts or head.functions) or (head == former and self._waiting is None):
+            return  # nothing is cut, or it was judged before it was written
+        past = [other for other in self.log.others(head) if other.kind != "factor" and _shares_rows(other, head)]
+        yield from judge_cuts(head, past, self._raw.values, self.floors.cell)
+        yield from judge_functions(head, past, self._raw.values, self.floors.cell)
+
     def _count_ranges(self, head: Head, exposure: Exposure) -> CountedRanges:
         assert self._printed is not None
         return CountedRanges.of(head, self._printed, exposure.ranges)
@@ -451,10 +471,10 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
     """
     design = Design(site.study, site.name)
     for name in design.variables:
-        if name in raw.values and columns[name].table is None:
+        if name in raw.values and columns[name].is_measured:
             for objection in judge_column(columns[name]):
                 yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=name))
-            yield from judge_local_clusters(columns[name], floor) if floor > 1 else ()
+            yield from judge_local_clusters(columns[name], floor) if floor > 1 and columns[name].table is None else ()
     weights = dict.fromkeys(name for model in design.models for name in (model.weights, model.formula.offset))
     for weight in weights:
         if weight and weight in columns and floor > 1:
@@ -464,6 +484,17 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
             yield replace(objection, grade=Grade.ASK)
         for objection in _judge_weighted(model, raw):
             yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=model.weights))
+
+
+def _add_cuts(head: Head, exposure: Exposure) -> Head:
+    """The head with the columns that this exposure counts by parts."""
+    cuts = exposure.cuts
+    if exposure.times is not None:
+        steps = exposure.times
+        ends = tuple(steps.width * k for k in range(1, steps.steps))
+        cuts = (*cuts, ColumnCut(steps.time, ends, (*steps.tables, steps.event)))
+    new = [{"column": cut.column, "breaks": list(cut.breaks), "by": list(cut.by)} for cut in cuts]
+    return replace(head, cuts=(*head.cuts, *(cut for cut in new if cut not in head.cuts)))
 
 
 def _list_weights(design: Design) -> list[str]:
