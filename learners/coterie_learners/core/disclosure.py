@@ -87,7 +87,8 @@ class Exposure:
     `by_patient`: `rows` and the opened counts are of patients, who may have several rows. `instead`: the option of this
     study's learner, or the learner, that does not show the cells. `times`: the grid of time of
     these counts, if they are such. `cuts`: columns that are counted by parts. `ranges`: of counts by range of a score,
-    the range (n,) of each row, by the column whose levels are counted apart; for the gate alone.
+    the range (n,) of each row, by the column whose levels are counted apart; `scores`: of sums of a model's scores, the
+    `logit` and the `probability` (n,) of each row. Both are for the gate alone.
     """
 
     what: str
@@ -114,6 +115,7 @@ class Exposure:
     times: TimeSteps | None = None
     cuts: tuple[ColumnCut, ...] = ()
     ranges: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
+    scores: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""

@@ -27,6 +27,7 @@ from coterie_learners.evaluate.evaluation_result import describe_evaluation
 from coterie_learners.evaluate.score_grid import find_spread
 from coterie_learners.evaluate.site_scores import (
     ScoreModel,
+    list_scores,
     mark_groups,
     place_shown,
     sum_calibration,
@@ -75,7 +76,7 @@ def evaluate_model(model: ScoreModel) -> _Steps:
 def spread_grid(model: ScoreModel) -> Generator[Step, Posts, ScoreModel]:
     """The model with the grid about the mean logit of the patients of the rarer outcome, by its standard deviation."""
     plan = model.plan
-    sums, judged = SiteSums({"moments": (2, 3)}, plan.masked), partial(expose_logits, plan)
+    sums, judged = SiteSums({"moments": (2, 3)}, plan.masked), partial(expose_logits, model)
     posts = yield from each("evaluation/logits", share_logits, model, sums, expects=sums.form, reveals=judged)
     spread = yield from server("evaluation/spread", pool_logits, sums, posts)
     return replace(model, plan=replace(plan, spread=(float(spread["centre"]), float(spread["width"]))))
@@ -120,14 +121,15 @@ def share_calibration(
 # What leaves
 
 
-def expose_logits(plan: EvaluationPlan, site: Site, payload: Payload) -> Exposure:
+def expose_logits(model: ScoreModel, site: Site, payload: Payload) -> Exposure:
     """Mean and standard deviation of the logits by outcome: no count but those of the outcome."""
-    what, rows = "Number of patients, sum and squares of the model's logits, by outcome", site.codes.n
+    what, rows, plan = "Number of patients, sum and squares of the model's logits, by outcome", site.codes.n, model.plan
+    exposure = Exposure(what=what, rows=rows, scores=list_scores(model, site))
     if plan.masked:
-        return Exposure(what=what, rows=rows, sums_only=True, parties=len(site.parties))
+        return replace(exposure, sums_only=True, parties=len(site.parties))
     counts = np.asarray(payload["moments"])[:, 0].tolist()
     cells = {f"outcome {outcome}": round(count) for outcome, count in enumerate(counts)}
-    return Exposure(what=what, rows=rows, cells=cells, kinds=dict.fromkeys(cells, "the outcome"), parameters=2)
+    return replace(exposure, cells=cells, kinds=dict.fromkeys(cells, "the outcome"), parameters=2)
 
 
 def expose_halves(plan: EvaluationPlan, site: Site, payload: Payload) -> Exposure:
@@ -139,7 +141,8 @@ def expose_halves(plan: EvaluationPlan, site: Site, payload: Payload) -> Exposur
 def expose_scores(model: ScoreModel, shown: ShownRanges, site: Site, payload: Payload) -> Exposure:
     """What readers can solve from one site's counts: each count; and which range each patient is in."""
     what, ranges = "Counts of patients by range of the score and by outcome", place_shown(model, site, shown)
-    exposure = Exposure(what=what, rows=site.codes.n, ranges=ranges, parties=len(site.parties))
+    rows, parties = site.codes.n, len(site.parties)
+    exposure = Exposure(what=what, rows=rows, ranges=ranges, scores=list_scores(model, site), parties=parties)
     if shown.plan.masked:
         return replace(exposure, sums_only=True)
     cells, kinds = _list_cells(shown, np.asarray(payload["counts"]))

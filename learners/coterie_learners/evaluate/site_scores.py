@@ -109,6 +109,16 @@ def tally_scores(model: ScoreModel, site: Site, groups: tuple[PatientGroups, ...
     return tuple(out)
 
 
+def list_scores(model: ScoreModel, site: Site) -> dict[str, Array]:
+    """The logit (n,) of each patient's score, as far as sums show it, and the score itself."""
+    rows = list(model.score(site))
+    logits = [np.clip(part.logit, -MOST_SPREAD, MOST_SPREAD) for part in rows]
+    return {
+        "logit": np.concatenate([np.zeros(0), *logits]),
+        "probability": np.concatenate([np.zeros(0), *(part.probability for part in rows)]),
+    }
+
+
 def sum_logits(model: ScoreModel, site: Site) -> dict[str, Array]:
     """How many patients there are, the sum of their logits, and of the squares of these, by outcome (2, 3)."""
     out = np.zeros((2, 3))

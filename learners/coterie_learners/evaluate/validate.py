@@ -1,21 +1,26 @@
 """External validation: a published model on the patients of several sites, whose rows it has never seen.
 
-The study gives the model: its formula, its coefficients, its link. Nothing is fitted. What leaves a site is that of an
-evaluation (`evaluation_steps`), of all of the site's patients.
+The study gives the model: its formula, its coefficients, its link. Nothing is fitted. Who chooses the coefficients can
+choose such as set few patients apart. So under masks the pool's counts of the formula's levels are opened and judged
+first, as those of a fit are (`sums.opening`). Then what leaves a site is that of an evaluation (`evaluation_steps`), of
+all of the site's patients.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
 
+from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import MIN_PARTIES
+from coterie_learners.core.payload import Payload
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Script, Site, conclude
+from coterie_learners.core.protocol import Reveals, Script, Site, conclude
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure, conclude_disclosure
 from coterie_learners.errors import StudyError, Withheld
@@ -26,6 +31,10 @@ from coterie_learners.evaluate.evaluation_steps import evaluate_model
 from coterie_learners.evaluate.site_scores import ScoreModel
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Frozen, Schedule, Study, Text
+from coterie_learners.study.rows import CodedBlocks
+from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.disclosure import disclose_opening, list_seen_in_opening
+from coterie_learners.sums.opening.steps import OpeningMode, open_pool, schedule_opening
 
 _VERSION = "1"
 # Names that a message lists.
@@ -68,12 +77,30 @@ def read_coefficients(plan: EvaluationPlan) -> Array:
 def validate(site: Site) -> Script:
     """The evaluation of the model that the study gives."""
     plan = plan_validation(site.study)
-    evaluation = yield from evaluate_model(ScoreModel(plan, read_coefficients(plan)))
+    steps = evaluate_model(ScoreModel(plan, read_coefficients(plan)))
+    evaluation = yield from (_open_first(plan, steps) if plan.masked else steps)
     if not evaluation["groups"]:
         message = f"A site has fewer than {plan.floor} patients with the outcome, or without it, so that nothing was"
         raise Withheld("CO-N161", f"{message} counted. Take part with more patients, or agree on another floor.")
     yield from conclude()
     return build_validation(plan, evaluation)
+
+
+def _open_first(plan: EvaluationPlan, steps: Script) -> Script:
+    """The steps after the pool's counts of the formula's levels, which the gate hears of at each of them."""
+    opening = Opening(plan.design, plan.floor, True, lambda site: CodedBlocks(plan.design, site.codes), by_rows=True)
+    pooled = yield from open_pool(opening)
+    try:
+        step = next(steps)
+        while True:
+            judged = step if step.reveals is None else replace(step, reveals=partial(_expose, step.reveals, pooled))
+            step = steps.send((yield judged))
+    except StopIteration as stop:
+        return stop.value
+
+
+def _expose(reveals: Reveals, pooled: PooledCounts, site: Site, payload: Payload) -> Exposure:
+    return describe_pool(reveals(site, payload), pooled)
 
 
 def build_validation(plan: EvaluationPlan, evaluation: dict[str, Any]) -> Fit:
@@ -118,12 +145,20 @@ def _check_study(study: Study) -> None:
 
 def _schedule(study: Study) -> Schedule:
     """The steps of an evaluation, and the conclusion."""
-    return Schedule(opening=plan_validation(study).steps, closing=("server",))
+    plan = plan_validation(study)
+    return Schedule(opening=(*schedule_opening(_find_mode(plan)), *plan.steps), closing=("server",))
 
 
 def _discloses(study: Study) -> Disclosure:
-    own = disclose_evaluation(plan_validation(study))
-    return replace(own, steps=(*own.steps, conclude_disclosure()))
+    plan = plan_validation(study)
+    own, mode = disclose_evaluation(plan), _find_mode(plan)
+    steps = (*disclose_opening(mode), *own.steps, conclude_disclosure())
+    return replace(own, steps=steps, everybody=(*own.everybody, *list_seen_in_opening(mode)))
+
+
+def _find_mode(plan: EvaluationPlan) -> OpeningMode:
+    """How the pool's levels are judged before its scores."""
+    return "counts" if plan.masked else "none"
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:

@@ -46,6 +46,7 @@ from coterie_node.release.known_cuts import judge_cuts, log_functions
 from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_ranges import CountedRanges, judge_known_ranges
+from coterie_node.release.known_scores import judge_scores
 from coterie_node.release.known_sets import (
     judge_known_sets,
     judge_pool_difference,
@@ -93,7 +94,7 @@ class Judgement:
             self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
         if self._known[key][1] is not None:
             return self._known[key][1]
-        later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts)
+        later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts, self._scores)
         return pick_gravest(objection for look in later for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -388,6 +389,11 @@ class Judgement:
         past = [other for other in self.log.others(head) if other.kind != "factor" and _shares_rows(other, head)]
         yield from judge_cuts(head, past, self._raw.values, self.floors.cell)
         yield from judge_functions(head, past, self._raw.values, self.floors.cell)
+
+    def _scores(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections to sums of a model's scores of which one patient has nearly all, or few have a level of them."""
+        if exposure.scores and self._derived is not None and self.floors.cell > 1:
+            yield from judge_scores(exposure, self._derived, self._design_of(site), self.floors.cell)
 
     def _count_ranges(self, head: Head, exposure: Exposure) -> CountedRanges:
         assert self._printed is not None

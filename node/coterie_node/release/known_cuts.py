@@ -25,7 +25,7 @@ from coterie_node.privacy.objections import Grade, Objection
 
 # How far behind an end a value may lie and be counted before it, as a share of the width there.
 _ROUNDING = 1e-9
-Places = NDArray[np.int64]
+PartPlaces = NDArray[np.int64]
 RawValues = Mapping[str, NDArray[Any]]
 _WAY_OUT = (
     "Use the ends of the earlier study, or ends that are further apart, or let a person say yes with a reason (coterie "
@@ -39,7 +39,7 @@ class Way:
 
     study: str
     columns: tuple[str, ...]
-    places: Places = field(repr=False)
+    places: PartPlaces = field(repr=False)
     by: tuple[str, ...] = ()
 
 
@@ -76,7 +76,7 @@ def list_ways(head: Head, values: RawValues) -> Iterator[Way]:
             yield Way(head.study, sources, switch(values).astype(np.int64), by)
 
 
-def _place(cut: ColumnCut, values: NDArray[Any]) -> Places:
+def _place(cut: ColumnCut, values: NDArray[Any]) -> PartPlaces:
     ends = np.asarray(cut.breaks, dtype=np.float64)
     margin = _ROUNDING * (np.diff(ends).min() if len(ends) > 1 else 1.0)
     return np.searchsorted(ends + margin, np.asarray(values, dtype=np.float64), side="left").astype(np.int64)
@@ -115,7 +115,7 @@ def _find_few(ways: Sequence[Way], values: RawValues, floor: int) -> bool:
 
 
 def _differ_by_few(a: Way, b: Way, floor: int) -> bool:
-    """Whether a part of one way, or all up to it, is one of the other way but for few patients, and neither is small.
+    """Whether a part of one way, or all up to it, is one of the other way except few patients, and neither is small.
 
     No order of a column makes these parts, so that each is compared with each.
     """
@@ -132,7 +132,7 @@ def _differ_by_few(a: Way, b: Way, floor: int) -> bool:
     return bool(np.any((apart > 0) & (apart < floor) & (both >= floor) & (rest >= floor)))
 
 
-def _meet_closely(ends: Sequence[Places], floor: int) -> bool:
+def _meet_closely(ends: Sequence[PartPlaces], floor: int) -> bool:
     """Whether two neighbouring ends of two ways have fewer patients than the floor between them.
 
     `ends`: how many patients lie before each end, by way. Both ends of one way are judged where it is counted.

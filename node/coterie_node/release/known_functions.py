@@ -31,7 +31,7 @@ _MOST_COLUMNS = 200
 
 
 @dataclass(frozen=True)
-class Shape:
+class ColumnFunctions:
     """One function of one column: the study that sums it, and its values (n, k)."""
 
     study: str
@@ -52,11 +52,13 @@ def judge_functions(
             yield _refuse(column, [shape.study for shape in shapes if shape.column == column], head)
 
 
-def _list_shapes(head: Head, values: Mapping[str, NDArray[Any]]) -> Iterator[Shape]:
+def _list_shapes(head: Head, values: Mapping[str, NDArray[Any]]) -> Iterator[ColumnFunctions]:
     for (_, parts), name in zip(derive_again(head.functions), head.functions, strict=True):
         sources = parts[0].sources
         if len(sources) == 1 and sources[0] in values:
-            yield Shape(head.study, sources[0], name, np.column_stack([_evaluate(part, values) for part in parts]))
+            yield ColumnFunctions(
+                head.study, sources[0], name, np.column_stack([_evaluate(part, values) for part in parts])
+            )
 
 
 def _evaluate(part: Derived, values: Mapping[str, NDArray[Any]]) -> Array:
@@ -66,8 +68,8 @@ def _evaluate(part: Derived, values: Mapping[str, NDArray[Any]]) -> Array:
     return column[:, None] == levels if len(levels) else column[:, None]
 
 
-def _leave_few(shapes: Sequence[Shape], values: NDArray[Any], head: Head, floor: int) -> bool:
-    """Whether all functions together leave few patients, whom no function under masks leaves by itself.
+def _leave_few(shapes: Sequence[ColumnFunctions], values: NDArray[Any], head: Head, floor: int) -> bool:
+    """Whether all functions together leave few patients; under masks, such as no function leaves by itself.
 
     What one function leaves of a pool is counted there, if it is a level.
     """

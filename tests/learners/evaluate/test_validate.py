@@ -106,8 +106,14 @@ def test_under_masks_nothing_but_words_leaves_a_site() -> None:
 
 
 def test_a_floor_that_no_site_reaches_withholds_the_evaluation() -> None:
-    study = validation_study("scores", floor=400)
+    study = validation_study("scores", floor=160)
     with pytest.raises(Withheld, match="so that nothing was counted"):
+        play_evaluation(study, split_stays(study))
+
+
+def test_a_level_below_the_floor_in_the_pool_stops_the_evaluation_before_its_sums() -> None:
+    study = validation_study("scores", floor=400)
+    with pytest.raises(Withheld, match=r"stops before its sums are opened: frail .*\(small level\)"):
         play_evaluation(study, split_stays(study))
 
 
