@@ -104,6 +104,17 @@ def test_hinges_at_neighbouring_knots_show_no_patient(hospitals: Network, learne
         hospitals.fit(text(f"death ~ {term.format(55.05)} + sex", learner=learner, rest=KNOWN))
 
 
+def test_cuts_of_parts_and_of_all_patients_show_no_patient(hospitals: Network) -> None:
+    """The first half and the second by one end, then all by the other."""
+    whole, n = {site: dict(columns) for site, columns in hospitals.data.items()}, len(hospitals.data["a"]["age"])
+    for part in (slice(0, n // 2), slice(n // 2, n)):
+        hospitals.data |= {site: {k: v[part] for k, v in columns.items()} for site, columns in whole.items()}
+        hospitals.fit(cut(ENDS[0]))
+    hospitals.data |= whole
+    with pytest.raises(ReleaseRefused, match=r"\(neighbouring cuts\)"):
+        hospitals.fit(cut(ENDS[1]))
+
+
 def test_honest_ways_to_cut_one_column_pass(hospitals: Network) -> None:
     """The same ends, multiples of them, and knots that are apart."""
     hospitals.fit(cut(55))

@@ -8,8 +8,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.core.disclosure import ColumnCut, Exposure
 from coterie_learners.core.protocol import Site
@@ -60,6 +62,8 @@ from coterie_node.release.known_times import (
     judge_joint_grid,
 )
 
+# A column's values.
+_Values = NDArray[Any]
 # Of how many releases, and what was found.
 _Known = tuple[int, Objection | None]
 # The number of other releases does not matter any more: this one is in the log, and they are compared with it.
@@ -386,9 +390,24 @@ class Judgement:
         former, head = head, _add_cuts(head, exposure)
         if not (head.cuts or head.functions) or (head == former and self._waiting is None):
             return  # nothing is cut, or it was judged before it was written
-        past = [other for other in self.log.others(head) if other.kind != "factor" and _shares_rows(other, head)]
-        yield from judge_cuts(head, past, self._raw.values, self.floors.cell)
-        yield from judge_functions(head, past, self._raw.values, self.floors.cell)
+        cutting = [h for h in self.log.others(head) if h.kind != "factor" and (h.cuts or h.functions)]
+        same = [other for other in cutting if _shares_rows(other, head)]
+        groups = [(same, self._raw.values), *self._list_nested(head, [other for other in cutting if other not in same])]
+        for past, values in groups:
+            yield from judge_cuts(head, past, values, self.floors.cell)
+            yield from judge_functions(head, past, values, self.floors.cell)
+
+    def _list_nested(self, head: Head, former: Sequence[Head]) -> Iterator[tuple[list[Head], Mapping[str, _Values]]]:
+        """Former releases whose patients are some of these, or all of these and more, with the rows of both."""
+        assert self._raw is not None
+        known = self._printed.patients if self._printed is not None else None
+        if known is None or not former:
+            return
+        dictionary, at = self.log.patients().place(known)
+        for other in (other for other in former if other.identified):
+            both = self.log.bits(other, len(dictionary.prints))[at]
+            if both.any() and int(both.sum()) in (head.n, other.n):
+                yield [other], {name: column[both] for name, column in self._raw.values.items()}
 
     def _scores(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections to sums of a model's scores of which one patient has nearly all, or few have a level of them."""
