@@ -23,7 +23,9 @@ def hospitals(tmp_path: Path) -> Network:
     return out
 
 
-def validate(formula: str, aggregation: str, rest: str = ALLOW, evaluate: str = "", **coefficients: float) -> str:
+def validate(
+    formula: str, aggregation: str, coefficients: dict[str, float], rest: str = ALLOW, evaluate: str = ""
+) -> str:
     names = {"(Intercept)": 0.0} | coefficients
     options = ", ".join(f'"{name}" = {value}' for name, value in names.items())
     learner = f'name = "validate"\naggregation = "{aggregation}"\ncoefficients = {{ {options} }}'
@@ -35,14 +37,14 @@ def validate(formula: str, aggregation: str, rest: str = ALLOW, evaluate: str = 
 def test_coefficients_that_choose_one_patient_are_refused(hospitals: Network, aggregation: str) -> None:
     column = "I(abs(age - 55.05) < 0.02)"
     with pytest.raises(STOPS, match=r"\(small level\)|\(dominance\)"):
-        hospitals.fit(validate(f"death ~ {column}", aggregation, **{f"{column}[TRUE]": 15.0}))
+        hospitals.fit(validate(f"death ~ {column}", aggregation, {f"{column}[TRUE]": 15.0}))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("aggregation", ["masked", "plain"])
 def test_a_spike_at_one_patient_is_refused(hospitals: Network, aggregation: str) -> None:
     with pytest.raises(STOPS, match=r"values or fewer|\(dominance\)"):
-        hospitals.fit(validate(f"death ~ {SPIKE} + sex", aggregation, **{SPIKE: 15.0, "sex": 0.001}))
+        hospitals.fit(validate(f"death ~ {SPIKE} + sex", aggregation, {SPIKE: 15.0, "sex": 0.001}))
 
 
 @pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
@@ -51,7 +53,7 @@ def test_a_level_of_one_patient_of_the_pool_is_refused(hospitals: Network, aggre
         hospitals.data[site]["hiv"][:] = 0
     hospitals.data["a"]["hiv"][3] = 1
     with pytest.raises(STOPS, match=r"\(small level\)"):
-        hospitals.fit(validate("death ~ hiv + lab", aggregation, hiv=0.01, lab=1.0))
+        hospitals.fit(validate("death ~ hiv + lab", aggregation, {"hiv": 0.01, "lab": 1.0}))
 
 
 def test_a_product_that_one_patient_has_alone_is_refused(hospitals: Network) -> None:
@@ -61,14 +63,14 @@ def test_a_product_that_one_patient_has_alone_is_refused(hospitals: Network) -> 
     hospitals.data["a"]["sex"][hospitals.data["a"]["hiv"].argmax()] = 1
     coefficients = {"(Intercept)": -40.0, "hiv": 20.0, "sex": 20.0}
     with pytest.raises(ReleaseRefused, match=r"\(dominance\)"):
-        hospitals.fit(validate("death ~ hiv + sex", "masked", **coefficients))
+        hospitals.fit(validate("death ~ hiv + sex", "masked", coefficients))
 
 
 @pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
 def test_an_honest_validation_passes(hospitals: Network, aggregation: str) -> None:
     coefficients = {"(Intercept)": -6.0, "age": 0.1, "sex": 0.3}
     for evaluate in ("", 'by = ["hiv"]'):
-        hospitals.fit(validate("death ~ age + sex", aggregation, KNOWN, evaluate, **coefficients))
+        hospitals.fit(validate("death ~ age + sex", aggregation, coefficients, KNOWN, evaluate))
 
 
 def test_a_rare_level_of_a_group_is_not_shown_and_stops_nothing(hospitals: Network) -> None:
@@ -77,4 +79,4 @@ def test_a_rare_level_of_a_group_is_not_shown_and_stops_nothing(hospitals: Netwo
     hospitals.data["a"]["hiv"][:2] = 1
     coefficients = {"(Intercept)": -6.0, "age": 0.1, "sex": 0.3}
     for aggregation in ("masked", "plain"):
-        hospitals.fit(validate("death ~ age + sex", aggregation, KNOWN, 'by = ["hiv"]', **coefficients))
+        hospitals.fit(validate("death ~ age + sex", aggregation, coefficients, KNOWN, 'by = ["hiv"]'))
