@@ -143,6 +143,11 @@ class SqlQuery(Frozen):
     seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
 
     @property
+    def statement(self) -> str:
+        """The query's text as a server takes it, without a semicolon at its end."""
+        return self.query.rstrip().rstrip(";")
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the query's text, in hexadecimal digits."""
         return hashlib.sha256(self.query.encode()).hexdigest()

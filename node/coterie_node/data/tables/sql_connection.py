@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import os
-import socket
-import sqlite3
 import stat
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coterie_learners.errors import LearnerError
 from coterie_node.data.findings import Origin
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
+from coterie_node.data.tables.sql_servers import SERVERS, TIMED_OUT
 
-CONNECT_SECONDS = 10
 GRACE_SECONDS = 5.0
 MAX_SECRET = 1 << 12
-# PostgreSQL's state of a statement that ran into its time limit.
-_CANCELED = "57014"
+# What drivers raise over bytes that are no answer of their server.
+_NO_ANSWER = (ValueError, LookupError, TypeError, AttributeError, AssertionError, OSError, RuntimeError, struct.error)
 # SQLite asks after so many of its instructions whether to go on.
 _INSTRUCTIONS = 10_000
+
+
+@dataclass
+class Progress:
+    """How many rows of a query have come, for messages."""
+
+    rows: int = 0
+
+    def __str__(self) -> str:
+        return f" after {self.rows} rows" if self.rows else ""
 
 
 def read_password(origin: Origin, query: SqlQuery, folder: Path) -> str | None:
@@ -46,43 +57,71 @@ def read_password(origin: Origin, query: SqlQuery, folder: Path) -> str | None:
 
 
 @contextmanager
-def connect(origin: Origin, query: SqlQuery, folder: Path) -> Iterator[Any]:
+def connect(origin: Origin, query: SqlQuery, folder: Path, progress: Progress | None = None) -> Iterator[Any]:
     """A read-only connection of SQLAlchemy, closed at the end or cut after the query's seconds."""
+    progress = progress or Progress()
     sql = import_extra("sqlalchemy", "sql", f"The query on {origin.name}")
     url = sql.make_url(query.database)
     if url.password is not None:
         raise origin.error("CO-D174", "The address has a password. Name `password_file` or `password_variable`.")
     kind = url.get_backend_name()
-    if kind not in _OPENERS:
-        raise origin.error("CO-D174", f"{kind} is none of {', '.join(_OPENERS)}. Export the rows, or use one of them.")
+    if kind not in SERVERS:
+        raise origin.error("CO-D174", f"{kind} is none of {', '.join(SERVERS)}. Export the rows, or use one of them.")
     password = read_password(origin, query, folder)
-    engine = _OPENERS[kind](sql, url.set(password=password) if password else url, query)
+    engine = SERVERS[kind].open(sql, url.set(password=password) if password else url, query)
     cut = threading.Event()
     try:
-        with engine.connect() as connection, _watch(connection, kind, query.seconds, cut):
+        with _watch(sql, engine, kind, query.seconds, cut), engine.connect() as connection:
             yield connection
+    except LearnerError:
+        raise
     except sql.exc.SQLAlchemyError as error:
-        if cut.is_set() or getattr(getattr(error, "orig", None), "sqlstate", "") == _CANCELED:
-            message = f"The query took more than {query.seconds} s and was cut off"
-            raise origin.error("CO-D176", f"{message}. Ask for fewer rows or columns, or raise `seconds`.") from None
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-        raise origin.error(
-            "CO-D175", f"The database answers: {cause[0][:200]}. Correct the query or the access."
-        ) from None
+        raise _explain(origin, query, error, cut.is_set(), progress) from None
+    except _NO_ANSWER as error:
+        raise _explain(origin, query, error, cut.is_set(), progress) from None
     finally:
         engine.dispose()
 
 
+def _explain(origin: Origin, query: SqlQuery, error: Exception, late: bool, progress: Progress) -> LearnerError:
+    """The DataError for what a server or its driver says."""
+    cause = getattr(error, "orig", None) or error
+    states = {getattr(cause, "sqlstate", None), *(cause.args[:1] if cause.args else ())}
+    if late or any(state in TIMED_OUT for state in states if isinstance(state, str | int)):
+        message = f"The query took more than {query.seconds} s and was cut off{progress}"
+        return origin.error("CO-D176", f"{message}. Ask for fewer rows or columns, or raise `seconds`.")
+    lines = str(cause).strip().splitlines() or [type(cause).__name__]
+    return origin.error(
+        "CO-D175", f"The database answers{progress}: {lines[0][:200]}. Correct the query or the access."
+    )
+
+
 @contextmanager
-def _watch(connection: Any, kind: str, seconds: int, cut: threading.Event) -> Iterator[None]:
-    """Cut the connection after so many seconds: a server that hangs, or sends without end, holds nobody up."""
+def stream_result(connection: Any, text: str, rows: int) -> Iterator[Any]:
+    """The result of a query, which the server keeps and sends in parts; what is not read of it is never sent."""
+    options = {"stream_results": True, "max_row_buffer": rows, "no_parameters": True}
+    abandon = SERVERS[connection.engine.url.get_backend_name()].abandon
     raw = connection.connection.driver_connection
+    with closing(connection.execution_options(**options).exec_driver_sql(text)) as result:
+        try:
+            yield result
+        finally:
+            if abandon is not None and not connection.invalidated:
+                abandon(raw)
+                connection.invalidate()
+
+
+@contextmanager
+def _watch(sql: Any, engine: Any, kind: str, seconds: int, cut: threading.Event) -> Iterator[None]:
+    """Cut the connection after so many seconds: a server that hangs, or sends without end, holds nobody up."""
+    opened: list[Any] = []
     end = time.monotonic() + seconds
 
     def stop() -> None:
         cut.set()
-        with suppress(OSError, AttributeError, RuntimeError):
-            _CUTTERS[kind](raw)
+        for raw in opened:
+            with suppress(OSError, AttributeError, RuntimeError):
+                SERVERS[kind].cut(raw)
 
     def is_late() -> int:
         if time.monotonic() < end:
@@ -90,54 +129,27 @@ def _watch(connection: Any, kind: str, seconds: int, cut: threading.Event) -> It
         cut.set()
         return 1
 
-    if kind == "sqlite":
-        raw.set_progress_handler(is_late, _INSTRUCTIONS)
-    # A PostgreSQL that works ends the statement itself.
-    timer = threading.Timer(seconds + (GRACE_SECONDS if kind == "postgresql" else 0.0), stop)
+    def note(raw: Any, _: Any) -> None:
+        opened.append(raw)
+        if kind == "sqlite":
+            raw.set_progress_handler(is_late, _INSTRUCTIONS)
+
+    leave = SERVERS[kind].abandon
+
+    def abandon(context: Any = None) -> None:
+        for raw in opened:
+            if leave is not None:
+                leave(raw)
+        if leave is not None and context is not None:
+            context.is_disconnect = True
+
+    sql.event.listen(engine.pool, "connect", note, insert=True)
+    sql.event.listen(engine, "handle_error", abandon)
+    timer = threading.Timer(seconds + (GRACE_SECONDS if SERVERS[kind].obeys else 0.0), stop)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-
-
-def _open_postgresql(sql: Any, url: Any, query: SqlQuery) -> Any:
-    options = f"-c default_transaction_read_only=on -c statement_timeout={query.seconds * 1000}"
-    arguments = {"connect_timeout": CONNECT_SECONDS, "options": options, "application_name": "coterie"}
-    return sql.create_engine(
-        url.set(drivername="postgresql+psycopg"), poolclass=sql.pool.NullPool, connect_args=arguments
-    )
-
-
-def _open_sqlite(sql: Any, url: Any, query: SqlQuery) -> Any:
-    path = Path(url.database or "").absolute()
-
-    def open_file() -> sqlite3.Connection:
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
-
-    return sql.create_engine("sqlite://", creator=open_file, poolclass=sql.pool.NullPool)
-
-
-def _open_duckdb(sql: Any, url: Any, query: SqlQuery) -> Any:
-    import_extra("duckdb_engine", "sql", f"The database {url.database}")
-    arguments = {"read_only": True, "config": {"enable_external_access": False}}
-    return sql.create_engine(url, poolclass=sql.pool.NullPool, connect_args=arguments)
-
-
-def _cut_socket(raw: Any) -> None:
-    """Shut a connection's socket down, so that the thread that waits for it goes on."""
-    with socket.socket(fileno=os.dup(raw.fileno())) as ending:
-        ending.shutdown(socket.SHUT_RDWR)
-
-
-_OPENERS: dict[str, Callable[[Any, Any, SqlQuery], Any]] = {
-    "postgresql": _open_postgresql,
-    "sqlite": _open_sqlite,
-    "duckdb": _open_duckdb,
-}
-_CUTTERS: dict[str, Callable[[Any], None]] = {
-    "postgresql": _cut_socket,
-    "sqlite": lambda raw: raw.interrupt(),
-    "duckdb": lambda raw: raw.interrupt(),
-}
+        abandon()

@@ -6,22 +6,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, quote
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.source import Batch, check_header
 from coterie_node.data.tables.cells import make_column, write_cell
 from coterie_node.data.tables.packages import import_extra
-from coterie_node.data.tables.sql_connection import connect
+from coterie_node.data.tables.sql_connection import Progress, connect, stream_result
+from coterie_node.data.tables.sql_servers import SERVERS
 
 SQL_BATCH = 1 << 14
 MAX_ROWS = 100_000_000
-_POSTGRESQL_VERSION = "SELECT current_setting('server_version')"
 _SELECT = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
+# SELECT ... INTO makes a table or a file, which a read-only session may allow; MariaDB carries out /*! comments.
+_WRITES = re.compile(r"\binto\b|/\*M?!", re.IGNORECASE)
 _ORDER = re.compile(r"\border\s+by\b", re.IGNORECASE)
 
 
@@ -43,11 +44,12 @@ class QueryTable:
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """These columns, some thousand rows at a time."""
         places = [self.header.index(name) for name in columns]
+        at = 0
         for rows in self._rows():
-            try:
-                yield {name: make_column([row[k] for row in rows]) for name, k in zip(columns, places, strict=True)}
-            except ValueError as error:
-                raise self.origin.error("CO-D175", f"In the query's rows, {error}. Convert it in the query.") from None
+            yield {
+                name: self._make(name, [row[k] for row in rows], at) for name, k in zip(columns, places, strict=True)
+            }
+            at += len(rows)
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Numbers of rows in the order of the query."""
@@ -60,25 +62,38 @@ class QueryTable:
     def digest(self) -> bytes:
         """SHA-256 of the header and of all rows, in their order."""
         total = hashlib.sha256(json.dumps(self.header).encode())
+        at = 0
         for rows in self._rows():
-            for row in rows:
-                try:
-                    total.update(json.dumps([write_cell(value) for value in row]).encode() + b"\n")
-                except ValueError as error:
-                    raise self.origin.error(
-                        "CO-D175", f"In the query's rows, {error}. Convert it in the query."
-                    ) from None
+            for k, row in enumerate(rows):
+                total.update(self._write(row, at + k))
+            at += len(rows)
         return total.digest()
+
+    def _make(self, name: str, values: Sequence[object], at: int) -> Values:
+        try:
+            return make_column(values)
+        except (ValueError, OverflowError) as error:
+            rows = f"row {at + 1}" if len(values) == 1 else f"rows {at + 1} to {at + len(values)}"
+            message = f"In the column {quote(name)}, in {rows}, {error}"
+            raise self.origin.error("CO-D175", f"{message}. Convert it in the query.") from None
+
+    def _write(self, row: Sequence[object], at: int) -> bytes:
+        try:
+            return json.dumps([write_cell(value) for value in row]).encode() + b"\n"
+        except ValueError:
+            for name, value in zip(self.header, row, strict=True):
+                self._make(name, [value], at)
+            raise
 
     def _rows(self) -> Iterator[Sequence[Sequence[object]]]:
         """The rows as the server sends them, of which only a batch is in memory."""
-        count = 0
-        opened = connect(self.origin, self.query, self.folder)
-        with opened as connection, closing(_execute(connection, self.query.query)) as result:
+        progress = Progress()
+        opened = connect(self.origin, self.query, self.folder, progress)
+        with opened as connection, stream_result(connection, self.query.statement, SQL_BATCH) as result:
             self._check_header(tuple(result.keys()))
             for rows in result.partitions(SQL_BATCH):
-                count += len(rows)
-                if count > MAX_ROWS:
+                progress.rows += len(rows)
+                if progress.rows > MAX_ROWS:
                     message = f"The query gives more than {MAX_ROWS} rows"
                     raise self.origin.error("CO-D176", f"{message}. Ask for those that the study needs.")
                 yield rows
@@ -102,10 +117,9 @@ def open_query(query: SqlQuery, folder: Path, site: str) -> QueryTable:
         raise origin.error("CO-D174", "`database` is no address such as postgresql://user@host/name. Correct it.")
     _check_query(origin, query.query)
     with connect(origin, query, folder) as connection:
-        result = _execute(connection, query.query)
-        header = tuple(result.keys())
-        server = f"{kind} {_find_version(connection, kind)}"
-        result.close()
+        server = f"{kind} {connection.exec_driver_sql(SERVERS[kind].version).scalar()}"
+        with stream_result(connection, query.statement, SQL_BATCH) as result:
+            header = tuple(result.keys())
     check_header(origin, header, ())
     return QueryTable(origin, query, folder, header, server)
 
@@ -114,18 +128,10 @@ def _check_query(origin: Origin, text: str) -> None:
     if not _SELECT.match(text) or ";" in text.rstrip().rstrip(";"):
         message = f"The query begins {quote(text.strip())}: it must be one SELECT (or WITH), without a semicolon inside"
         raise origin.error("CO-D174", f"{message}. Correct it.")
+    if _WRITES.search(text):
+        message = "The query has the word INTO, or a comment that the server carries out: it could write"
+        raise origin.error("CO-D174", f"{message}. Leave it out, of texts and comments too.")
     if not _ORDER.search(text):
         raise origin.error(
             "CO-D174", "The query has no ORDER BY, and rows in another order are other rows. Order by a unique column."
         )
-
-
-def _execute(connection: Any, text: str) -> Any:
-    """The result of the query, which the server keeps and sends in parts."""
-    streaming = connection.execution_options(stream_results=True, max_row_buffer=SQL_BATCH)
-    return streaming.exec_driver_sql(text.rstrip().rstrip(";"))
-
-
-def _find_version(connection: Any, kind: str) -> str:
-    statement = {"sqlite": "SELECT sqlite_version()", "duckdb": "SELECT version()"}.get(kind, _POSTGRESQL_VERSION)
-    return str(connection.exec_driver_sql(statement).scalar())
