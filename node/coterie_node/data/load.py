@@ -22,6 +22,7 @@ from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.files.csv_file import open_csv
+from coterie_node.data.files.row_spool import RowSpool
 from coterie_node.data.findings import FileOrigin, Findings, Origin, quote
 from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
@@ -128,11 +129,16 @@ class CodedLoaded(Loaded):
 
 
 class FirstPass:
-    """Reads all rows once, checks every value, counts, and keeps the numbers if they are to stay in memory."""
+    """Reads all rows once, checks every value, counts, and keeps the numbers if they are to stay in memory.
 
-    def __init__(self, design: Design, keep: bool) -> None:
+    most: rows that stay in memory at most; beyond that all are put aside in a file.
+    """
+
+    def __init__(self, design: Design, keep: bool, most: int | None = None) -> None:
         self.design = design
         self.keep = keep
+        self.most = most
+        self.spool: RowSpool | None = None
         self.findings = Findings()
         self.spread = Spread()
         self.missing = dict.fromkeys(design.read, 0)
@@ -156,6 +162,14 @@ class FirstPass:
         self.spread.add(self.design.derive(codes))
         if self.keep and not self.findings.by_column:
             self.chunks.append(self._keep_codes(codes))
+
+    def put_aside(self, origin: Origin) -> None:
+        """Move the rows kept so far into a file, if they are too many for memory."""
+        if not self.keep or (self.spool is None and (self.most is None or self.n <= self.most)):
+            return
+        self.spool = self.spool or RowSpool(origin)
+        while self.chunks:
+            self.spool.add(compact(self.chunks.popleft(), self.design))
 
     @property
     def known_patients(self) -> list[tuple[str, ...]] | None:
@@ -207,12 +221,19 @@ def load_rows(address: RowsAddress, design: Design, site: str, objectors: frozen
     """Read rows and check all of them; DataError names site, file, column and rows of what is wrong."""
     source, before = open_source(address, design, site, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
-    first = check_rows(source, before, FirstPass(design, keep=small))
-    if small:
+    most = _find_most_rows(address, len(design.columns) * 8)
+    first = check_rows(source, before, FirstPass(design, small, most))
+    if small and first.spool is None:
         return _build_rows(source, before, design, _contents_of(design, first), first.spread)
-    rows = StreamedRows(source, before, design, first)
+    rows = StreamedRows(source, before, design, first, spool=first.spool)
     check_variation(source.origin, design, rows, first.spread)
     return MemoryRows(source, site, first.read, first.missing, _count_events(design, first), rows, before)
+
+
+def _find_most_rows(address: RowsAddress, row: int) -> int | None:
+    """How many rows of so many bytes stay in memory; None for a CSV, which a daemon reads from its copy."""
+    plain = isinstance(address, Path) and address.suffix.lower() == ".csv"
+    return None if plain else IN_MEMORY // max(row, 1)
 
 
 def load_columns(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
@@ -251,10 +272,11 @@ def _load_codes(
     keeps = design.study.rows.missing == "keep"
     row = sum(8 if keeps else width(design.study.variables[name]).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
-    first = check_rows(source, before, CodesPass(design, keep=small))
+    first = check_rows(source, before, CodesPass(design, small, _find_most_rows(address, row)))
     counts = (first.read, first.missing, _count_events(design, first))
-    if not small:
-        return CodedLoaded(source, site, *counts, StreamedCodes(source, before, design, first), before), first
+    if not small or first.spool is not None:
+        codes = StreamedCodes(source, before, design, first, spool=first.spool)
+        return CodedLoaded(source, site, *counts, codes, before), first
     raw = _contents_of(design, first).raw
     return CodedLoaded(source, site, *counts, SiteCodes(_codes_of(design, raw), raw), before), first
 
@@ -354,6 +376,7 @@ def check_rows(source: RowSource, before: str, first: FirstPass) -> FirstPass:
     """The first pass over all rows; DataError for what is wrong with any of them."""
     for batch in source.batches():
         first.add(batch)
+        first.put_aside(source.origin)
     check_unchanged(source, before)
     check_values(source, first)
     _check_enough(source.origin, first)

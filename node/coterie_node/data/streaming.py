@@ -15,6 +15,7 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.rows import ArrayRows, Block, Codes, block_size
 from coterie_node.data.arrow_values import Mask
 from coterie_node.data.coding import Coded, code
+from coterie_node.data.files.row_spool import RowSpool
 from coterie_node.data.patients.site_rows import raw_of_codes
 from coterie_node.data.source import Batch, RowSource, check_unchanged, explain_change
 from coterie_node.privacy.prints import RawRows
@@ -51,11 +52,18 @@ class CheckedCohort:
 class StreamedSource:
     """Complete rows of a checked file, read again in each pass; DataError if the file changed since.
 
-    `cohort`: who of the complete rows is in (n,); everybody without it.
+    `cohort`: who of the complete rows is in (n,); everybody without it. `spool`: the complete rows, where the first
+    pass put them aside; the source is not read again then.
     """
 
     def __init__(
-        self, source: RowSource, before: str, design: Design, checked: Checked, cohort: Mask | None = None
+        self,
+        source: RowSource,
+        before: str,
+        design: Design,
+        checked: Checked,
+        cohort: Mask | None = None,
+        spool: RowSpool | None = None,
     ) -> None:
         self._source = source
         self._before = before
@@ -63,6 +71,7 @@ class StreamedSource:
         self._n = checked.n
         self._checked = checked
         self._cohort = cohort
+        self._spool = spool
 
     def take(self, at: NDArray[np.intp]) -> Self:
         """These rows only, in the file's order."""
@@ -72,7 +81,7 @@ class StreamedSource:
         patients = self._checked.known_patients
         own = None if patients is None else [patients[k] for k in np.flatnonzero(within).tolist()]
         checked = CheckedCohort(int(np.count_nonzero(within)), self._checked.missing, own)
-        return type(self)(self._source, self._before, self._design, checked, cohort)
+        return type(self)(self._source, self._before, self._design, checked, cohort, self._spool)
 
     def read_raw(self) -> RawRows:
         """The raw rows, read once more and kept in as few bytes as their declarations need."""
@@ -85,6 +94,16 @@ class StreamedSource:
         return self._n
 
     def _chunks(self) -> Iterator[Codes]:
+        if self._spool is None:
+            yield from self._read_chunks()
+            return
+        at = 0
+        for chunk in self._spool.batches():
+            yield self._cut(chunk, at)
+            at += len(chunk[self._design.read[0]])
+
+    def _read_chunks(self) -> Iterator[Codes]:
+        """The complete rows from their source."""
         self._check_unchanged()
         rows_read = 0
         try:

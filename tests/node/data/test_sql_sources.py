@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,15 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from support.node.postgres import PASSWORD, Postgres, find_programs, start_postgres
-from support.node.queries import QUERY, STUDY, TABLE, check_same_as_csv, draw_rows, write_mapping, write_values
+from support.node.queries import (
+    QUERY,
+    STUDY,
+    TABLE,
+    check_same_as_csv,
+    draw_rows,
+    write_csv,
+    write_mapping,
+    write_values,
+)
 
 from coterie_learners.errors import DataError
-from coterie_node.data.load import load_site
+from coterie_node.data import load
+from coterie_node.data.files.row_spool import RowSpool
+from coterie_node.data.findings import Origin
+from coterie_node.data.load import MemoryRows, load_site
 from coterie_node.data.mapping.document import SqlQuery
+from coterie_node.data.streaming import StreamedRows
 from coterie_node.data.tables import sql_table
-from coterie_node.data.tables.sql_table import open_query
+from coterie_node.data.tables.sql_table import QueryTable, open_query
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +202,43 @@ def test_types_that_change_between_batches_and_nothing_but_null_are_read(
     loaded = load_site(write_mapping(tmp_path, f"sqlite:///{tmp_path}/hospital.db"), STUDY, "north")
     assert loaded is not None
     assert (loaded.read, loaded.n, loaded.events) == (40, 30, 15)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "mapped csv"])
+def test_rows_beyond_memory_are_put_aside_in_batches_and_their_source_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(load, "IN_MEMORY", 100 * 8 * 3)
+    monkeypatch.setattr(sql_table, "SQL_BATCH", 64)
+    path = write_mapping(tmp_path, make_database("sqlite", tmp_path))
+    if kind == "mapped csv":
+        path = tmp_path / "mapped.toml"
+        path.write_text(f'file = "{write_csv(tmp_path).name}"\n')
+    check_same_as_csv(path, tmp_path)
+    loaded = load_site(path, STUDY, "north")
+    assert loaded is not None
+    assert isinstance(loaded.rows, StreamedRows)
+    monkeypatch.setattr(QueryTable, "batches", lambda *_: pytest.fail("the query ran again"))
+    plain = load_site(write_csv(tmp_path), STUDY, "north")
+    assert isinstance(plain, MemoryRows)
+    for left, right in zip(loaded.rows.blocks(), plain.blocks(), strict=True):
+        assert left.x.tobytes() == right.x.tobytes()
+        assert left.y.tobytes() == right.y.tobytes()
+    assert loaded.rows.take(np.arange(5, 90)).n == 85
+
+
+def test_memory_holds_one_batch_of_rows_that_are_put_aside() -> None:
+    spool = RowSpool(Origin("north", "rows"))
+    for k in range(20):
+        spool.add({"a": np.full(1000, k, np.uint8), "b": np.arange(1000.0)})
+    left, right = spool.batches(), spool.batches()
+    assert [int(batch["a"][0]) for batch in left] == list(range(20))
+    assert all(batch["b"].tobytes() == np.arange(1000.0).tobytes() for batch in right)
+    spool.close()
+
+
+def test_rows_without_room_are_refused_by_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="TMPDIR") as caught:
+        RowSpool(Origin("north", "rows"))
+    assert caught.value.code == "CO-D177"
