@@ -21,6 +21,7 @@ from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.data.files.csv_file import Dialect
 from coterie_node.data.findings import printable
 from coterie_node.data.mapping.dates import DateForm
+from coterie_node.data.omop.definition import OmopRows
 
 Encoding = Literal["utf-8", "utf-16", "cp1252", "latin-1", "iso-8859-15", "cp850", "mac-roman"]
 Words = tuple[Text, ...]
@@ -129,18 +130,23 @@ class DateRules(Frozen):
         return self
 
 
-class SqlQuery(Frozen):
-    """A query on a database, of which the site's rows are the result; no secret stands in it.
+class DatabaseAccess(Frozen):
+    """How to reach a database; no secret stands in it.
 
     database: a SQLAlchemy address without a password. password_file, password_variable: where the password is. seconds:
     how long the query may take.
     """
 
     database: Annotated[str, Field(max_length=1000, pattern=r"^[a-z][a-z0-9+]*:[\x21-\x7e]*$")]
-    query: Annotated[str, Field(min_length=1, max_length=100_000)]
     password_file: Text = ""
     password_variable: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,99})?$")] = ""
     seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
+
+
+class SqlQuery(DatabaseAccess):
+    """A query on a database, of which the site's rows are the result."""
+
+    query: Annotated[str, Field(min_length=1, max_length=1_000_000)]
 
     @property
     def statement(self) -> str:
@@ -153,20 +159,25 @@ class SqlQuery(Frozen):
         return hashlib.sha256(self.query.encode()).hexdigest()
 
 
+class OmopSource(DatabaseAccess, OmopRows):
+    """A definition of rows on an OMOP database."""
+
+
 class SiteMapping(Frozen):
-    """A whole mapping: a file beside it or a query, and what its columns are."""
+    """A whole mapping: a file beside it, a query or an OMOP definition, and what its columns are."""
 
     format: Literal[1] = 1
     file: Text = ""
     sql: SqlQuery | None = None
+    omop: OmopSource | None = None
     table: TableForm = TableForm()
     columns: dict[ColumnName, ColumnMapping] = Field(default_factory=dict)
     dates: DateRules = DateRules()
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if bool(self.file) == (self.sql is not None):
-            raise ValueError("a mapping names a `file`, or has a query in [sql]: one of them")
+        if sum((bool(self.file), self.sql is not None, self.omop is not None)) != 1:
+            raise ValueError("a mapping names a `file`, or has a query in [sql], or an [omop] definition: one of them")
         return self
 
     @property

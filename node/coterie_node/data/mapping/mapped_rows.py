@@ -84,6 +84,10 @@ def open_mapped_table(mapping: SiteMapping, path: Path, site: str) -> SiteTable:
         from coterie_node.data.tables.sql_table import open_query
 
         return open_query(mapping.sql, path.parent, site)
+    if mapping.omop is not None:
+        from coterie_node.data.omop.omop_table import open_omop
+
+        return open_omop(mapping.omop, path.parent, site)
     origin = FileOrigin.of(site, path.parent / Path(mapping.file).expanduser())
     stamp_file(origin)
     return open_table(origin, mapping.table.dialect, mapping.table.sheet)

@@ -57,6 +57,10 @@ def _describe_conversion(rule: ColumnMapping) -> str:
 def _describe_source(mapping: SiteMapping) -> str:
     if mapping.sql is not None:
         return f"a query (SHA-256 {mapping.sql.digest[:16]}) on {mapping.sql.database}"
+    if mapping.omop is not None:
+        entry = mapping.omop.entry
+        cohort = f"the cohort {entry.cohort}" if entry.cohort is not None else f"the first {quote(entry.concepts)}"
+        return f"an OMOP definition (SHA-256 {mapping.omop.digest[:16]}) of {cohort} on {mapping.omop.database}"
     return f"{quote(Path(mapping.file).name)}{_describe_form(mapping.table)}"
 
 

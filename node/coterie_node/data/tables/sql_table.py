@@ -35,11 +35,12 @@ class QueryTable:
     folder: Path
     header: tuple[str, ...]
     server: str
+    declared: tuple[tuple[str, str], ...] = ()
 
     @property
     def provenance(self) -> tuple[tuple[str, str], ...]:
-        """The digest of the query's text, and the server's version."""
-        return ("query", self.query.digest), ("server", self.server)
+        """The digest of the query's text, the server's version, and what the query was made of."""
+        return ("query", self.query.digest), ("server", self.server), *self.declared
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """These columns, some thousand rows at a time."""
