@@ -1,6 +1,6 @@
 """Three simulated OMOP CDM 5.4 databases: `python examples/omop/make.py` writes north.duckdb and others beside it.
 
-The tables and columns are those of the CDM that a cohort needs. The concept numbers are made up and belong to no
+The tables and columns are those of the CDM that a cohort needs. The concept numbers are synthetic and belong to no
 vocabulary. The same seed gives the same rows; nothing that the script writes is kept in the repository.
 """
 
@@ -30,7 +30,7 @@ COLUMNS: dict[str, str] = {
     "min_levels_of_separation INTEGER, max_levels_of_separation INTEGER",
     "cohort": "cohort_definition_id INTEGER, subject_id INTEGER, cohort_start_date DATE, cohort_end_date DATE",
 }
-# Made-up concepts: a stroke with two kinds, diabetes, heart attack, tumours, a drug, a procedure, creatinine.
+# Synthetic concepts: a stroke with two kinds, diabetes, heart attack, tumours, a drug, a procedure, creatinine.
 STROKE, ISCHAEMIC, BLEEDING = 9_000_001, 9_000_002, 9_000_003
 DIABETES, INFARCTION, TUMOUR, METASTASIS = 9_000_010, 9_000_020, 9_000_030, 9_000_031
 STATIN, STATIN_TABLET, LYSIS, CREATININE = 9_000_040, 9_000_041, 9_000_050, 9_000_060
@@ -53,7 +53,7 @@ class Tables:
 
 
 def make_tables(n: int = 300, seed: int = 5) -> Tables:
-    """Patients of whom most have a stroke; death depends on age and history."""
+    """Patients, most with a stroke; death depends on age."""
     rng, tables = np.random.default_rng(seed), Tables()
     for ancestor, descendant in ANCESTORS:
         tables.add("concept_ancestor", ancestor, descendant, 0, 1, number=False)

@@ -216,6 +216,15 @@ COMMANDS: Table = {
                 "Write what a site's columns are, in bands and round numbers above a floor, for others to draft a "
                 "study with.",
             ),
+            "redcap": Command(
+                "coterie_node.cli.sources:redcap_command",
+                "Print what the data dictionary of a REDCap project says of a study's variables: types, levels, "
+                "ranges, labels.",
+            ),
+            "omop": Command(
+                "coterie_node.cli.sources:omop_command",
+                "Print the SQL of a mapping's OMOP definition for a kind of database; nothing is run.",
+            ),
         },
     ),
     "study": Group(

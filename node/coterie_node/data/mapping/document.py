@@ -142,6 +142,11 @@ class DatabaseAccess(Frozen):
     password_variable: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,99})?$")] = ""
     seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
 
+    @property
+    def kind(self) -> str:
+        """The kind of database, such as postgresql."""
+        return self.database.partition(":")[0].partition("+")[0]
+
 
 class SqlQuery(DatabaseAccess):
     """A query on a database, of which the site's rows are the result."""
@@ -163,6 +168,13 @@ class OmopSource(DatabaseAccess, OmopRows):
     """A definition of rows on an OMOP database."""
 
 
+class RedcapForm(Frozen):
+    """That the file is a raw export of REDCap. dictionary: the file of its data dictionary. event: the one to read."""
+
+    dictionary: Annotated[Text, Field(min_length=1)]
+    event: Text = ""
+
+
 class SiteMapping(Frozen):
     """A whole mapping: a file beside it, a query or an OMOP definition, and what its columns are."""
 
@@ -170,6 +182,7 @@ class SiteMapping(Frozen):
     file: Text = ""
     sql: SqlQuery | None = None
     omop: OmopSource | None = None
+    redcap: RedcapForm | None = None
     table: TableForm = TableForm()
     columns: dict[ColumnName, ColumnMapping] = Field(default_factory=dict)
     dates: DateRules = DateRules()
@@ -178,6 +191,8 @@ class SiteMapping(Frozen):
     def _check_source(self) -> Self:
         if sum((bool(self.file), self.sql is not None, self.omop is not None)) != 1:
             raise ValueError("a mapping names a `file`, or has a query in [sql], or an [omop] definition: one of them")
+        if self.redcap is not None and not self.file:
+            raise ValueError("[redcap] needs the `file` of the export")
         return self
 
     @property

@@ -90,7 +90,14 @@ def open_mapped_table(mapping: SiteMapping, path: Path, site: str) -> SiteTable:
         return open_omop(mapping.omop, path.parent, site)
     origin = FileOrigin.of(site, path.parent / Path(mapping.file).expanduser())
     stamp_file(origin)
-    return open_table(origin, mapping.table.dialect, mapping.table.sheet)
+    table = open_table(origin, mapping.table.dialect, mapping.table.sheet)
+    if mapping.redcap is None:
+        return table
+    from coterie_node.data.redcap.redcap_table import open_redcap
+
+    dictionary = FileOrigin.of(site, path.parent / Path(mapping.redcap.dictionary).expanduser())
+    stamp_file(dictionary)
+    return open_redcap(table, dictionary, mapping.redcap.event, mapping.table.missing)
 
 
 def list_kinds(design: Design) -> dict[str, ValueKind]:

@@ -19,7 +19,7 @@ Schema = Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,62})?$")]
 ConceptId = Annotated[int, Field(ge=1, le=(1 << 31) - 1)]
 Day = Annotated[int, Field(ge=-36_600, le=36_600)]
 Window = tuple[Day, Day]
-Level = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_ +-]{0,39}$")]
+LevelWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_ +-]{0,39}$")]
 Domain = Literal["condition", "drug", "procedure", "measurement", "observation", "visit"]
 MAX_CONCEPTS = 10_000
 
@@ -93,7 +93,7 @@ class Covariate(Frozen):
     concepts: Text = ""
     days: Window = (-365, 0)
     breaks: Annotated[tuple[Annotated[int, Field(ge=1, le=120)], ...], Field(max_length=40)] = (18, 45, 65, 80)
-    levels: dict[ConceptId, Level] = Field(default_factory=lambda: {8507: "male", 8532: "female"})
+    levels: dict[ConceptId, LevelWord] = Field(default_factory=lambda: {8507: "male", 8532: "female"})
     take: Literal["any", "last", "first", "smallest", "largest"] = "any"
     unit: ConceptId | None = None
     groups: dict[str, Text] = Field(default_factory=dict)

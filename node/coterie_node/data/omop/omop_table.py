@@ -34,7 +34,6 @@ def write_query(rows: OmopRows, kind: str) -> str:
 
 def open_omop(source: OmopSource, folder: Path, site: str) -> QueryTable:
     """The definition's columns; DataError if the database refuses the query."""
-    kind = source.database.partition(":")[0].partition("+")[0]
     access = {name: getattr(source, name) for name in DatabaseAccess.model_fields}
-    table = open_query(SqlQuery(**access, query=write_query(source, kind)), folder, site)
+    table = open_query(SqlQuery(**access, query=write_query(source, source.kind)), folder, site)
     return replace(table, declared=(("omop", source.digest),))

@@ -6,10 +6,13 @@ import datetime
 import math
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from coterie_node.data.arrow_values import Values
+from coterie_node.data.arrow_values import Values, read_doubles, set_null
 
 # A column of a workbook or a query may hold so many letters in one cell.
 MAX_CELL = 1 << 15
@@ -17,9 +20,29 @@ MAX_CELL = 1 << 15
 
 def make_column(values: Sequence[object]) -> Values:
     """A column of doubles where every value is a number or missing, of text otherwise; ValueError for other values."""
+    plain = _make_plain(values)
+    if plain is not None:
+        return plain
     if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
         return pa.array([_number(value) for value in values], pa.float64())
     return pa.array([write_cell(value) for value in values], pa.string())
+
+
+def _make_plain(values: Sequence[object]) -> Values | None:
+    """The same column where Arrow sees at once that it has numbers or short texts alone; None otherwise."""
+    try:
+        column = pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return None
+    if pa.types.is_integer(column.type):
+        return cast(Values, pc.cast(column, pa.float64(), safe=False))
+    if pa.types.is_floating(column.type):
+        doubles = pc.cast(column, pa.float64())
+        return set_null(doubles, np.isnan(read_doubles(doubles)))
+    if pa.types.is_string(column.type):
+        longest = pc.max(pc.utf8_length(column)).as_py() or 0
+        return column if longest <= MAX_CELL else None
+    return None
 
 
 def write_cell(value: object) -> str | None:

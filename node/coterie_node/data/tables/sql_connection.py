@@ -28,7 +28,7 @@ _INSTRUCTIONS = 10_000
 
 
 @dataclass
-class Progress:
+class RowCount:
     """How many rows of a query have come, for messages."""
 
     rows: int = 0
@@ -57,9 +57,9 @@ def read_password(origin: Origin, query: SqlQuery, folder: Path) -> str | None:
 
 
 @contextmanager
-def connect(origin: Origin, query: SqlQuery, folder: Path, progress: Progress | None = None) -> Iterator[Any]:
+def connect(origin: Origin, query: SqlQuery, folder: Path, progress: RowCount | None = None) -> Iterator[Any]:
     """A read-only connection of SQLAlchemy, closed at the end or cut after the query's seconds."""
-    progress = progress or Progress()
+    progress = progress or RowCount()
     sql = import_extra("sqlalchemy", "sql", f"The query on {origin.name}")
     url = sql.make_url(query.database)
     if url.password is not None:
@@ -83,7 +83,7 @@ def connect(origin: Origin, query: SqlQuery, folder: Path, progress: Progress | 
         engine.dispose()
 
 
-def _explain(origin: Origin, query: SqlQuery, error: Exception, late: bool, progress: Progress) -> LearnerError:
+def _explain(origin: Origin, query: SqlQuery, error: Exception, late: bool, progress: RowCount) -> LearnerError:
     """The DataError for what a server or its driver says."""
     cause = getattr(error, "orig", None) or error
     states = {getattr(cause, "sqlstate", None), *(cause.args[:1] if cause.args else ())}

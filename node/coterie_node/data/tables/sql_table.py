@@ -15,7 +15,7 @@ from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.source import Batch, check_header
 from coterie_node.data.tables.cells import make_column, write_cell
 from coterie_node.data.tables.packages import import_extra
-from coterie_node.data.tables.sql_connection import Progress, connect, stream_result
+from coterie_node.data.tables.sql_connection import RowCount, connect, stream_result
 from coterie_node.data.tables.sql_servers import SERVERS
 
 SQL_BATCH = 1 << 14
@@ -62,11 +62,9 @@ class QueryTable:
 
     def digest(self) -> bytes:
         """SHA-256 of the header and of all rows, in their order."""
-        total = hashlib.sha256(json.dumps(self.header).encode())
-        at = 0
+        total, at = hashlib.sha256(json.dumps(self.header).encode()), 0
         for rows in self._rows():
-            for k, row in enumerate(rows):
-                total.update(self._write(row, at + k))
+            total.update(self._write(rows, at))
             at += len(rows)
         return total.digest()
 
@@ -78,17 +76,18 @@ class QueryTable:
             message = f"In the column {quote(name)}, in {rows}, {error}"
             raise self.origin.error("CO-D175", f"{message}. Convert it in the query.") from None
 
-    def _write(self, row: Sequence[object], at: int) -> bytes:
+    def _write(self, rows: Sequence[Sequence[object]], at: int) -> bytes:
+        """A batch in bytes; DataError names the column of a value that is none."""
         try:
-            return json.dumps([write_cell(value) for value in row]).encode() + b"\n"
+            return json.dumps([tuple(row) for row in rows], default=write_cell).encode()
         except ValueError:
-            for name, value in zip(self.header, row, strict=True):
-                self._make(name, [value], at)
+            for k, name in enumerate(self.header):
+                self._make(name, [row[k] for row in rows], at)
             raise
 
     def _rows(self) -> Iterator[Sequence[Sequence[object]]]:
         """The rows as the server sends them, of which only a batch is in memory."""
-        progress = Progress()
+        progress = RowCount()
         opened = connect(self.origin, self.query, self.folder, progress)
         with opened as connection, stream_result(connection, self.query.statement, SQL_BATCH) as result:
             self._check_header(tuple(result.keys()))
