@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import os
 import socket
 import sqlite3
@@ -9,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,8 @@ from coterie_node.data.findings import Origin
 from coterie_node.data.load import MemoryRows, load_site
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.streaming import StreamedRows
-from coterie_node.data.tables import sql_table
+from coterie_node.data.tables import cells, sql_table
+from coterie_node.data.tables.cells import make_column
 from coterie_node.data.tables.sql_table import QueryTable, open_query
 
 
@@ -242,3 +246,31 @@ def test_rows_without_room_are_refused_by_the_folder(tmp_path: Path, monkeypatch
     with pytest.raises(DataError, match="TMPDIR") as caught:
         RowSpool(Origin("north", "rows"))
     assert caught.value.code == "CO-D177"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2, None],
+        [1, 2.5, math.nan, None],
+        [2**53 + 1, 0],
+        [2**53 + 1, 0.5],
+        [2**70, 1],
+        [True, False, None],
+        [True, 1],
+        [1, "a", None],
+        ["a", "", None],
+        [None, None],
+        [Decimal("1.50"), None],
+        [datetime.date(2020, 1, 2), None],
+        [1.0, datetime.datetime(2020, 1, 2, 3)],
+    ],
+)
+def test_plain_columns_are_those_that_values_give_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, values: list[object]
+) -> None:
+    column = make_column(values)
+    monkeypatch.setattr(cells, "_make_plain", lambda _: None)
+    slow = make_column(values)
+    assert column.type == slow.type
+    assert column.to_pylist() == slow.to_pylist()

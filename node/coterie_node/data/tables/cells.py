@@ -6,7 +6,7 @@ import datetime
 import math
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +31,7 @@ def make_column(values: Sequence[object]) -> Values:
 def _make_plain(values: Sequence[object]) -> Values | None:
     """The same column where Arrow sees at once that it has numbers or short texts alone; None otherwise."""
     try:
-        column = pa.array(values)
+        column: Values = pa.array(cast(Any, values))
     except (pa.ArrowException, OverflowError):
         return None
     if pa.types.is_integer(column.type):
@@ -40,8 +40,8 @@ def _make_plain(values: Sequence[object]) -> Values | None:
         doubles = pc.cast(column, pa.float64())
         return set_null(doubles, np.isnan(read_doubles(doubles)))
     if pa.types.is_string(column.type):
-        longest = pc.max(pc.utf8_length(column)).as_py() or 0
-        return column if longest <= MAX_CELL else None
+        text: Any = column
+        return column if (pc.max(pc.utf8_length(text)).as_py() or 0) <= MAX_CELL else None
     return None
 
 
