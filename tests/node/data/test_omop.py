@@ -11,6 +11,7 @@ import duckdb
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from support.node.mariadb import find_mariadb, start_mariadb
 from support.node.omop_twin import Twin
 from support.node.postgres import PASSWORD, find_programs, start_postgres
 
@@ -91,7 +92,7 @@ def define(address: str, **changes: Any) -> OmopSource:
     """The example's definition on another database."""
     source = read_mapping(EXAMPLE / "north.mapping.toml", "north").omop
     assert source is not None
-    variable = "HOSPITAL_PASSWORD" if address.startswith("postgresql") else ""
+    variable = "HOSPITAL_PASSWORD" if address.startswith(("postgresql", "mariadb")) else ""
     plain = source.model_dump() | {"database": address, "password_variable": variable}
     return OmopSource.model_validate(plain | changes)
 
@@ -134,6 +135,22 @@ def test_a_cohort_table_gives_the_index_dates(databases: dict[str, str], kind: s
     rows = read(define(databases[kind], results="cdm", entry=entry, covariates={}, outcome=None))
     expected = sorted((row[1], row[2].isoformat()) for row in TABLES.rows["cohort"])
     assert [(int(a), b) for a, b in zip(rows.person_id, rows.index_date, strict=True)] == expected
+
+
+@pytest.mark.long
+def test_mariadb_gives_the_same_rows(databases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    program = find_mariadb()
+    if program is None:
+        pytest.skip("cannot run here: Debian's mariadb-server is not installed")
+    with start_mariadb(program) as server:
+        server.run(MAKE["write_script"](TABLES, "cdm"))
+        theirs = read(define(server.address.replace("/hospital", "/cdm")))
+    ours = read(define(databases["duckdb"]))
+    assert len(theirs) == len(ours) > 30
+    for name in ours.columns:
+        numbers = name not in ("sex", "age_group", "index_date")
+        left, right = (pd.to_numeric(rows[name]) if numbers else rows[name] for rows in (theirs, ours))
+        pd.testing.assert_series_equal(left, right, check_dtype=False, check_exact=True)
 
 
 def test_an_omop_source_gives_what_the_csv_of_its_rows_gives(databases: dict[str, str], tmp_path: Path) -> None:

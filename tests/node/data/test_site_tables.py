@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyreadstat
 import pytest
+from support.node import queries
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError
@@ -170,3 +171,16 @@ def test_a_package_that_is_missing_is_named_with_its_extra() -> None:
     with pytest.raises(ConfigError, match=r"coterie\[excel\]") as caught:
         import_extra("no_such_package_here", "excel", "The workbook a.xlsx")
     assert caught.value.code == "CO-F231"
+
+
+@pytest.mark.parametrize("name", ["rows.xlsx", "rows.dta"])
+def test_a_workbook_and_a_file_of_stata_put_the_bytes_of_the_csv_on_the_ledger(tmp_path: Path, name: str) -> None:
+    names = ["pid", "verstorben", "alter_monate", "geschlecht", "aufnahme"]
+    frame = pd.DataFrame(queries.draw_rows(), columns=names).drop(columns="aufnahme")
+    if name.endswith(".xlsx"):
+        frame.to_excel(tmp_path / name, index=False)
+    else:
+        pyreadstat.write_dta(frame, str(tmp_path / name))
+    path = tmp_path / "north.mapping.toml"
+    path.write_text(f'file = "{name}"\n{queries.COLUMNS}')
+    assert set(queries.check_same_as_csv(path, tmp_path)) == {"mapping"}
