@@ -108,7 +108,11 @@ def read(source: OmopSource) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("first", "washout", "at_risk"),
-    [(True, 180, (1, 365)), (False, 30, (0, 90)), pytest.param(False, 0, (30, 1000), marks=pytest.mark.long)],
+    [
+        (True, 180, (1, 365)),
+        pytest.param(False, 30, (0, 90), marks=pytest.mark.long),
+        pytest.param(False, 0, (30, 1000), marks=pytest.mark.long),
+    ],
 )
 def test_rows_are_those_that_pandas_computes(
     databases: dict[str, str], twin: Twin, first: bool, washout: int, at_risk: tuple[int, int]
