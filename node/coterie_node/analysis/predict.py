@@ -24,7 +24,9 @@ from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.time_columns import list_time_columns
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
+from coterie_learners.sums.links.textbook import MEANS
 from coterie_node.analysis.baseline_survival import BaselineSurvival, open_survival
+from coterie_node.analysis.level_predictions import LevelModel
 from coterie_node.data.coding import as_text
 from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import FirstPass, check_values, open_source
@@ -34,6 +36,8 @@ from coterie_node.errors import ConfigError
 
 # The family of a result whose coefficients are logarithms of hazard ratios.
 COX = "Cox"
+# Links of which a mean goes to infinity where the linear predictor goes to 0.
+INVERSE_LINKS = ("inverse", "1/mu^2")
 
 
 class CovariateDesign(Design):
@@ -76,14 +80,14 @@ class PredictedRows:
 class Predictor:
     """A published model: its columns, coefficients b (p,), covariance V (p, p) or None, and t's freedom.
 
-    `family` is None for a Cox model; `levels` are those of a multinomial outcome.
+    `family` is None for a Cox model; `levels` are those of an outcome that is a category.
     """
 
     design: CovariateDesign
     beta: Array
     covariance: Array | None
     family: Family | None
-    levels: tuple[str, ...] = ()
+    levels: LevelModel | None = None
     freedom: int | None = None
     level: float = LEVEL
     survival: BaselineSurvival | None = None
@@ -98,12 +102,13 @@ class Predictor:
     def predict(self, x: Array, offset: Array) -> dict[str, Array]:
         """Predictions of rows x (m, p) with their offsets (m,), each column (m,)."""
         if self.levels:
-            return self._predict_levels(x)
+            return self.levels.predict(x, self.beta, self.covariance, self.quantile)
         eta = x @ self.beta + offset
         error = self._compute_errors(x)
         half = self.quantile * error
         mean, slope = self.respond(eta)
-        ends = np.sort([self.respond(eta - half)[0], self.respond(eta + half)[0]], axis=0)
+        low, high = self._find_ends(eta, half)
+        ends = np.sort([self.respond(low)[0], self.respond(high)[0]], axis=0)
         name = "response" if self.family else "hazard_ratio"
         return {
             "link": eta,
@@ -120,10 +125,27 @@ class Predictor:
         upper = 0.5 + self.level / 2
         return normal_quantile(upper) if self.freedom is None else t_quantile(upper, self.freedom)
 
+    def _find_ends(self, eta: Array, half: Array) -> tuple[Array, Array]:
+        """Linear predictors at the ends of the interval; under the inverse links they stay above 0, where means end.
+
+        NaN for a row whose own predictor has no mean.
+        """
+        if self.family is None or self.family.link not in INVERSE_LINKS:
+            return eta - half, eta + half
+        usable = np.where(eta > 0.0, eta, np.nan)
+        return np.maximum(usable - half, 0.0), usable + half
+
     def respond(self, eta: Array) -> tuple[Array, Array]:
-        """The response at a linear predictor (m,), and its slope."""
+        """The response at a linear predictor (m,), and its slope; as R has it, it may lie where no outcome is.
+
+        NaN where the link has no mean.
+        """
         if self.family is None:
             return np.exp(eta), np.exp(eta)
+        if self.family.link in MEANS:
+            with np.errstate(all="ignore"):
+                mean, slope = (np.asarray(function(eta)) for function in MEANS[self.family.link])
+            return mean, slope
         curve = self.family.curve(eta)
         return curve.mean, curve.slope * curve.variance
 
@@ -131,13 +153,6 @@ class Predictor:
         if self.covariance is None:
             return np.full(len(x), np.nan)
         return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", x, self.covariance, x), 0.0)))
-
-    def _predict_levels(self, x: Array) -> dict[str, Array]:
-        """The probability of each level: exp(eta) over the sum of all, with 0 for the first."""
-        eta = np.column_stack([np.zeros(len(x)), x @ self.beta.reshape(len(self.levels) - 1, -1).T])
-        odds = np.exp(eta - eta.max(axis=1, keepdims=True))
-        shares = odds / odds.sum(axis=1, keepdims=True)
-        return {f"probability[{name}]": shares[:, k] for k, name in enumerate(self.levels)}
 
 
 def read_model(card: Mapping[str, Any], where: str) -> Study:
@@ -201,10 +216,10 @@ def _read_family(result: Mapping[str, Any], where: str) -> Family | None:
 def _match_terms(predictor: Predictor, names: tuple[str, ...], where: str) -> Predictor:
     """The predictor whose coefficients are those of the columns; ConfigError if they are not."""
     columns = predictor.design.names
-    if predictor.design.outcome.type == "category":
-        levels = predictor.design.outcome.levels
+    if predictor.family is not None and predictor.design.outcome.type == "category":
+        levels = LevelModel(predictor.design.outcome.levels, predictor.family.ordered)
         predictor = replace(predictor, levels=levels)
-        columns = tuple(f"{level}:{name}" for level in levels[1:] for name in columns)
+        columns = levels.list_terms(columns)
     elif predictor.family is None:
         columns = columns[1:]
     shape = (len(names), len(names))
