@@ -489,13 +489,21 @@ class Daemon:
             return True
         self._note_losses(task)
         # The file comes before the state: a daemon that dies in between finds the file and finishes again.
-        self._write_results(task, runner)
+        gain = self._describe_gain(task, runner)
+        self._write_results(task, runner, gain)
         task.finish()
-        gain = self.services.describe_gain(runner.machine.site, runner.machine.result)
         if gain:
-            self.services.log.tell("gain", study=task.number, sentence=gain)
+            self.services.log.tell("gain", study=task.number, message=gain)
         self.services.log.tell("study done", study=task.number, name=task.name)
         return True
+
+    def _describe_gain(self, task: StudyTask, runner: Runner) -> str:
+        """What joining bought this site; a defect there keeps no result back."""
+        try:
+            return self.services.describe_gain(runner.machine.site, runner.machine.result)
+        except (*DEFECTS, *MORE_DEFECTS) as defect:
+            self.services.log.fault("no gain", defect, study=task.number)
+            return ""
 
     def _find_last_block(self, task: StudyTask) -> int:
         """The block of a study's last entry. A chain that sleeps makes the confirmations of that block and no more."""
@@ -510,11 +518,11 @@ class Daemon:
             return False
         return bool(status.get("hash") == task.hash.hex() and status.get("network") == self.services.network.scope)
 
-    def _write_results(self, task: StudyTask, runner: Runner) -> None:
+    def _write_results(self, task: StudyTask, runner: Runner, gain: str) -> None:
         results = self.services.home.results
         fit = None if runner.machine.result is None else fit_to_json(runner.machine.result)
         status = {"study": task.number, "hash": task.hash.hex(), "name": task.name, "fit": fit}
-        status |= {"network": self.services.network.scope, "row_warnings": list(task.row_warnings)}
+        status |= {"network": self.services.network.scope, "row_warnings": list(task.row_warnings), "gain": gain}
         try:
             results.mkdir(mode=0o700, exist_ok=True)
             replace_private(results / f"{task.number}.json", json.dumps(status, indent=2))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from coterie_chain.errors import StoreFault
@@ -125,12 +125,19 @@ class SiteFolder:
 
     def read_row_warnings(self, number: int, study: bytes) -> tuple[str, ...]:
         """What the result of a study (its number, its hash) warns of this site's rows; nothing without a result."""
+        return tuple(map(str, self._read_result(number, study).get("row_warnings", ())))
+
+    def read_gain(self, number: int, study: bytes) -> str:
+        """What joining a study (its number, its hash) bought this site, in one sentence; empty without a result."""
+        return str(self._read_result(number, study).get("gain", ""))
+
+    def _read_result(self, number: int, study: bytes) -> dict[str, Any]:
+        """What the node wrote about a study that has ended; nothing for another study or an unreadable file."""
         try:
             result = json.loads((self.results / f"{number}.json").read_bytes())
         except (OSError, ValueError):
-            return ()
-        same = isinstance(result, dict) and result.get("hash") == study.hex()
-        return tuple(map(str, result.get("row_warnings", ()))) if same else ()
+            return {}
+        return result if isinstance(result, dict) and result.get("hash") == study.hex() else {}
 
     @property
     def chain(self) -> str:

@@ -226,6 +226,10 @@ def check_result(town: CommandNetwork) -> None:
     output = json.loads(run("study", "result", "1", *town.node("west"), "--json"))
     assert np.allclose([t["p_value"] for t in output["terms"]], wanted.pvalues, rtol=0, atol=1e-8)
     assert (output["df_residual"], output["sites"]) == (int(wanted.df_resid), list(SITES))
+    (gain,) = [line for line in lines if line.startswith("Joining: with 360 rows in place of 120, intervals are ")]
+    assert gain.endswith("Only west knows this; `coterie study gain 1` shows more.")
+    assert "Joining" not in json.dumps(output)
+    assert gain.startswith(next(e["message"] for e in town.log("west") if e["event"] == "gain"))
     table = run("study", "result", "1", *town.node("west"), "--format", "csv").splitlines()
     assert table[0] == "term,estimate,std.error,statistic,p.value,conf.low,conf.high"
     assert len(table) == 4

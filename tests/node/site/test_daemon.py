@@ -18,7 +18,10 @@ from threading import Event as Flag
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
+import statsmodels.api as sm
+from numpy.typing import NDArray
 from support.node.houses import CANARY, SITES, NodeNetwork, TransactionPool, study_file, write_rows
 from support.node.results import read_result
 from support.node.rows_files import file_of
@@ -30,6 +33,8 @@ from coterie_chain.ledger.protocol import Event, State, StudyView
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs, compute_cid
+from coterie_learners.core.protocol import Site
+from coterie_node.analysis.gain import describe_gain
 from coterie_node.cli.site.serve import check_store, count_peers, drive_sealer
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
@@ -89,6 +94,57 @@ def test_the_result_of_a_site_warns_of_its_own_rows_that_were_left_out(node_netw
     warnings = {name: result(node_network, name, 1)["row_warnings"] for name in SITES}
     assert warnings["north"] == warnings["south"] == []
     assert warnings["west"][0].startswith("west: more than half of its rows are left out (150 of 270)")
+
+
+def test_a_site_s_result_says_what_joining_bought_it_and_nothing_of_that_leaves(node_network: NodeNetwork) -> None:
+    for daemon in node_network.daemons.values():
+        daemon.services = replace(daemon.services, describe_gain=describe_gain)
+    study = node_network.propose(study_file(node_network.root))
+    node_network.approve(study, "south", "west")
+    node_network.settle()
+    for name in SITES:
+        gain = find_node(node_network.root / name).read_gain(1, study)
+        assert gain.startswith("Joining: with 360 rows in place of 120, intervals are ")
+        assert json.dumps(gain) in node_network.log(name)
+        own = fit_own_rows(node_network.root / name / "data.csv")
+        left = b"".join(node_network.blobs.blocks.values()) + repr(node_network.chain.log).encode()
+        # The search finds numbers that are there: those of the joint fit, as the last server step posts them.
+        joint = np.array(result(node_network, name, 1)["fit"]["estimates"])
+        assert list_traces(joint, left)
+        assert list_traces(own, left) == []
+        assert b"Joining" not in left
+
+
+def test_a_defect_in_what_joining_bought_keeps_no_result_back(node_network: NodeNetwork) -> None:
+    def fail(site: Site, fit: object) -> str:
+        raise ZeroDivisionError(site.name)
+
+    daemon = node_network.daemons["west"]
+    daemon.services = replace(daemon.services, describe_gain=fail)
+    node_network.approve(node_network.propose(study_file(node_network.root)), "south", "west")
+    node_network.settle()
+    assert result(node_network, "west", 1)["fit"] == result(node_network, "north", 1)["fit"]
+    assert "no gain" in node_network.log("west")
+
+
+def fit_own_rows(path: Path) -> NDArray[np.float64]:
+    """Estimates and errors of one site's own fit, by another library."""
+    rows = np.loadtxt(path, delimiter=",", skiprows=1)
+    fit = sm.GLM(rows[:, 0], sm.add_constant(rows[:, 1:]), family=sm.families.Binomial()).fit(tol=1e-14)
+    return np.concatenate([fit.params, fit.bse, 2 * 1.959963984540054 * fit.bse])
+
+
+def list_traces(values: NDArray[np.float64], left: bytes) -> list[float]:
+    """The values of which the first digits are somewhere, as text or as a float of either order of bytes."""
+    floats = np.concatenate(
+        [np.frombuffer(left[at : at + (len(left) - at) // 8 * 8], order) for at in range(8) for order in ("<f8", ">f8")]
+    )
+    with np.errstate(all="ignore"):
+        return [
+            v
+            for v in values.tolist()
+            if f"{v:.9f}".encode() in left or np.isclose(floats, v, rtol=1e-6, atol=0.0).any()
+        ]
 
 
 def test_several_studies_go_on_side_by_side_and_each_is_approved_by_itself(node_network: NodeNetwork) -> None:

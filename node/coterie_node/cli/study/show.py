@@ -154,6 +154,7 @@ def result_command(
             soundness_line((*fit.warnings, *row_warnings)),
             *fit.own,
             *(f"{name}: {line}" for name, model in fit.models.items() for line in model.own),
+            *_describe_gain(folder, view),
         ]
         save_or_print("\n".join([*([superseded] if superseded else []), *lines]), out)
 
@@ -165,6 +166,12 @@ def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[
     late = [name for name in gone if name in contributors]
     lines = [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
     return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
+
+
+def _describe_gain(folder: SiteFolder, view: StudyView) -> list[str]:
+    """What joining bought this site: of its own rows, so in the text for its people and in no file format."""
+    gain = folder.read_gain(view.id, view.terms.hash)
+    return [f"{gain} Only {folder.name} knows this; `coterie study gain {view.id}` shows more."] if gain else []
 
 
 def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
