@@ -266,7 +266,9 @@ class Design:
 
     def _count_levels(self, name: str) -> int:
         """The levels of a category, and 0 of anything else."""
-        return len(self.declared[self.parts_of(name)[0]].levels)
+        part = self.parts_of(name)[0]  # of another site's columns, too
+        variable = self._derivations[part].variable if part in self._derivations else self.study.variables[part]
+        return len(variable.levels)
 
     def _is_redundant(self, term: FormulaTerm) -> bool:
         """Whether a term's columns add up to one of another term, so that its last has no coefficient (R's NA)."""

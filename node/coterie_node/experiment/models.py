@@ -19,7 +19,6 @@ from coterie_learners.errors import Collinear, DataError, LearnerError, NotConve
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_learners.study.formula import parse_formula
 from coterie_learners.study.rows import ArrayRows, Codes, Data, OwnColumns
 from coterie_node.analysis.certificate import fit_pooled_rows
 from coterie_node.errors import ReleaseRefused
@@ -224,11 +223,15 @@ def _list_siloed_columns(rows: TrialRows) -> NamedFits:
 
 
 def restrict_formula(plan: ExperimentPlan, site: str) -> str:
-    """The formula with the terms whose variables one site has; empty if there are none."""
-    formula = parse_formula(plan.formula)
-    own = [term for term in formula.terms if all(name in plan.columns[site] for name, _ in term)]
+    """The formula with the terms, functions and offset of which one site has all variables; empty without a term."""
+    design, here = Design(plan.base), plan.columns[site]
+    formula = design.formula
+    own = [term for term in formula.terms if all(s in here for name, _ in term for s in design.sources_of(name))]
     terms = [":".join(name if power == 1 else f"{name}^{power}" for name, power in term) for term in own]
-    return f"{formula.outcome} ~ {' + '.join(terms)}" if terms else ""
+    if not terms:
+        return ""
+    offset = [f"offset({formula.offset})"] if formula.offset in here else []
+    return f"{formula.outcome} ~ {' + '.join([*([] if formula.intercept else ['0']), *terms, *offset])}"
 
 
 def _list_vertical(learner: str) -> Callable[[TrialRows], NamedFits]:

@@ -91,7 +91,7 @@ class ExperimentPlan(Frozen):
     @property
     def outcome(self) -> str:
         """The formula's outcome."""
-        return parse_formula(self.formula).outcome
+        return parse_formula(self.formula, tuple(self.variables)).outcome
 
     @property
     def split_variables(self) -> tuple[str, ...]:

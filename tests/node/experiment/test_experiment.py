@@ -21,9 +21,10 @@ from support.node.commands import run
 from support.node.experiments import write_plan, write_rows
 from support.node.installed import install_entries
 
+from coterie_learners.study.design import Design
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.cohort import load_experiment_rows
-from coterie_node.experiment.models import ModelScore
+from coterie_node.experiment.models import ModelScore, restrict_formula
 from coterie_node.experiment.plan import read_plan
 from coterie_node.experiment.run import run_experiment
 from coterie_node.experiment.trials import TrialFiles, run_trial, run_trials
@@ -76,6 +77,51 @@ def test_rows_and_columns_of_nhefs_score_as_the_pooled_fit() -> None:
     )
     assert {part.policy for part in scores.values()} == {""}
     assert len(scores) == 7
+
+
+@pytest.mark.parametrize(
+    ("formula", "clinic", "registry"),
+    [
+        ("died ~ age + sex + dose", "died ~ age", "died ~ sex + dose"),
+        (
+            "died ~ 0 + ns(age, knots = c(50, 70)) + sex:dose",
+            "died ~ 0 + ns(age,knots=c(50,70))",
+            "died ~ 0 + sex:dose",
+        ),
+        ("died ~ age^2 + I(age > 60) * sex", "died ~ age^2 + I(age>60)", "died ~ sex"),
+        (
+            "died ~ cut(age, c(-Inf, 50, Inf)) + relevel(sex, ref = 'female') + offset(dose)",
+            "died ~ cut(age,c(-Inf,50,Inf))",
+            'died ~ relevel(sex,ref="female") + offset(dose)',
+        ),
+        ("died ~ . - hospital", "died ~ age", "died ~ sex + dose"),
+        ("died ~ age", "died ~ age", ""),
+    ],
+)
+def test_a_site_s_own_formula_has_each_term_of_which_it_has_all_columns(
+    tmp_path: Path, formula: str, clinic: str, registry: str
+) -> None:
+    plan = read_plan(write_plan(tmp_path, formula=json.dumps(formula)))
+    texts = {site: restrict_formula(plan, site) for site in ("clinic", "registry")}
+    assert {site: text.replace(" ", "") for site, text in texts.items()} == {
+        "clinic": clinic.replace(" ", ""),
+        "registry": registry.replace(" ", ""),
+    }
+    for text in texts.values():
+        if text:
+            own = Design(plan.study_of_rows(("pool",), {}, text)).names
+            assert set(own) <= set(Design(plan.base).names)
+
+
+def test_models_with_functions_score_as_the_pooled_fit_of_rows_and_columns(tmp_path: Path) -> None:
+    write_rows(tmp_path, 600)
+    formula = '"died ~ ns(age, knots = c(50, 70)) + sex + I(dose > 0)"'
+    models = '["siloed_columns", "centralised", "glore", "vertigo", "valoris", "ensemble_columns"]'
+    scores = score(write_plan(tmp_path, formula=formula, models=models))
+    assert {"siloed_columns:clinic", "siloed_columns:registry"} <= set(scores)
+    federated = {name: scores[name].auc for name in FEDERATED}
+    assert federated == pytest.approx(dict.fromkeys(FEDERATED, scores["centralised"].auc), abs=1e-12)
+    assert {part.policy for part in scores.values()} == {""}
 
 
 @pytest.mark.long
