@@ -34,6 +34,6 @@ def test_the_demo_s_evaluation_stands_in_report_tripod_table_and_bundle(tmp_path
     assert "How well does the model predict?" in text
     assert "We made a validation of a published model by VALIDATE" in text
     assert "ROC curve, AUC" in text
-    assert "| 12e | Measures of performance |" in items.read_text()
+    assert "| 12e | Analytical methods: measures |" in items.read_text()
     run("audit", "export", "1", str(bundle), "--at", str(kept))
     assert "PASS" in run("audit", "verify", str(bundle))

@@ -1,6 +1,7 @@
 """The items of TRIPOD+AI that the record of a study answers; the others are the authors'.
 
-Collins et al., "TRIPOD+AI statement", BMJ 2024;385:e078378 (doi:10.1136/bmj-2023-078378), table 2.
+Collins et al., "TRIPOD+AI statement", BMJ 2024;385:e078378 (doi:10.1136/bmj-2023-078378), table 2: numbers
+and topics are those of the checklist, and an item for developments alone is left out of an external validation.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from coterie_learners.core.fit import Fit, coefficient_table
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_node.audit.printed.evaluation import find_evaluation
 from coterie_node.audit.printed.printed_table import PrintedTable
@@ -33,22 +35,40 @@ def list_items(study: Study, fit: Fit) -> tuple[TripodItem, ...]:
 
 
 def _list_items(study: Study, fit: Fit, evaluation: Mapping[str, Any]) -> Iterator[TripodItem]:
+    """The items in the checklist's order; 12a, 12c, 15 and 22 are of a development, 12g of an evaluation."""
     external = fit.learner == "validate"
     kind = "External validation of a published model." if external else "Development, with evaluation on held-out rows."
-    yield TripodItem("1", "Title: type of study", kind)
-    yield TripodItem("5a", "Source of data", f"{len(study.sites)} sites: {', '.join(study.sites)}.")
+    yield TripodItem("1", "Title", kind)
+    yield TripodItem("6a", "Participants: setting", f"{len(study.sites)} centres: {', '.join(study.sites)}.")
     yield TripodItem("8a", "Outcome", _describe_outcome(study))
-    yield TripodItem("9a", "Predictors", _describe_predictors(study))
-    yield TripodItem("10", "Sample size", _describe_size(fit, evaluation))
+    yield TripodItem("9b", "Predictors: definition", _describe_predictors(study))
     yield TripodItem("11", "Missing data", _MISSING.get(study.rows.missing, "Missing values were counted."))
-    yield TripodItem("12a", "Partition of data", _describe_partition(study, external))
-    yield TripodItem("12c", "Type of model", f"{study.formula} ({fit.link} link); learner {study.learner.name}.")
-    yield TripodItem("12e", "Measures of performance", _MEASURES)
+    yield from _list_methods(study, fit, external)
     yield TripodItem("14", "Fairness", _describe_groups(study))
+    if not external:
+        yield TripodItem("15", "Model output", "The probability of the outcome; no threshold classifies.")
     yield TripodItem("18c", "Protocol", f"Approved by all sites before the first step, SHA-256 {study.hash.hex()}.")
-    yield TripodItem("22", "Full model", _describe_model(study, fit, external))
-    yield TripodItem("23a", "Performance with intervals", _describe_performance(evaluation["groups"][0]))
-    yield TripodItem("23b", "Heterogeneity of performance", _describe_heterogeneity(evaluation))
+    yield TripodItem("21", "Model development: participants and events", _describe_size(fit, evaluation))
+    if not external:
+        yield TripodItem("22", "Model specification", _describe_model(study, fit))
+    yield TripodItem("23a", "Model performance: estimates", _describe_performance(evaluation["groups"][0]))
+    yield TripodItem("23b", "Model performance: heterogeneity", _describe_heterogeneity(evaluation))
+
+
+def _list_methods(study: Study, fit: Fit, external: bool) -> Iterator[TripodItem]:
+    """The items on analytical methods."""
+    if not external:
+        model = f"{study.formula} ({fit.link} link); learner {study.learner.name}."
+        yield TripodItem("12a", "Analytical methods: use of the data", _describe_partition(study))
+        yield TripodItem("12c", "Analytical methods: model", model)
+    by_site = "by site" if study.evaluate.per_site else "not by site (evaluate.per_site)"
+    yield TripodItem("12d", "Analytical methods: heterogeneity", f"Performance was quantified {by_site}.")
+    yield TripodItem("12e", "Analytical methods: measures", _MEASURES)
+    if external:
+        coefficients = study.learner.options["coefficients"].items()
+        terms = "; ".join(f"{name} {value:.6g}" for name, value in coefficients)
+        text = f"{study.formula} ({fit.link} link): {terms}."
+        yield TripodItem("12g", "Analytical methods: predictions", text)
 
 
 _MEASURES = (
@@ -64,8 +84,9 @@ def _describe_outcome(study: Study) -> str:
 
 
 def _describe_predictors(study: Study) -> str:
-    name = study.formula.partition("~")[0].strip()
-    used = [f"{n} ({v.unit or v.type})" for n, v in study.variables.items() if n != name and n in study.formula]
+    design = Design(study)
+    names = dict.fromkeys(source for name in design.list_covariates() for source in design.sources_of(name))
+    used = [f"{name} ({study.variables[name].unit or study.variables[name].type})" for name in names]
     return f"{', '.join(used)}."
 
 
@@ -75,9 +96,7 @@ def _describe_size(fit: Fit, evaluation: Mapping[str, Any]) -> str:
     return f"{rows}." if fit.learner == "validate" else f"{fit.n} patients in the fit; {rows}."
 
 
-def _describe_partition(study: Study, external: bool) -> str:
-    if external:
-        return "All patients serve the evaluation; the model was given with the protocol."
+def _describe_partition(study: Study) -> str:
     share = 100 * study.evaluate.held_out
     return f"{share:g} % held out at each site by a keyed hash of the {'patient' if study.patient else 'row'}."
 
@@ -87,9 +106,7 @@ def _describe_groups(study: Study) -> str:
     return f"Performance by {', '.join(by)}." if by else "No subgroups were declared (evaluate.by)."
 
 
-def _describe_model(study: Study, fit: Fit, external: bool) -> str:
-    if external:
-        return "; ".join(f"{name} {value:.6g}" for name, value in study.learner.options["coefficients"].items()) + "."
+def _describe_model(study: Study, fit: Fit) -> str:
     return "; ".join(f"{row.term} {row.estimate:.6g}" for row in coefficient_table(fit)) + "."
 
 
