@@ -8,6 +8,14 @@ from html import escape
 from coterie_node.experiment.comparison import Quartiles
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _FOOT = 760.0, 210.0, 20.0, 16.0, 26.0, 44.0
+# Points of a row lie at these heights in turn, so that trials with nearly the same value are told apart.
+_HEIGHTS = (0.0, 3.5, -3.5, 1.8, -1.8, 5.0, -5.0)
+# The same picture on a light and on a dark page, by itself or within one.
+_STYLE = (
+    "<style>.bp-ink{fill:#1b1f24}.bp-grid{stroke:#e3e7eb}.bp-line{stroke:#1b1f24}.bp-box{fill:#cfe0f3}"
+    ".bp-dot{fill:#b3361e;fill-opacity:.6}@media (prefers-color-scheme:dark){.bp-ink{fill:#e6eaee}"
+    ".bp-grid{stroke:#343c44}.bp-line{stroke:#e6eaee}.bp-box{fill:#27496b}.bp-dot{fill:#ff9d7a}}</style>"
+)
 _REACH = 1.5  # whiskers end at the last trial within so many times the box's length (Tukey 1977)
 
 
@@ -23,7 +31,10 @@ def draw_box_plots(areas: Mapping[str, Sequence[float]], axis: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}" '
         f'height="{height:g}" font-family="sans-serif" font-size="12" role="img" aria-label="{escape(axis)}">'
     )
-    return "\n".join([head, f"<title>{escape(axis)}</title>", _draw_axis(scale, height, axis), *rows, "</svg>"]) + "\n"
+    return (
+        "\n".join([head, f"<title>{escape(axis)}</title>{_STYLE}", _draw_axis(scale, height, axis), *rows, "</svg>"])
+        + "\n"
+    )
 
 
 class _Scale:
@@ -51,28 +62,28 @@ def _draw_axis(scale: _Scale, height: float, axis: str) -> str:
     bottom, parts = height - _FOOT, []
     for tick in scale.ticks():
         x = scale.place(tick)
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:g}" y2="{bottom:g}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 16:g}" text-anchor="middle">{tick:.6g}</text>')
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:g}" y2="{bottom:g}" class="bp-grid"/>')
+        parts.append(f'<text class="bp-ink" x="{x:.1f}" y="{bottom + 16:g}" text-anchor="middle">{tick:.6g}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    parts.append(f'<text x="{middle:g}" y="{height - 8:g}" text-anchor="middle">{escape(axis)}</text>')
+    parts.append(f'<text class="bp-ink" x="{middle:g}" y="{height - 8:g}" text-anchor="middle">{escape(axis)}</text>')
     return "\n".join(parts)
 
 
 def _draw_row(name: str, values: Sequence[float], k: int, scale: _Scale) -> str:
     y = _TOP + _ROW * (k + 0.5)
-    parts = [f'<text x="{_LEFT - 8:g}" y="{y + 4:g}" text-anchor="end">{escape(name)}</text>']
+    parts = [f'<text class="bp-ink" x="{_LEFT - 8:g}" y="{y + 4:g}" text-anchor="end">{escape(name)}</text>']
     if values:
         box = Quartiles.of(values)
         reach = _REACH * (box.high - box.low)
         ends = [v for v in values if box.low - reach <= v <= box.high + reach]
         low, q1, q2, q3, high = map(scale.place, (min(ends), box.low, box.median, box.high, max(ends)))
         parts += [
-            f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}" stroke="#334"/>',
-            f'<rect x="{q1:.1f}" y="{y - 7:g}" width="{max(q3 - q1, 0.5):.1f}" height="14" fill="#cfe0f3" '
-            'stroke="#334"/>',
-            f'<line x1="{q2:.1f}" x2="{q2:.1f}" y1="{y - 7:g}" y2="{y + 7:g}" stroke="#113" stroke-width="2"/>',
+            f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y:g}" y2="{y:g}" class="bp-line"/>',
+            f'<rect x="{q1:.1f}" y="{y - 7:g}" width="{max(q3 - q1, 0.5):.1f}" height="14" class="bp-box bp-line"/>',
+            f'<line x1="{q2:.1f}" x2="{q2:.1f}" y1="{y - 7:g}" y2="{y + 7:g}" class="bp-line" stroke-width="2"/>',
         ]
         parts += [
-            f'<circle cx="{scale.place(v):.1f}" cy="{y:g}" r="1.8" fill="#a33" fill-opacity="0.5"/>' for v in values
+            f'<circle cx="{scale.place(v):.1f}" cy="{y + _HEIGHTS[j % len(_HEIGHTS)]:g}" r="1.8" class="bp-dot"/>'
+            for j, v in enumerate(values)
         ]
     return "\n".join(parts)

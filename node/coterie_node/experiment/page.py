@@ -27,6 +27,12 @@ from coterie_node.experiment.tables import (
     print_report,
 )
 
+BOXES = (
+    "On rows that no fit has seen. A box goes from the first to the third quartile, its line is the median, and each "
+    "point is a trial. Whiskers end at the last trial within 1.5 lengths of the box."
+)
+TESTS = "Pairs of areas over the trials that both models have; p (Holm) is adjusted for all pairs."
+SECONDS = "A whole fit, divided by its rounds."
 AREA_AXIS, SECONDS_AXIS = "area under the ROC curve", "seconds an iteration"
 
 
@@ -42,11 +48,12 @@ def render_experiment(experiment: Experiment) -> str:
     """The HTML page; everything that is not ours is escaped."""
     figures = draw_figures(experiment)
     parts: list[dict[str, Any]] = [
-        _part("Area under the ROC curve", figures["auc.svg"], AREA_HEAD, list_areas(experiment)),
-        _part("Wilcoxon's signed-rank tests, two-sided", "", TEST_HEAD, list_tests(experiment)),
+        _part("Area under the ROC curve", figures["auc.svg"], AREA_HEAD, list_areas(experiment)) | {"words": BOXES},
+        _part("Wilcoxon's signed-rank tests, two-sided", "", TEST_HEAD, list_tests(experiment), 2) | {"words": TESTS},
     ]
     if experiment.seconds:
-        parts.append(_part("Seconds an iteration", figures["seconds.svg"], SECONDS_HEAD, list_seconds(experiment)))
+        part = _part("Seconds an iteration", figures["seconds.svg"], SECONDS_HEAD, list_seconds(experiment))
+        parts.append(part | {"words": SECONDS})
     environment = Environment(
         loader=PackageLoader("coterie_node.experiment"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -60,8 +67,11 @@ def render_experiment(experiment: Experiment) -> str:
     )
 
 
-def _part(heading: str, figure: str, head: tuple[str, ...], lines: list[tuple[str, ...]]) -> dict[str, Any]:
-    return {"heading": heading, "figure": figure, "head": head, "lines": lines}
+def _part(
+    heading: str, figure: str, head: tuple[str, ...], lines: list[tuple[str, ...]], names: int = 1
+) -> dict[str, Any]:
+    """One section; the first `names` columns of its table are names, the others figures."""
+    return {"heading": heading, "figure": figure, "head": head, "lines": lines, "names": names}
 
 
 def write_experiment(experiment: Experiment, folder: Path) -> None:

@@ -23,7 +23,7 @@ def list_areas(experiment: Experiment) -> list[Row]:
         box = Quartiles.of(values) if values else None
         policies = ", ".join(f"{policy} {count}" for policy, count in experiment.count_policies(name).items())
         figures = (f"{box.median:.4f}", f"{box.low:.4f} to {box.high:.4f}") if box else ("-", "-")
-        lines.append((name, str(len(values)), *figures, policies))
+        lines.append((name, str(len(values)), *figures, policies or "none"))
     return lines
 
 
