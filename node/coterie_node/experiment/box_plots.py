@@ -8,7 +8,7 @@ from html import escape
 from coterie_node.experiment.comparison import Quartiles
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW, _FOOT = 760.0, 210.0, 20.0, 16.0, 26.0, 44.0
-# Points of a row lie at these heights in turn, so that trials with nearly the same value are told apart.
+# Points of a row lie at these heights in turn, so that nearly equal trials do not hide each other.
 _HEIGHTS = (0.0, 3.5, -3.5, 1.8, -1.8, 5.0, -5.0)
 # The same picture on a light and on a dark page, by itself or within one.
 _STYLE = (
