@@ -23,6 +23,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Floors, Study
 from coterie_learners.study.rows import ArrayCodes
 from coterie_node.errors import ReleaseRefused
+from coterie_node.release.earlier_evaluations import warn_of_evaluations
 from coterie_node.release.policy import Policy
 
 FLOOR = 5
@@ -132,6 +133,32 @@ def test_a_model_that_moves_one_patient_over_a_threshold_is_refused(hospitals: N
     hospitals.fit(write_study(PUBLISHED.format(age=0.09), grid))
     with pytest.raises(ReleaseRefused, match=r"\(score ranges\)"):
         hospitals.fit(write_study(PUBLISHED.format(age=0.0901), grid))
+
+
+def test_another_model_on_the_same_few_patients_is_foreseen_refused_and_let_go_as_the_warning_says(
+    hospitals: Network,
+) -> None:
+    first = write_study(evaluate='held_out = 0.2\nseed = "s4"')
+    hospitals.fit(first)
+    smaller = first.replace("age + sex", "age").replace('"evaluation"', '"smaller"')
+    storage = hospitals.logs["a"].storage
+    assert warn_of_evaluations(complete_study(Study.from_toml(first)), storage) == ""
+    warning = warn_of_evaluations(complete_study(Study.from_toml(smaller)), storage)
+    assert "evaluated on arm before, by evaluation" in warning
+    with pytest.raises(ReleaseRefused, match=r"\(score ranges\)"):
+        hospitals.fit(smaller)
+    assert "another evaluate.seed" in warning
+    assert "evaluate.grid = 2" in warning
+    hospitals.fit(smaller.replace('seed = "s4"', 'seed = "s4"\ngrid = 2'))
+    hospitals.fit(smaller.replace('seed = "s4"', 'seed = "others"'))
+
+
+def test_a_study_that_evaluates_nothing_or_another_outcome_is_not_warned_of(hospitals: Network) -> None:
+    hospitals.fit(write_study())
+    storage = hospitals.logs["a"].storage
+    for text in (write_study(evaluate=""), write_study().replace("arm ~ age + sex", "sex ~ age")):
+        renamed = text.replace('"evaluation"', '"second"')
+        assert warn_of_evaluations(complete_study(Study.from_toml(renamed)), storage) == ""
 
 
 @pytest.mark.long

@@ -26,8 +26,8 @@ PLACE = "ranges/"
 # Other evaluations of these patients that are compared by twos; beyond it a person is asked.
 MOST_EVALUATIONS = 3
 _WAY_OUT = (
-    "Evaluate with the same model and grid, on other patients, or on a coarser grid, or let a person say yes with a "
-    "reason (coterie release allow)."
+    "Evaluate with the same model and grid, on other patients (another evaluate.seed), or on a coarser grid "
+    "(evaluate.grid = 2), or let a person say yes with a reason (coterie release allow)."
 )
 
 
@@ -99,6 +99,15 @@ def _place(everybody: PatientPrints, patients: PatientPrints, ranges: Ranges) ->
     out = np.full(len(everybody), -1, dtype=np.int64)
     out[np.searchsorted(everybody, patients)] = ranges
     return out
+
+
+def list_evaluations(storage: LogStorage, outcome: str) -> Iterator[tuple[str, str]]:
+    """Name and hash of the studies that counted patients with and without this outcome by ranges of a score."""
+    for name in storage:
+        if name.startswith(PLACE):
+            evaluation = CountedRanges.read(storage[name])
+            if evaluation.outcome == outcome:
+                yield evaluation.study, evaluation.digest
 
 
 def judge_known_ranges(new: CountedRanges, storage: LogStorage, floor: int) -> Iterator[Objection]:

@@ -20,6 +20,7 @@ from coterie_node.analysis.certificate import certifiable, certify, save_certifi
 from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, StudyFile, open_site, require_daemon
 from coterie_node.cli.study.advise import disclosure_lines
+from coterie_node.cli.study.show import warn_of_evaluations_here
 from coterie_node.cli.study.twins import find_twins
 from coterie_node.data.findings import printable
 from coterie_node.data.installed_source import SourceAddress, parse_rows_address
@@ -197,6 +198,8 @@ def _look_at_rows(folder: SiteFolder, study: Study) -> None:
     What a mapping makes of the site's file is said in words first.
     """
     rows = folder.find_rows(study.hash)
+    for line in warn_of_evaluations_here(folder, study).values():
+        print(printable(line))
     try:
         if folder.name in study.owners:
             for line in describe_rows(rows, Design(study, folder.name), folder.name):

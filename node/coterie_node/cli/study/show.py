@@ -89,6 +89,7 @@ def show_command(
         "proposer": view.proposer,
         "terms": compare_terms(view, proposal),
         "policy": _policy(folder, proposal),
+        **warn_of_evaluations_here(folder, proposal),
         "what": describe(proposal),
         "disclosure": list(disclosure_lines(proposal)),
         "document": json.loads(proposal.document),
@@ -240,6 +241,15 @@ def _read_names(folder: SiteFolder, views: Sequence[StudyView]) -> dict[int, str
         except (BlobCorrupt, StudyError, AuditFailed):
             names[view.id] = UNREADABLE
     return names
+
+
+def warn_of_evaluations_here(folder: SiteFolder, proposal: Study) -> dict[str, str]:
+    """A warning of earlier evaluations of this site's patients, by its privacy log; nothing without one."""
+    from coterie_node.privacy.storage import FolderStorage
+    from coterie_node.release.earlier_evaluations import warn_of_evaluations
+
+    warning = warn_of_evaluations(proposal, FolderStorage(folder.privacy))
+    return {"evaluation": warning} if warning else {}
 
 
 def _policy(folder: SiteFolder, proposal: Study) -> str:
