@@ -91,8 +91,8 @@ bench-redis: setup ## Measure the ledger against the same fit over Redis; it wan
 	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 10000 20
 	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 300000 50 3
 
-bench-twin: setup ## Measure what the ledger adds to a round; it wants rabbitmq-server and redis-server
-	@$(BIN)/python benchmarks/federated_twin.py
+bench-twin: tools ## Measure what the ledger adds to a round; it wants rabbitmq-server and redis-server (RUNS=30)
+	@$(BIN)/python benchmarks/federated_twin.py $(or $(RUNS),30) clique
 
 bench-peers: setup ## Measure the same Newton's method over Anvil, RabbitMQ, Redis, memory, and pooled engines
 	@test -d benchmarks/.venv-redis || { $(PYTHON) -m venv benchmarks/.venv-redis && \

@@ -1,6 +1,7 @@
 """What the ledger adds to a round: the same GLORE study over a chain, over brokers and in memory, by local compute.
 
     federated_twin.py [RUNS] [COMPUTE ...]       seconds of local compute a round; default 30 runs of 0.03, 0.3 and 1
+    federated_twin.py [RUNS] [COMPUTE ...] clique    also over Clique and Kubo, with blocks every 2 s
 
 Rows are the example's (NHEFS, three sites, a new permutation each run). Each site is a thread with its own handles. Its
 post of a round waits as long as its local compute would take, so that three machines are simulated on one. All
@@ -37,12 +38,14 @@ def time_round(rows: TrialRows, transport: Transport, compute: float) -> tuple[f
 
 def main() -> None:
     """Print a line for each local compute and transport."""
-    runs, computes = int((sys.argv[1:] or ["30"])[0]), [float(word) for word in sys.argv[2:]] or [0.03, 0.3, 1.0]
+    words = [word for word in sys.argv[1:] if word != "clique"]
+    runs, computes = int((words or ["30"])[0]), [float(word) for word in words[1:]] or [0.03, 0.3, 1.0]
+    names = (*TRANSPORTS, "clique") if "clique" in sys.argv else TRANSPORTS
     plan = read_plan(EXAMPLE)
     cohort = load_experiment_rows(plan, EXAMPLE.parent)
     trials = [TrialRows(plan, cohort, split_trial(plan, cohort, k), k) for k in range(runs)]
     with ExitStack() as stack:
-        transports = {name: stack.enter_context(open_transport(name)) for name in TRANSPORTS}
+        transports = {name: stack.enter_context(open_transport(name)) for name in names}
         for compute in computes:
             seconds: dict[str, list[float]] = {name: [] for name in transports}
             sizes: dict[str, set[int]] = {name: set() for name in transports}

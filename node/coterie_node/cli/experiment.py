@@ -24,7 +24,9 @@ def experiment_command(
     gated: Annotated[bool, typer.Option("--gated", help="Let each site's release gate judge what leaves it.")] = False,
     over: Annotated[
         list[str] | None,
-        typer.Option(help="Also time the protocols over anvil, redis or amqp, or redis://HOST:PORT, amqp://HOST:PORT."),
+        typer.Option(
+            help="Also time the protocols over anvil, clique, redis or amqp, or redis://HOST:PORT, amqp://HOST:PORT."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

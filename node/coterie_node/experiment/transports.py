@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from coterie_chain.broker.broker_blobs import BrokerBlobs
@@ -36,6 +37,9 @@ from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
 from coterie_node.run.study_files import study_terms
 from coterie_node.run.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from coterie_node.experiment.clique_network import CliqueNetworks
 
 STUDY_DEADLINE = 600.0
 POLL = 0.5
@@ -80,7 +84,7 @@ class Conducted:
 
 @contextmanager
 def open_transport(text: str) -> Iterator[Transport]:
-    """memory, anvil, redis or amqp (a broker of its own on this machine), redis://HOST:PORT or amqp://HOST:PORT.
+    """memory, anvil (with a folder), clique (with Kubo), redis or amqp, all on this machine, or a broker's address.
 
     ConfigError (CO-F362) for anything else; LedgerUnreachable (CO-C363) if there is no such broker on this machine.
     """
@@ -89,6 +93,10 @@ def open_transport(text: str) -> Iterator[Transport]:
             yield partial(_connect_broker, MemoryBroker().open, _forget)
         elif text == "anvil":
             yield _connect_anvil
+        elif text == "clique":
+            from coterie_node.experiment.clique_network import CliqueNetworks
+
+            yield partial(_connect_clique, CliqueNetworks(stack))
         else:
             servers = {"redis": run_redis_server, "amqp": run_rabbitmq}
             yield _find_broker(stack.enter_context(servers[text]()) if text in servers else text)
@@ -104,7 +112,8 @@ def _find_broker(text: str) -> Transport:
     if address.scheme not in ("redis", "amqp") or not host or not port:
         raise ConfigError(
             "CO-F362",
-            f"{text!r:.80} names no ledger to time. Write anvil, redis, amqp, redis://HOST:PORT or amqp://HOST:PORT.",
+            f"{text!r:.80} names no ledger to time. Write anvil, clique, redis, amqp, redis://HOST:PORT or "
+            "amqp://HOST:PORT.",
         )
     if address.scheme == "redis":
         from coterie_chain.broker.redis_log import RedisBroker
@@ -132,7 +141,7 @@ def conduct_runners(
     transport: Transport, study: Study, data: Mapping[str, Data], gated: bool, compute: float = 0.0
 ) -> tuple[Conducted, float]:
     """The same, with the runners themselves."""
-    keys = {name: SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32)) for name in study.sites}
+    keys = {name: _make_keys(name) for name in study.sites}
     with transport(keys) as handles:
         first, *others = study.sites
         number = handles.ledgers[first].propose(study_terms(study))
@@ -149,6 +158,12 @@ def conduct_runners(
     if conducted.errors:
         raise conducted.errors[0]
     return conducted, seconds
+
+
+@cache
+def _make_keys(name: str) -> SiteKeys:
+    """A site's keys as long as this process lasts: a chain that runs on has their accounts."""
+    return SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32))
 
 
 def _await_all(crew: Sequence[threading.Thread], names: Sequence[str]) -> None:
@@ -232,6 +247,13 @@ def _connect_anvil(keys: Mapping[str, SiteKeys]) -> Iterator[Handles]:
         for ledger in ledgers.values():
             stack.callback(ledger.close)
         yield Handles(ledgers, {name: FolderBlobs(folder) for name in keys})
+
+
+@contextmanager
+def _connect_clique(networks: CliqueNetworks, keys: Mapping[str, SiteKeys]) -> Iterator[Handles]:
+    """A new Catalog on a chain of one sealing Geth for each site, with a Kubo each."""
+    with networks.connect(keys) as (ledgers, stores):
+        yield Handles(ledgers, stores)
 
 
 def _forget(_: str) -> None:

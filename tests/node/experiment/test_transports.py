@@ -26,7 +26,14 @@ def read_trial(folder: Path, **changes: str) -> TrialRows:
     return TrialRows(plan, cohort, split_trial(plan, cohort, 0), 1)
 
 
-@pytest.mark.parametrize("text", ["memory", pytest.param("anvil", marks=pytest.mark.anvil)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory",
+        pytest.param("anvil", marks=pytest.mark.anvil),
+        pytest.param("clique", marks=[pytest.mark.devnet, pytest.mark.xdist_group("clique")]),
+    ],
+)
 def test_payloads_and_estimates_are_those_of_a_simulation(tmp_path: Path, text: str) -> None:
     write_rows(tmp_path)
     rows = read_trial(tmp_path)
