@@ -94,10 +94,14 @@ bench-redis: setup ## Measure the ledger against the same fit over Redis; it wan
 bench-twin: tools ## Measure what the ledger adds to a round; it wants rabbitmq-server and redis-server (RUNS=30)
 	@$(BIN)/python benchmarks/federated_twin.py $(or $(RUNS),30) clique
 
-bench-peers: setup ## Measure the same Newton's method over Anvil, RabbitMQ, Redis, memory, and pooled engines
-	@test -d benchmarks/.venv-redis || { $(PYTHON) -m venv benchmarks/.venv-redis && \
-	  benchmarks/.venv-redis/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/redis.txt; }
-	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/peers.py
+bench-peers: tools ## Measure the same Newton's method over chains, brokers, Flower, memory, and pooled engines
+	@for part in redis flower; do \
+	  test -d benchmarks/.venv-$$part || { $(PYTHON) -m venv benchmarks/.venv-$$part && \
+	    benchmarks/.venv-$$part/bin/python -m pip install --quiet --disable-pip-version-check \
+	      -r benchmarks/$$part.txt; } || rm -rf benchmarks/.venv-$$part; done
+	@export COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python; \
+	if test -d benchmarks/.venv-flower; then export COTERIE_FLOWER_PYTHON=benchmarks/.venv-flower/bin/python; fi; \
+	$(BIN)/python benchmarks/peers.py 10000 20 5 clique && $(BIN)/python benchmarks/peers.py 300000 50 3
 
 bench-mpc: setup ## Measure Secure Lasso and Secure GLM, and other people's packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py

@@ -1,18 +1,23 @@
 """The same Newton-Raphson on other platforms, and pooled engines from memory and from file.
 
-    peers.py [ROWS COLUMNS RUNS]      rows of each of three sites; default 10000 20 5
+    peers.py [ROWS COLUMNS RUNS] [clique]     rows of each of three sites; default 10000 20 5
 
-Coterie's learner runs over Anvil and a folder, RabbitMQ, Redis and memory, its sites as threads of this process. A
-plain script of 60 lines runs over Redis (`redis_newton.py`, three processes). Pooled: Newton's method in numpy,
-statsmodels, scikit-learn (`newton-cholesky`, no penalty) and glum (`irls-ls`), at tolerances with which each comes
-within 1e-8.
-Every line has medians, and the largest difference from numpy's estimates.
+Coterie's learner runs over Anvil and a folder, RabbitMQ, Redis and memory, with `clique` over Clique and Kubo too, its
+sites as threads of this process. The same sums run over Redis (`redis_newton.py`) and, where COTERIE_FLOWER_PYTHON is a
+Python with what flower.txt lists, over Flower (`flower_newton.py`), in three processes. Pooled: Newton's method in
+numpy, statsmodels, scikit-learn (`newton-cholesky`, no penalty), glum (`irls-ls`), and R's glm where it is installed,
+at tolerances with which each comes within 1e-8. Every line has medians, and the largest difference from numpy's
+estimates.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.csv as pc
-from ledger_cost import SITES, run_redis, study_text, write_rows
+from ledger_cost import HERE, ONE_THREAD, SITES, run_redis, study_text, write_rows
 from numpy.typing import NDArray
 
 from coterie_learners.core.registry import complete_study
@@ -76,7 +81,7 @@ def fit_glum(x: Vector, y: Vector) -> Vector:
     """glum's iteratively reweighted least squares."""
     from glum import GeneralizedLinearRegressor
 
-    model = GeneralizedLinearRegressor(family="binomial", alpha=0, gradient_tol=1e-9, solver="irls-ls").fit(x, y)
+    model = GeneralizedLinearRegressor(family="binomial", alpha=0, gradient_tol=1e-6, solver="irls-ls").fit(x, y)
     return np.concatenate([[model.intercept_], model.coef_])
 
 
@@ -109,10 +114,65 @@ def print_line(name: str, seconds: list[float], rounds: int | None, difference: 
     print(f"{name:34s} {middle:8.3f} s {each}  off by {difference:.1e}", flush=True)
 
 
-def time_federated(files: Mapping[str, Path], columns: int, runs: int, truth: Vector) -> None:
-    """Coterie over each transport in turn, and the plain script over Redis."""
+def run_flower(python: str, files: Mapping[str, Path], columns: int, rounds: int) -> tuple[float, Vector]:
+    """Seconds of all rounds on Flower, from the first coefficients sent, and the estimates."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    script, settings = str(HERE / "flower_newton.py"), os.environ | ONE_THREAD | {"FLWR_TELEMETRY_ENABLED": "0"}
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        out, quiet = subprocess.PIPE, subprocess.DEVNULL
+        return subprocess.Popen([python, script, *words], stdout=out, stderr=quiet, env=settings, text=True)
+
+    server_process = start("server", port, str(len(files)), str(rounds), str(columns))
+    await_server(int(port))
+    sites = [start("site", port, str(file)) for file in files.values()]
+    result = json.loads(server_process.communicate(timeout=600)[0])
+    for site in sites:
+        site.communicate(timeout=60)
+    return sum(result["rounds"]), np.array(result["estimates"])
+
+
+def await_server(port: int) -> None:
+    """Wait until a server takes connections; TimeoutError after two minutes."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(f"Flower's server did not listen on port {port} within 120 s. Look at its own output.")
+
+
+def time_flower(files: Mapping[str, Path], columns: int, runs: int, rounds: int, truth: Vector) -> None:
+    """Flower, where it is installed."""
+    python = os.environ.get("COTERIE_FLOWER_PYTHON", "")
+    if not python:
+        print("Flower is not installed (flower.txt).")
+        return
+    results = [run_flower(python, files, columns, rounds) for _ in range(runs)]
+    off = max(float(np.max(np.abs(estimates - truth))) for _, estimates in results)
+    print_line("Flower, 3 clients over gRPC", [seconds for seconds, _ in results], rounds, off)
+
+
+def time_r(files: Mapping[str, Path], runs: int, truth: Vector) -> None:
+    """R's glm, where it is installed."""
+    program = shutil.which("Rscript")
+    if program is None:
+        print("R is not installed.")
+        return
+    words = [program, "--vanilla", str(HERE / "pooled.R"), str(runs), *map(str, files.values())]
+    result = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    off = float(np.max(np.abs(np.array(result["estimates"]) - truth)))
+    for where in ("memory", "file"):
+        print_line(f"R's glm, pooled, from {where}", [result[where]], None, off)
+
+
+def time_federated(files: Mapping[str, Path], columns: int, runs: int, truth: Vector, names: tuple[str, ...]) -> None:
+    """Coterie over each transport in turn, and the same sums over Redis and Flower."""
     with ExitStack() as stack:
-        transports = {name: stack.enter_context(open_transport(name)) for name in TRANSPORTS}
+        transports = {name: stack.enter_context(open_transport(name)) for name in names}
         fits = {
             name: [fit_over(transport, files, columns) for _ in range(runs)] for name, transport in transports.items()
         }
@@ -122,6 +182,7 @@ def time_federated(files: Mapping[str, Path], columns: int, runs: int, truth: Ve
     figures = [run_redis(files) for _ in range(runs)]
     off = float(np.max(np.abs(np.subtract(figures[0].estimates, truth))))
     print_line("a script over Redis, 3 processes", [f.round * f.rounds for f in figures], figures[0].rounds, off)
+    time_flower(files, columns, runs, figures[0].rounds, truth)
 
 
 def time_pooled(files: Mapping[str, Path], rows: Rows, runs: int, truth: Vector) -> None:
@@ -139,14 +200,17 @@ def time_pooled(files: Mapping[str, Path], rows: Rows, runs: int, truth: Vector)
 
 def main() -> None:
     """Run everything in turn and print it with the load."""
-    rows, columns, runs = [*map(int, sys.argv[1:4]), *(10_000, 20, 5)[len(sys.argv) - 1 :]]
+    words = [word for word in sys.argv[1:] if word != "clique"]
+    rows, columns, runs = [*map(int, words[:3]), *(10_000, 20, 5)[len(words) :]]
+    names = (*TRANSPORTS, "clique") if "clique" in sys.argv else TRANSPORTS
     with tempfile.TemporaryDirectory() as folder:
         files = write_rows(Path(folder), rows, columns)
         everything = read_rows(files)
         truth = fit_numpy(*everything)
         print(f"3 x {rows} x {columns}, medians of {runs}, load {os.getloadavg()[0]:.1f}")
-        time_federated(files, columns, runs, truth)
+        time_federated(files, columns, runs, truth, names)
         time_pooled(files, everything, runs, truth)
+        time_r(files, runs, truth)
         print(f"load {os.getloadavg()[0]:.1f}")
 
 
