@@ -8,6 +8,8 @@ from typing import Any
 
 _SIDE, _LEFT, _TOP, _FOOT, _RIGHT = 250.0, 52.0, 14.0, 44.0, 14.0
 _MARKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Ends of an axis whose quarters are round numbers.
+_ENDS = (0.004, 0.008, 0.02, 0.04, 0.08, 0.2, 0.4, 0.6, 0.8)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class _Frame:
         return tuple((_TOP + _SIDE * (1.0 - mark), f"{self.y_low + mark * height:.2g}") for mark in _MARKS)
 
 
+def _choose_end(most: float) -> float:
+    """A round end of an axis beyond a number; 1 at the most."""
+    return next((end for end in _ENDS if end >= most), 1.0)
+
+
 def draw_evaluation(evaluation: Mapping[str, Any]) -> tuple[Panel, ...]:
     """ROC curve, calibration plot and decision curve of all patients."""
     group = evaluation["groups"][0]
@@ -87,7 +94,7 @@ def _draw_roc(group: Mapping[str, Any]) -> Panel | None:
 
 def _draw_calibration(group: Mapping[str, Any]) -> Panel:
     most = max(max(part["predicted"], part["observed"]) for part in group["ranges"])
-    end = min(1.0, max(1.15 * most, 0.01))
+    end = _choose_end(1.02 * most)
     frame = _Frame(end, 0.0, end)
     points = tuple((*frame.at(part["predicted"], part["observed"]), f"n = {part['n']}") for part in group["ranges"])
     line = tuple((x, y) for x, y, _ in points)
@@ -101,9 +108,11 @@ def _draw_benefit(group: Mapping[str, Any]) -> Panel | None:
         return None
     share = group["observed"]
     last = max((p["threshold"] for p in points if p["net_benefit"] > 0.0), default=points[-1]["threshold"])
-    frame = _Frame(min(1.0, max(1.2 * last, 0.01)), -0.25 * share, max(1.1 * share, 0.01))
+    step = _choose_end(4.0 / 3.0 * 1.02 * share) / 4.0
+    frame = _Frame(_choose_end(last), -step, 3.0 * step)
     shown = [point for point in points if point["threshold"] <= frame.x_end]
     line = tuple(frame.at(point["threshold"], point["net_benefit"]) for point in shown)
-    beside = tuple(frame.at(point["threshold"], point["treat_all"]) for point in shown)
+    inside = (point for point in shown if point["treat_all"] >= frame.y_low)
+    beside = tuple(frame.at(point["threshold"], point["treat_all"]) for point in inside)
     title = "Net benefit; dotted: treat all"
     return Panel(title, "threshold", "net benefit", line, (), beside, frame.x_ticks, frame.y_ticks)

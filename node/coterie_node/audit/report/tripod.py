@@ -61,8 +61,8 @@ def _list_methods(study: Study, fit: Fit, external: bool) -> Iterator[TripodItem
         model = f"{study.formula} ({fit.link} link); learner {study.learner.name}."
         yield TripodItem("12a", "Analytical methods: use of the data", _describe_partition(study))
         yield TripodItem("12c", "Analytical methods: model", model)
-    by_site = "by site" if study.evaluate.per_site else "not by site (evaluate.per_site)"
-    yield TripodItem("12d", "Analytical methods: heterogeneity", f"Performance was quantified {by_site}.")
+    by_site = "quantified by site" if study.evaluate.per_site else "not quantified by site (evaluate.per_site)"
+    yield TripodItem("12d", "Analytical methods: heterogeneity", f"Performance was {by_site}.")
     yield TripodItem("12e", "Analytical methods: measures", _MEASURES)
     if external:
         coefficients = study.learner.options["coefficients"].items()
