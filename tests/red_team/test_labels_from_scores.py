@@ -23,7 +23,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Floors, Study
 from coterie_learners.study.rows import ArrayCodes
 from coterie_node.errors import ReleaseRefused
-from coterie_node.release.earlier_evaluations import warn_of_evaluations
+from coterie_node.release.known_ranges import warn_of_evaluations
 from coterie_node.release.policy import Policy
 
 FLOOR = 5

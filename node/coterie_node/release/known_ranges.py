@@ -2,7 +2,8 @@
 
 The ranges of the second count that differ from those of the first by few patients would show these patients' outcomes.
 So the least cut between the two counts (`evaluate.range_cuts`) must stand on the floor. More than a few counts together
-are not looked through; a person decides about them.
+are not looked through; a person decides about them. All of this is known when the later one has made its model, in the
+middle of a study; that it may happen is known before (`warn_of_evaluations`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.evaluate.range_cuts import cross_ranges, find_least_cut
+from coterie_learners.study.design import Design
+from coterie_learners.study.document import Study
 from coterie_node.privacy.entries import Head
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import PatientPrints, PrintedRows
@@ -108,6 +111,25 @@ def list_evaluations(storage: LogStorage, outcome: str) -> Iterator[tuple[str, s
             evaluation = CountedRanges.read(storage[name])
             if evaluation.outcome == outcome:
                 yield evaluation.study, evaluation.digest
+
+
+def warn_of_evaluations(study: Study, storage: LogStorage) -> str:
+    """A warning of earlier evaluations of the same outcome by other studies; empty without one."""
+    if not (study.evaluate.held_out or study.learner.name == "validate") or study.disclosure.cell <= 1:
+        return ""
+    outcome = Design(study).formula.outcome
+    own = study.hash.hex()
+    names = sorted({name for name, digest in list_evaluations(storage, outcome) if digest != own})
+    if not names:
+        return ""
+    other = "hold other patients out (another evaluate.seed), or " if study.evaluate.held_out else ""
+    more = f" Beyond {MOST_EVALUATIONS} of the same patients it asks you." if len(names) >= MOST_EVALUATIONS else ""
+    return (
+        f"Patients of this site were evaluated on {outcome} before, by {', '.join(names)}. If this evaluation counts "
+        f"the same patients in ranges that differ by fewer than {study.disclosure.cell}, the gate stops the study when "
+        f"its model is there (CO-R301); another model often does, where a site has some hundred patients.{more} "
+        f"Before you approve: {other}count coarsely (evaluate.grid = 2)."
+    )
 
 
 def judge_known_ranges(new: CountedRanges, storage: LogStorage, floor: int) -> Iterator[Objection]:

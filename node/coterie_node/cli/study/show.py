@@ -246,7 +246,7 @@ def _read_names(folder: SiteFolder, views: Sequence[StudyView]) -> dict[int, str
 def warn_of_evaluations_here(folder: SiteFolder, proposal: Study) -> dict[str, str]:
     """A warning of earlier evaluations of this site's patients, by its privacy log; nothing without one."""
     from coterie_node.privacy.storage import FolderStorage
-    from coterie_node.release.earlier_evaluations import warn_of_evaluations
+    from coterie_node.release.known_ranges import warn_of_evaluations
 
     warning = warn_of_evaluations(proposal, FolderStorage(folder.privacy))
     return {"evaluation": warning} if warning else {}
