@@ -49,7 +49,8 @@ class Ruling(IntEnum):
 class TimeSteps:
     """A grid of time on which patients are counted: `steps` steps of `width` from 0, and the columns that are read.
 
-    `tables`: by which columns the counts stand. `entry` is empty where nobody enters late.
+    `tables`: by which columns the counts stand. `entry` is empty where nobody enters late. `cause`: the level of
+    `event` that alone counts as the event; empty for each level of a category but the first, or for a binary event.
     """
 
     time: str
@@ -58,6 +59,7 @@ class TimeSteps:
     tables: tuple[str, ...]
     width: float
     steps: int
+    cause: str = ""
 
 
 @dataclass(frozen=True)

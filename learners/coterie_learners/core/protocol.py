@@ -87,7 +87,8 @@ class Site:
     this run of the study among all that these keys will ever see: one pad in two runs would disclose the difference of
     their posts. `sealing` is the public key that others seal to in this run. `parties` and `attempt` are those of the
     open step. `label_rows` gives this site's keyed labels (8 bytes) of its rows by raw column, where its node keeps
-    them; `read_patients` the identifier of each row, or None where rows are taken for patients; `bind` makes both of a
+    them; `own_floor` is the least count of patients that its own policy lets out, however low the study's floor is;
+    `read_patients` the identifier of each row, or None where rows are taken for patients; `bind` makes both of a
     site with other data. An auditor is a Site without rows.
     """
 
@@ -102,6 +103,7 @@ class Site:
     parties: tuple[str, ...] = ()
     attempt: int = 0
     label_rows: Callable[[], Mapping[str, bytes]] = field(default=dict, repr=False)
+    own_floor: int = 0
     read_patients: Callable[[], Sequence[str] | None] = field(default=lambda: None, repr=False)
     bind: Callable[[Site], Site] = field(default=lambda site: site, repr=False)
 

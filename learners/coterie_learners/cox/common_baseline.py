@@ -130,7 +130,8 @@ def _close(plan: CoxPlan, cells: PooledCells, pooled: PooledCounts | None, model
 def _share_widths(site: Site, plan: CoxPlan) -> Payload:
     """Whether what neighbouring steps show passes the floor at this site, by width of the steps."""
     rows, (patterns, measured) = read_cox_rows(plan, site), find_patterns(plan, site)
-    passes = [passes_patterns(plan, place_rows(plan, rows, m), patterns, measured) for m in plan.multiples]
+    floor = max(plan.floor, site.own_floor)
+    passes = [passes_patterns(plan, place_rows(plan, rows, m), patterns, measured, floor) for m in plan.multiples]
     sums = {"passes": np.array(passes, dtype=np.float64)}
     return SiteSums({"passes": (len(plan.multiples),)}, plan.masked).post(site, "grid", sums)
 

@@ -106,15 +106,16 @@ def count_rows(plan: CoxPlan, placed: PlacedRows) -> dict[str, Array]:
     return out | {"event_weight": add(counts & event, placed.last, rows.weight)}
 
 
-def passes_patterns(plan: CoxPlan, placed: PlacedRows, patterns: Places, measured: int) -> bool:
+def passes_patterns(plan: CoxPlan, placed: PlacedRows, patterns: Places, measured: int, floor: int) -> bool:
     """Whether what neighbouring steps show of this site stands on the floor, for reasons that this module says."""
-    if plan.floor <= 1:
+    if floor <= 1:
         return True
     counts = count_rows(plan, placed)
     at_risk = StepCounts(counts["events"], counts["censored"], counts["entries"]).at_risk
-    if np.any((at_risk > 0) & (at_risk < plan.floor)) or np.any((counts["events"] > 0) & (counts["events"] == at_risk)):
+    if np.any((at_risk > 0) & (at_risk < floor)) or np.any((counts["events"] > 0) & (counts["events"] == at_risk)):
         return False
-    return all(_is_ample(plan, placed, patterns, measured, kind) for kind in _list_kinds(plan, placed))
+    shown = plan.options.max_rounds * (plan.p + 1) if measured else 0
+    return all(_is_ample(placed, patterns, floor, (measured, shown), kind) for kind in _list_kinds(plan, placed))
 
 
 def _list_kinds(plan: CoxPlan, placed: PlacedRows) -> Iterator[tuple[NDArray[np.bool_], Places]]:
@@ -126,14 +127,17 @@ def _list_kinds(plan: CoxPlan, placed: PlacedRows) -> Iterator[tuple[NDArray[np.
 
 
 def _is_ample(
-    plan: CoxPlan, placed: PlacedRows, patterns: Places, measured: int, kind: tuple[NDArray[np.bool_], Places]
+    placed: PlacedRows,
+    patterns: Places,
+    floor: int,
+    numbers: tuple[int, int],
+    kind: tuple[NDArray[np.bool_], Places],
 ) -> bool:
-    inside, steps = kind
+    (inside, steps), (measured, shown) = kind, numbers
     cell = placed.rows.strata[inside] * placed.steps + steps[inside]
     by_pattern = np.unique(np.stack([cell, patterns[inside]]), axis=1, return_counts=True)[1]
     by_cell = np.unique(cell, return_counts=True)[1]
-    shown = plan.options.max_rounds * (plan.p + 1) if measured else 0
-    return bool(np.all(by_pattern >= plan.floor) and np.all(by_cell * measured >= shown))
+    return bool(np.all(by_pattern >= floor) and np.all(by_cell * measured >= shown))
 
 
 def find_patterns(plan: CoxPlan, site: Site) -> tuple[Places, int]:

@@ -14,6 +14,7 @@ import numpy as np
 from coterie_learners.core.fit import Fit
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
+from coterie_learners.survival.incidence_result import describe_causes, write_causes
 from coterie_learners.survival.kaplan_meier import (
     SurvivalCurve,
     estimate_curve,
@@ -39,9 +40,10 @@ def build_curve_fit(plan: CurvePlan, counts: StepCounts, multiple: int) -> Fit:
     tests = _run_tests(plan, counts)
     estimates, covariance = _compare_means([measure_restricted_mean(curve) for curve in curves])
     details = _describe_curves(plan, curves, multiple) | {name: _describe_test(test) for name, test in tests.items()}
+    causes = {"causes": describe_causes(plan, counts, times)} if plan.causes else {}
     return Fit(
         learner="survival_curves",
-        family="Kaplan-Meier",
+        family="Aalen-Johansen" if plan.causes else "Kaplan-Meier",
         link="restricted mean",
         terms=(INTERCEPT, *plan.groups[1:]),
         estimates=estimates,
@@ -55,8 +57,12 @@ def build_curve_fit(plan: CurvePlan, counts: StepCounts, multiple: int) -> Fit:
         deviance=None,
         null_deviance=None,
         log_likelihood=None,
-        notes=(*_write_notes(plan, multiple, tests), *write_curves(plan, curves)),
-        details={"survival": details},
+        notes=(
+            *_write_notes(plan, multiple, tests),
+            *write_causes(plan, causes.get("causes", [])),
+            *write_curves(plan, curves),
+        ),
+        details={"survival": details | causes},
     )
 
 
@@ -102,6 +108,8 @@ def _describe_test(test: LogRank) -> dict[str, Any]:
 def _write_notes(plan: CurvePlan, multiple: int, tests: dict[str, LogRank]) -> Iterator[str]:
     grid, unit = plan.grid, plan.unit
     yield f"Estimates are restricted mean times up to {grid.horizon:g} {unit}: of the first group, then differences."
+    if plan.causes:
+        yield f"Curves, means and log-rank tests below are of the time to an event of any cause of {plan.options.event}."
     if multiple > 1:
         width = f"{grid.width * multiple:g} {unit} instead of {grid.width:g}"
         yield f"Steps of {width}: at this width each count of each site is 0 or at least {plan.floor}."

@@ -17,7 +17,8 @@ def disclose_curves(plan: CurvePlan) -> Disclosure:
     """Who reads which counts, and what everybody learns."""
     protection: Protection = "masked" if plan.masked else "plain"
     late = " and entries" if plan.options.entry is not None else ""
-    counts = f"Numbers of events{late} and of censored patients, by step of time{_name_tables(plan)}"
+    causes = " of each cause" if plan.causes else ""
+    counts = f"Numbers of events{causes}{late} and of censored patients, by step of time{_name_tables(plan)}"
     steps = (
         StepDisclosure("grid", "each", _describe_widths(plan), None, protection),
         StepDisclosure("counts", "each", counts, None, protection, _list_solvable(plan)),
@@ -39,7 +40,7 @@ def _name_tables(plan: CurvePlan) -> str:
 
 def _list_solvable(plan: CurvePlan) -> tuple[str, ...]:
     risk = "Readers can solve how many patients are at risk at each step, and all curves and tests."
-    floor = f"No count of a site is from 1 to {plan.floor - 1}, and nowhere have all patients at risk the event."
+    floor = f"No count of a site is from 1 to {plan.floor - 1}, and nowhere have all patients at risk an event."
     return (risk, floor if plan.floor > 1 else "No floor is set: a step can show one patient's time.")
 
 
@@ -54,8 +55,9 @@ def _list_collusion(plan: CurvePlan) -> tuple[str, ...]:
 def _list_results(plan: CurvePlan) -> tuple[str, ...]:
     whose = "of all sites together" if plan.masked else "of each site"
     widths = "how many sites pass the floor at each width of steps" if plan.masked else "which widths each site passes"
+    event = "each of the causes" if plan.causes else "the event"
     return (
-        f"Everybody learns the numbers {whose} who have the event, who are censored and who are at risk at each step"
+        f"Everybody learns the numbers {whose} who have {event}, who are censored and who are at risk at each step"
         f"{_name_tables(plan)}, so the curves and tests, and {widths}.",
         "A site's gate compares these counts with those of its earlier studies: on two grids of time, or of some "
         "patients more, the counts that follow from both must keep the floor too.",

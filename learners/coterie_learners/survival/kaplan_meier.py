@@ -53,7 +53,7 @@ def estimate_curve(times: Array, at_risk: Array, events: Array, censored: Array)
     step = np.where(events > 0, events / (safe * np.where(rest > 0, rest, 1.0)), 0.0)
     log_error = np.sqrt(np.cumsum(np.where((events > 0) & (rest == 0), np.inf, step)))
     log_error = np.where(np.isfinite(log_error), log_error, np.nan)
-    low, high = _find_limits(survival, log_error)
+    low, high = find_loglog_limits(survival, log_error)
     return SurvivalCurve(
         times=times,
         at_risk=at_risk,
@@ -68,7 +68,8 @@ def estimate_curve(times: Array, at_risk: Array, events: Array, censored: Array)
     )
 
 
-def _find_limits(survival: Array, log_error: Array) -> tuple[Array, Array]:
+def find_loglog_limits(survival: Array, log_error: Array) -> tuple[Array, Array]:
+    """Limits of probabilities (t,) with the errors of their logarithms, on the scale of log(-log)."""
     inner = (survival > 0.0) & (survival < 1.0)
     logs = log_of_array(np.where(inner, survival, 0.5))
     half = normal_quantile(0.5 + CONFIDENCE / 2) * np.where(inner, log_error, 0.0) / logs

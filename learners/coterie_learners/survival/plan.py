@@ -21,7 +21,7 @@ STEP_ROUNDING = 1e-9
 
 _NUMBERS, _TABLES = ("number", "count"), ("category", "binary")
 # Which types a column may have, by its role.
-_TYPES = {"time": _NUMBERS, "event": ("binary",), "entry": _NUMBERS, "group": _TABLES, "strata": _TABLES}
+_TYPES = {"time": _NUMBERS, "event": _TABLES, "entry": _NUMBERS, "group": _TABLES, "strata": _TABLES}
 
 
 class TimeGrid(Frozen):
@@ -40,7 +40,8 @@ class TimeGrid(Frozen):
 class CurveOptions(Frozen):
     """The learner section of a study of curves.
 
-    `time`, `event`, `entry`, `group` and `strata` name columns. `at`: times at which survival is reported.
+    `time`, `event`, `entry`, `group` and `strata` name columns. An `event` that is a category has competing causes: its
+    first level is no event, as in R's `Surv`. `at`: times at which survival is reported.
     `aggregation` auto: masked with three sites or more.
     """
 
@@ -96,6 +97,11 @@ class CurvePlan:
         return self._label_levels(self.options.strata) or ("all",)
 
     @property
+    def causes(self) -> tuple[str, ...]:
+        """Names of the competing causes of the event; empty where an event is an event."""
+        return tuple(self.study.variables[self.options.event].levels[1:])
+
+    @property
     def multiples(self) -> tuple[int, ...]:
         """By how much the grid may be coarsened: every divisor of its number of steps."""
         return list_divisors(self.grid.steps)
@@ -121,7 +127,10 @@ def choose_multiple(time: str, grid: TimeGrid, floor: int, passing: Sequence[flo
     message = (
         f"No steps of {time} up to the horizon {grid.horizon:g} keep every count of every site at 0 or at least {floor}"
     )
-    advice = "Merge groups or strata, choose a horizon that more patients reach, or agree on another disclosure.cell."
+    advice = (
+        "Merge groups or strata, choose a horizon that more patients reach, or agree on another disclosure.cell; a "
+        "site's own policy may have a stricter floor."
+    )
     raise Withheld("CO-N132", f"{message}; nothing was counted outside the sites. {advice}")
 
 
@@ -129,7 +138,8 @@ def check_curve_plan(plan: CurvePlan) -> None:
     """StudyError for a study of which no curves can be made."""
     roles = ("time", "event", "entry", "group", "strata")
     check_roles(plan.study, {role: getattr(plan.options, role) for role in roles})
-    check_grid(plan.study, plan.options.time, plan.grid, len(plan.groups) * len(plan.strata))
+    tables = len(plan.groups) * len(plan.strata) * max(len(plan.causes), 1)
+    check_grid(plan.study, plan.options.time, plan.grid, tables)
     _check_points(plan)
     formula = plan.design.formula
     if formula.outcome != plan.options.event or formula.terms or formula.offset or not formula.intercept:
@@ -165,7 +175,7 @@ def check_grid(study: Study, time: str, grid: TimeGrid, tables: int) -> None:
         raise StudyError("CO-S338", f"{message}. Choose another horizon or width.")
     cells = grid.steps * tables
     if cells > MOST_CELLS:
-        message = f"{grid.steps} steps with groups and strata are {cells} cells; the limit is {MOST_CELLS}"
+        message = f"{grid.steps} steps with groups, strata and causes are {cells} cells; the limit is {MOST_CELLS}"
         raise StudyError("CO-S338", f"{message}. Choose a larger width.")
 
 

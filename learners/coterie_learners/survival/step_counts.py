@@ -22,12 +22,14 @@ from coterie_learners.survival.plan import STEP_ROUNDING, CurvePlan
 class StepCounts:
     """Counts of patients by stratum, group and step, each (s, g, t) of whole numbers.
 
-    `events` and `censored` leave in a step; `entries` are at risk from that step.
+    `events` and `censored` leave in a step; `entries` are at risk from that step. `causes` (c, s, g, t) are the events
+    by competing cause, where there are any.
     """
 
     events: Array
     censored: Array
     entries: Array
+    causes: Array | None = None
 
     @property
     def at_risk(self) -> Array:
@@ -38,11 +40,19 @@ class StepCounts:
 
     def coarsen(self, multiple: int) -> StepCounts:
         """The same patients on steps that are so many times as wide."""
-        return StepCounts(*(_merge_steps(a, multiple) for a in (self.events, self.censored, self.entries)))
+        causes = None if self.causes is None else _merge_steps(self.causes, multiple)
+        counts = (_merge_steps(a, multiple) for a in (self.events, self.censored, self.entries))
+        return StepCounts(*counts, causes)
 
     def pool_strata(self) -> StepCounts:
         """The same patients as one stratum."""
-        return StepCounts(*(a.sum(axis=0, keepdims=True) for a in (self.events, self.censored, self.entries)))
+        causes = None if self.causes is None else self.causes.sum(axis=1, keepdims=True)
+        return StepCounts(*(a.sum(axis=0, keepdims=True) for a in (self.events, self.censored, self.entries)), causes)
+
+    def select_cause(self, at: int) -> StepCounts:
+        """The same patients, those with another cause than this one as censored."""
+        assert self.causes is not None
+        return StepCounts(self.causes[at], self.censored + self.events - self.causes[at], self.entries)
 
 
 def _merge_steps(counts: Array, multiple: int) -> Array:
@@ -52,11 +62,12 @@ def _merge_steps(counts: Array, multiple: int) -> Array:
 def count_steps(plan: CurvePlan, rows: CodedRows) -> StepCounts:
     """The counts of one site's rows; DataError for rows that no patient can have."""
     shape = (len(plan.strata), len(plan.groups), plan.grid.steps)
-    sums = [np.zeros(shape) for _ in range(3)]
+    causes = max(len(plan.causes), 1)
+    sums = [np.zeros((causes, *shape)), np.zeros(shape), np.zeros(shape)]
     for codes in rows.codes():
         for total, part in zip(sums, _count_block(plan, codes, shape), strict=True):
             total += part
-    return StepCounts(*sums)
+    return StepCounts(sums[0].sum(axis=0), *sums[1:], sums[0] if plan.causes else None)
 
 
 def _count_block(plan: CurvePlan, codes: Codes, shape: tuple[int, int, int]) -> tuple[Array, Array, Array]:
@@ -68,13 +79,14 @@ def _count_block(plan: CurvePlan, codes: Codes, shape: tuple[int, int, int]) -> 
     inside = entry < grid.horizon
     last = np.clip(np.ceil(time / grid.width - STEP_ROUNDING), 1, grid.steps).astype(np.int64) - 1
     first = np.clip(np.floor(entry / grid.width + STEP_ROUNDING), 0, last).astype(np.int64)
-    has_event = (event == 1) & (time <= grid.horizon * (1 + STEP_ROUNDING))
+    has_event = (event > 0) & (time <= grid.horizon * (1 + STEP_ROUNDING))
     cell = _levels_of(codes, options.strata, len(time)) * shape[1] + _levels_of(codes, options.group, len(time))
     leaves, enters = cell * shape[2] + last, cell * shape[2] + first
     size = shape[0] * shape[1] * shape[2]
-    places = (leaves[inside & has_event], leaves[inside & ~has_event], enters[inside])
-    events, censored, entries = (np.bincount(at, minlength=size).reshape(shape).astype(np.float64) for at in places)
-    return events, censored, entries
+    causes = [leaves[inside & has_event & (event == number)] for number in range(1, max(len(plan.causes), 1) + 1)]
+    places = (*causes, leaves[inside & ~has_event], enters[inside])
+    *events, censored, entries = (np.bincount(at, minlength=size).reshape(shape).astype(np.float64) for at in places)
+    return np.stack(events), censored, entries
 
 
 def _levels_of(codes: Codes, name: str | None, n: int) -> NDArray[np.int64]:
@@ -97,12 +109,13 @@ def check_times(time_name: str, entry_name: str | None, time: Array, entry: Arra
 
 
 def passes_floor(counts: StepCounts, floor: int) -> bool:
-    """Whether no count is below the floor, zero apart, and nowhere all patients at risk have the event.
+    """Whether no count is below the floor, zero apart, and nowhere all patients at risk have an event.
 
     Every reader can solve these counts and sums of them. Differences of numbers at risk are such sums.
     """
     if floor <= 1:
         return True
     at_risk = counts.at_risk
-    small = [np.any((a > 0) & (a < floor)) for a in (counts.events, counts.censored, counts.entries, at_risk)]
+    events = counts.events if counts.causes is None else counts.causes
+    small = [np.any((a > 0) & (a < floor)) for a in (events, counts.censored, counts.entries, at_risk)]
     return not any(small) and not bool(np.any((counts.events > 0) & (counts.events == at_risk)))

@@ -2,9 +2,10 @@
 
 What leaves a site. Under masks, labels of its rows (`sums.opening.labels`). Then, for each width of steps that the
 study allows (the declared one times a divisor of the number of steps), whether the site's own counts pass the floor:
-each is 0 or at least `disclosure.cell`, and nowhere have all patients at risk the event. The narrowest width at which
-every site passes is taken; so even all other sites together see no small count of one. Then, once, the numbers of
-events, of censored patients and, with late entry, of entries, by stratum, group and step of that width.
+each is 0 or at least `disclosure.cell`, or the stricter floor of the site's own policy, and nowhere have all patients
+at risk an event. The narrowest width at which every site passes is taken; so even all other sites together see no small
+count of one. Then, once, the numbers of events, of censored patients and, with late entry, of entries, by stratum, group and step of that width. Events of
+competing causes are counted by cause, and each of these counts stands on the floor.
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
 reads each site's counts. The product-limit estimate is a function of these sums (Kaplan and Meier, JASA 1958;53:457).
@@ -33,6 +34,7 @@ from coterie_learners.survival.plan import CurveOptions, CurvePlan, check_curve_
 from coterie_learners.survival.step_counts import StepCounts, count_steps, passes_floor
 
 _VERSION = "2"
+_COUNTS = ("events", "censored", "entries", "causes")
 
 
 def survival_curves(site: Site) -> Script:
@@ -59,25 +61,27 @@ def survival_curves(site: Site) -> Script:
         reveals=partial(expose_steps, plan, multiple, labels),
     )
     end = yield from server("curves", pool_counts, plan, multiple, posts)
-    fit = build_curve_fit(plan, StepCounts(end["events"], end["censored"], end["entries"]), multiple)
+    fit = build_curve_fit(plan, StepCounts(**{name: end[name] for name in _COUNTS if name in end}), multiple)
     yield from conclude()
     return fit
 
 
 def list_shapes(plan: CurvePlan, multiple: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the counts; entries are posted only where patients enter late."""
+    """Shapes of the counts; entries are posted only where patients enter late, and events by cause if there are any."""
     shape = (len(plan.strata), len(plan.groups), plan.grid.steps // multiple)
-    names = ("events", "censored") if plan.options.entry is None else ("events", "censored", "entries")
-    return dict.fromkeys(names, shape)
+    events = {"causes": (len(plan.causes), *shape)} if plan.causes else {"events": shape}
+    late = {} if plan.options.entry is None else {"entries": shape}
+    return {**events, "censored": shape, **late}
 
 
 # At a site
 
 
 def share_widths(site: Site, plan: CurvePlan) -> Payload:
-    """Whether this site's counts pass the floor, by width of the steps."""
+    """Whether this site's counts pass the study's floor and its own, by width of the steps."""
     counts = count_steps(plan, site.codes)
-    passes = [float(passes_floor(counts.coarsen(multiple), plan.floor)) for multiple in plan.multiples]
+    floor = max(plan.floor, site.own_floor)
+    passes = [float(passes_floor(counts.coarsen(multiple), floor)) for multiple in plan.multiples]
     sums = {"passes": np.array(passes)}
     return SiteSums({"passes": (len(plan.multiples),)}, plan.masked).post(site, "grid", sums)
 
@@ -125,6 +129,8 @@ def list_time_steps(plan: CurvePlan, multiple: int) -> TimeSteps:
 
 def _list_cells(plan: CurvePlan, counts: StepCounts) -> tuple[dict[str, int], dict[str, str]]:
     arrays = {"events": counts.events, "censored": counts.censored, "entries": counts.entries, "risk": counts.at_risk}
+    if counts.causes is not None:
+        arrays |= {f"events of {cause}": counts.causes[k] for k, cause in enumerate(plan.causes)}
     cells: dict[str, int] = {}
     kinds: dict[str, str] = {}
     for kind, array in arrays.items():
@@ -140,7 +146,8 @@ def _list_cells(plan: CurvePlan, counts: StepCounts) -> tuple[dict[str, int], di
 def pool_counts(plan: CurvePlan, multiple: int, posts: Posts) -> Payload:
     """What the server posts: the counts over all sites."""
     counts = _complete(_add_posts(plan, posts, list_shapes(plan, multiple)))
-    return {**vars(counts), "width": np.float64(plan.grid.width * multiple), "converged": np.True_}
+    own = {name: values for name, values in vars(counts).items() if values is not None}
+    return {**own, "width": np.float64(plan.grid.width * multiple), "converged": np.True_}
 
 
 def _add_posts(plan: CurvePlan, posts: Posts, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array]:
@@ -156,11 +163,12 @@ def _read_counts(plan: CurvePlan, payload: Payload) -> StepCounts:
 
 def _complete(sums: dict[str, Array]) -> StepCounts:
     """Counts with their entries, all in the first step if none is late; ProtocolError if no patients can have them."""
-    entries = sums.get("entries")
+    entries, causes = sums.get("entries"), sums.get("causes")
+    events = sums["events"] if causes is None else causes.sum(axis=0)
     if entries is None:
-        entries = np.zeros_like(sums["events"])
-        entries[..., 0] = (sums["events"] + sums["censored"]).sum(axis=-1)
-    counts = StepCounts(sums["events"], sums["censored"], entries)
+        entries = np.zeros_like(events)
+        entries[..., 0] = (events + sums["censored"]).sum(axis=-1)
+    counts = StepCounts(events, sums["censored"], entries, causes)
     if np.any(counts.at_risk < counts.events + counts.censored):
         raise ProtocolError("CO-P508", "More patients leave in a step than are at risk there.")
     return counts
@@ -188,7 +196,7 @@ def _assess(study: Study, rows: int | None) -> Suitability:
     """For studies that name a time, and for no others."""
     if not isinstance(study.learner.options.get("time"), str):
         return Suitability(8, False, "it compares times to an event; the study names no `time`.")
-    return Suitability(-1, True, "it makes curves and log-rank tests of times to an event in one round of counts.")
+    return Suitability(-1, True, "it makes curves and tests of times to an event in one round of counts.")
 
 
 SURVIVAL_CURVES = Learner(

@@ -133,7 +133,7 @@ def _values(variable: Variable, grid: Sequence[float], shared: Array, rng: np.ra
 
 def _outcome(study: Study, variable: Variable, eta: Array, rng: np.random.Generator) -> Array:
     family = _family_of(study)
-    if not family.by_rows:  # a level for each part of what a logistic outcome may be
+    if not family.by_rows or variable.type == "category":  # a level for each part of what a logistic outcome may be
         cuts = np.arange(1, len(variable.levels)) / len(variable.levels)
         return np.digitize(eta + rng.logistic(size=len(eta)), np.log(cuts / (1.0 - cuts))).astype(np.float64)
     outcome = family.draw(eta, variable.bounds, rng)

@@ -75,8 +75,13 @@ class Gate:
         return self._bind(replace(site, data=stand_on_cohort(self.log, site), bind=self._bind))
 
     def _bind(self, site: Site) -> Site:
-        """The site with the labels and the patients of its own rows."""
-        return replace(site, label_rows=lambda: label_rows(self.log, site), read_patients=lambda: read_patients(site))
+        """The site with the labels and the patients of its own rows, and the floor of its policy."""
+        return replace(
+            site,
+            label_rows=lambda: label_rows(self.log, site),
+            read_patients=lambda: read_patients(site),
+            own_floor=self.policy.floors.cell,
+        )
 
     def admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         """The verdict's digest for the record, or None while a person's yes is waited for.

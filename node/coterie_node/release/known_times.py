@@ -1,5 +1,7 @@
 """Times that follow from two studies of curves: counts by step on two grids, or of patients in only one of the two.
 
+Events of competing causes are counted by cause. Two studies that each count one cause show together who has neither.
+
 Cumulative counts at an end of a step of each of two grids differ by the patients who leave between these ends. So over
 the same patients the counts of the joint grid are known, and all of them must stand on the floor. Of two studies whose
 patients differ, the counts at common ends differ by those of the patients in only one of the two.
@@ -20,6 +22,7 @@ from coterie_node.privacy.prints import RawRows
 
 # Of a width: how far a time may lie behind an end and be in the step before it.
 _ROUNDING = 1e-9
+_OF = "events of "
 # Counts of patients, the last axis by step, those before it by table.
 Counts = Mapping[str, NDArray[np.int64]]
 StepPlaces = NDArray[np.int64]
@@ -67,10 +70,11 @@ def _place_levels(raw: RawRows, name: str) -> tuple[StepPlaces, int]:
     return np.asarray(raw.values[name]).astype(np.int64), len(raw.levels.get(name, ())) or 2
 
 
-def _place(steps: TimeSteps, raw: RawRows) -> Placed:
+def _place(steps: TimeSteps, raw: RawRows, causes: tuple[str, ...] | None = None) -> Placed:
     """Who counts (n,) in which step (n,), by kind; who leaves after the horizon leaves in the last step.
 
-    Kinds of columns that are not among the raw ones, of another study, are left out.
+    Kinds of columns that are not among the raw ones, of another study, are left out. Events of a category count by
+    these causes, or by those that the study shows.
     """
     time, late = np.asarray(raw.values[steps.time], dtype=np.float64), steps.entry in raw.values
     entry = np.asarray(raw.values[steps.entry], dtype=np.float64) if late else np.zeros(len(time))
@@ -81,9 +85,32 @@ def _place(steps: TimeSteps, raw: RawRows) -> Placed:
     if late:
         out["entries"] = inside, np.clip(np.floor(entry / steps.width + _ROUNDING).astype(np.int64), 0, last)
     if steps.event in raw.values:
-        event = inside & (np.asarray(raw.values[steps.event]) == 1) & (end < steps.steps)
-        out |= {"events": (event, last), "censored": (inside & ~event, last)}
+        shown = _list_causes(steps, raw) if causes is None else causes
+        out |= _place_events(steps, raw, shown, (inside, inside & (end < steps.steps)), last)
     return out
+
+
+def _list_causes(steps: TimeSteps, raw: RawRows) -> tuple[str, ...]:
+    """The causes that a study counts: one, or all levels of its event but the first; none of a binary event."""
+    return (steps.cause,) if steps.cause else tuple(raw.levels.get(steps.event, ())[1:])
+
+
+def _place_events(
+    steps: TimeSteps,
+    raw: RawRows,
+    causes: tuple[str, ...],
+    among: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    last: StepPlaces,
+) -> Placed:
+    """Who has the event in which step, by cause, and who leaves without; `among` whom, and whose event is in time."""
+    inside, in_time = among
+    codes, levels = np.asarray(raw.values[steps.event]), raw.levels.get(steps.event, ())
+    if not causes:
+        event = in_time & (codes == 1)
+        return {"events": (event, last), "censored": (inside & ~event, last)}
+    events = {f"{_OF}{cause}": in_time & (codes == levels.index(cause)) for cause in causes}
+    some = np.logical_or.reduce(list(events.values()))
+    return {**{kind: (event, last) for kind, event in events.items()}, "censored": (inside & ~some, last)}
 
 
 def judge_joint_grid(new: TimeSteps, former: TimeSteps, study: str, raw: RawRows, floor: int) -> Iterator[Objection]:
@@ -91,12 +118,16 @@ def judge_joint_grid(new: TimeSteps, former: TimeSteps, study: str, raw: RawRows
     if new.time != former.time or floor < 2:
         return
     codes = [_place_levels(raw, name)[0] for name in new.tables if name in former.tables]
-    here, there = _place(new, raw), _place(former, raw)
+    # Of one event both studies together show the causes of each.
+    causes = None
+    if new.event == former.event:
+        causes = tuple(dict.fromkeys((*_list_causes(new, raw), *_list_causes(former, raw))))
+    here, there = _place(new, raw, causes), _place(former, raw, causes)
     if new.event == former.event and _shows_full_step(codes, here, there):
         yield _refuse_joint_grid(new.time, study, floor)
         return
     for kind in here.keys() & there.keys():
-        if kind in ("events", "censored") and new.event != former.event:
+        if kind not in ("exits", "entries") and new.event != former.event:
             continue
         inside = here[kind][0] | there[kind][0]
         cells = np.column_stack([*codes, _outside(here[kind], new), _outside(there[kind], former)])[inside]
@@ -111,11 +142,16 @@ def _shows_full_step(codes: Sequence[StepPlaces], here: Placed, there: Placed) -
         return False
     cells = np.column_stack([*codes, here["exits"][1], there["exits"][1]])
     steps, at, exits = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
-    events = np.bincount(at.ravel(), here["events"][0] & there["events"][0])
+    events = np.bincount(at.ravel(), _has_event(here) & _has_event(there))
     tables = np.unique(steps[:, :-2], axis=0, return_inverse=True)[1].ravel() if codes else np.zeros(len(steps), int)
     # Steps are in the order of time within their table: who leaves there or later is at risk.
     later = [exits[k:][tables[k:] == table].sum() for k, table in enumerate(tables.tolist())]
     return bool(np.any((events > 0) & (events == later)))
+
+
+def _has_event(placed: Placed) -> NDArray[np.bool_]:
+    """Who has an event of any kind (n,)."""
+    return np.logical_or.reduce([inside for kind, (inside, _) in placed.items() if kind.startswith("events")])
 
 
 def _outside(placed: tuple[NDArray[np.bool_], StepPlaces], steps: TimeSteps) -> StepPlaces:
@@ -130,15 +166,27 @@ def judge_difference_of_times(new: LoggedTimes, former: LoggedTimes, study: str,
         return
     tables = [name for name in new.steps.tables if name in former.steps.tables]
     ends = _list_common_ends(new.steps, former.steps)
-    mine, theirs = new.merge_tables(tables), former.merge_tables(tables)
+    mine, theirs = (_add_complements(part.merge_tables(tables)) for part in (new, former))
     theirs = {name: _order_axes(array, former.steps.tables, new.steps.tables, tables) for name, array in theirs.items()}
     for kind in mine.keys() & theirs.keys():
-        if kind in ("events", "censored") and new.steps.event != former.steps.event:
+        if kind not in ("exits", "entries") and new.steps.event != former.steps.event:
             continue
         apart = _merge_steps(mine[kind], [e[0] for e in ends]) - _merge_steps(theirs[kind], [e[1] for e in ends])
         if _is_small(np.abs(apart), floor):
             yield _refuse_difference(new.steps.time, study, floor)
             return
+
+
+def _add_complements(counts: Counts) -> dict[str, NDArray[np.int64]]:
+    """The counts, and of each cause who leaves without it."""
+    causes = [kind for kind in counts if kind.startswith(_OF)]
+    # What is censored in a study of one cause is not what is censored in one of all causes.
+    own = {kind: array for kind, array in counts.items() if not causes or kind != "censored"}
+    return own | {f"not {kind}": counts["exits"] - counts[kind] for kind in causes} | _add_rest(counts, causes)
+
+
+def _add_rest(counts: Counts, causes: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    return {f"none of {', '.join(sorted(causes))}": counts["censored"]} if causes else {}
 
 
 def _order_axes(

@@ -1,4 +1,4 @@
-"""Survival curves as one SVG: steps with limits and marks of censoring, and the numbers at risk beneath.
+"""Survival curves, or the incidence of a cause, as one SVG: steps with limits, and the numbers at risk beneath.
 
 Colours are those of Okabe and Ito (2008), which people with any colour vision tell apart; each curve has a dash pattern
 of its own too. Text and axes are a grey that stands out on white and on black, and there is no background.
@@ -24,11 +24,11 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Group:
-    """One curve: its name, and by step the ends of steps, survival, limits, and counts; None where there is none."""
+    """One curve: its name, and by step the ends of steps, survival or incidence, limits, and counts; None for none."""
 
     name: str
     times: Sequence[float]
-    survival: Sequence[float]
+    values: Sequence[float]
     low: Sequence[float | None]
     high: Sequence[float | None]
     at_risk: Sequence[float]
@@ -37,12 +37,18 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The axes: the unit of time, the width of a step, the horizon, and the curves."""
+    """The axes: the unit of time, the width of a step, the horizon, and the curves; of a `cause`, curves that rise."""
 
     unit: str
     width: float
     horizon: float
     groups: tuple[_Group, ...]
+    cause: str = ""
+
+    @property
+    def start(self) -> float:
+        """Where curves begin: all survive, and no one has had the event."""
+        return 0.0 if self.cause else 1.0
 
     @property
     def height(self) -> float:
@@ -61,12 +67,12 @@ class _Frame:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * time / self.horizon
 
     def y(self, survival: float) -> float:
-        """Where a survival stands."""
+        """Where a survival or an incidence stands."""
         return _TOP + _PLOT * (1.0 - survival)
 
     def draw_path(self, times: Sequence[float], values: Sequence[float]) -> list[Point]:
-        """The corners of steps that begin at 1."""
-        points, height = [(self.x(0.0), self.y(1.0))], self.y(1.0)
+        """The corners of steps from where curves begin."""
+        points, height = [(self.x(0.0), self.y(self.start))], self.y(self.start)
         for time, value in zip(times, values, strict=True):
             points.append((self.x(time), height))
             height = self.y(value)
@@ -74,35 +80,50 @@ class _Frame:
         return points
 
 
-def draw_survival(details: Mapping[str, Any]) -> str:
-    """The curves of a result's `details.survival` as SVG; ConfigError (CO-F367) for one that cannot be read."""
+def draw_survival(details: Mapping[str, Any], cause: str = "") -> str:
+    """The curves of a result's `details.survival` as SVG; of a cause, its cumulative incidence.
+
+    ConfigError (CO-F367) for a result that cannot be read, or has no such cause.
+    """
     try:
-        frame = _read_frame(details)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+        frame = _read_frame(details, cause)
+    except (KeyError, TypeError, ValueError, ArithmeticError, StopIteration):
         message = "The result has survival curves that cannot be read"
         raise ConfigError("CO-F367", f"{message}. Print it again with `coterie study result --json`.") from None
     return "\n".join(_draw(frame))
 
 
-def _read_frame(details: Mapping[str, Any]) -> _Frame:
+def list_figures(details: Mapping[str, Any]) -> list[str]:
+    """All figures of a result's `details.survival`: the survival curves, then the incidence of each cause."""
+    return [draw_survival(details, cause) for cause in ("", *list_causes(details))]
+
+
+def list_causes(details: Mapping[str, Any]) -> list[str]:
+    """The competing causes of a result's `details.survival`."""
+    causes = details.get("causes")
+    return [str(part.get("cause")) for part in causes if isinstance(part, Mapping)] if isinstance(causes, list) else []
+
+
+def _read_frame(details: Mapping[str, Any], cause: str) -> _Frame:
     """The curves; ValueError where numbers are none, or columns differ in length."""
-    groups = tuple(_read_group(group) for group in details["groups"])
+    counts = details["groups"]
+    own = next(part["groups"] for part in details["causes"] if part["cause"] == cause) if cause else counts
+    groups = tuple(_read_group(*pair, "incidence" if cause else "survival") for pair in zip(own, counts, strict=True))
     width, horizon = float(details["grid"]["width"]), float(details["grid"]["horizon"])
     if not groups or not (0.0 < width <= horizon < math.inf) or horizon / width > 1e6:
         raise ValueError("no curves, or no grid")
-    return _Frame(str(details["unit"]), width, horizon, groups)
+    return _Frame(str(details["unit"]), width, horizon, groups, cause)
 
 
-def _read_group(group: Mapping[str, Any]) -> _Group:
-    times, survival, at_risk, censored = (
-        [float(value) for value in group[name]] for name in ("times", "survival", "at_risk", "censored")
-    )
-    low, high = ([_read_limit(value) for value in group[name]] for name in ("low", "high"))
-    if {len(column) for column in (survival, at_risk, censored, low, high)} != {len(times)} or not times:
+def _read_group(group: Mapping[str, Any], counts: Mapping[str, Any], name: str) -> _Group:
+    times, values = ([float(value) for value in group[key]] for key in ("times", name))
+    at_risk, censored = ([float(value) for value in counts[key]] for key in ("at_risk", "censored"))
+    low, high = ([_read_limit(value) for value in group[key]] for key in ("low", "high"))
+    if {len(column) for column in (values, at_risk, censored, low, high)} != {len(times)} or not times:
         raise ValueError("columns differ in length")
-    if not all(math.isfinite(value) for value in (*times, *survival, *at_risk, *censored)):
+    if not all(math.isfinite(value) for value in (*times, *values, *at_risk, *censored)):
         raise ValueError("a value is no number")
-    return _Group(str(group["group"]), times, survival, low, high, at_risk, censored)
+    return _Group(str(group["group"]), times, values, low, high, at_risk, censored)
 
 
 def _read_limit(value: Any) -> float | None:
@@ -124,8 +145,10 @@ def _draw(frame: _Frame) -> Iterator[str]:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {frame.height:g}" role="img" '
         'font-family="system-ui, DejaVu Sans, sans-serif" font-size="12">'
     )
-    yield f"<title>Survival curves of {escape(names)}</title>"
-    yield f"<desc>Kaplan-Meier estimates with 95 % limits by {escape(frame.unit)}; beneath, patients at risk.</desc>"
+    what = f"Cumulative incidence of {frame.cause}" if frame.cause else "Survival curves"
+    method = "Aalen-Johansen" if frame.cause else "Kaplan-Meier"
+    yield f"<title>{escape(what)}: {escape(names)}</title>"
+    yield f"<desc>{method} estimates with 95 % limits by {escape(frame.unit)}; beneath, patients at risk.</desc>"
     yield from _draw_axes(frame)
     for number, group in enumerate(frame.groups):
         yield from _draw_group(frame, group, number)
@@ -144,7 +167,8 @@ def _draw_axes(frame: _Frame) -> Iterator[str]:
         yield _draw_line((x, y), (x, y + 5), _INK, 1.0)
         yield _write(x, y + 19, f"{time:g}", "middle")
     yield _write((_LEFT + _WIDTH - _RIGHT) / 2, frame.y(0.0) + 36, f"Time ({frame.unit})", "middle")
-    yield _write(_LEFT - 40, _TOP - 12, "Survival", "start")
+    name = f"Cumulative incidence: {frame.cause}" if frame.cause else "Survival"
+    yield _write(_LEFT - 40, _TOP - 12, name, "start")
 
 
 def _draw_group(frame: _Frame, group: _Group, number: int) -> Iterator[str]:
@@ -158,11 +182,11 @@ def _draw_group(frame: _Frame, group: _Group, number: int) -> Iterator[str]:
         area = _join([*upper, *reversed(lower)])
         yield f'<polygon points="{area}" fill="{colour}" fill-opacity="0.13" stroke="none"/>'
     pattern = f' stroke-dasharray="{dash}"' if dash else ""
-    path = _join(frame.draw_path(group.times, group.survival))
+    path = _join(frame.draw_path(group.times, group.values))
     yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{pattern}/>'
-    for time, survival, censored in zip(group.times, group.survival, group.censored, strict=True):
+    for time, value, censored in zip(group.times, group.values, group.censored, strict=True):
         if censored > 0 and time < frame.horizon:
-            x, y = frame.x(time), frame.y(survival)
+            x, y = frame.x(time), frame.y(value)
             yield _draw_line((x, y - 4), (x, y + 4), colour, 1.2)
 
 
