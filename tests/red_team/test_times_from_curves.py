@@ -13,11 +13,16 @@ from support.learners.survival_study import curve_study, play_curves, read_colum
 from support.red_team.hospitals import Network
 
 from coterie_learners.core import masked_sum
+from coterie_learners.core.protocol import Site
+from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import Withheld
-from coterie_learners.study.document import Floors
+from coterie_learners.study.document import Floors, Study
 from coterie_learners.study.rows import ArrayCodes
+from coterie_learners.survival.plan import CurvePlan
 from coterie_learners.survival.step_counts import StepCounts
+from coterie_learners.survival.survival_curves import share_counts_of_steps, survival_curves
 from coterie_node.errors import ReleaseRefused
+from coterie_node.release.gate import Gate
 from coterie_node.release.policy import Policy
 
 FLOOR = 5
@@ -153,11 +158,34 @@ def test_a_corrected_time_is_refused_as_a_second_study(hospitals: Network) -> No
         hospitals.fit(text)
 
 
-def test_a_site_s_stricter_floor_keeps_its_plain_counts_back(hospitals: Network) -> None:
-    text = STUDY.format(aggregation="plain", width=6) + "\n[disclosure]\ncell = 0\nrows = 5\n"
-    hospitals.policy = Policy(floors=Floors(cell=40))
-    with pytest.raises(ReleaseRefused, match=r"counts below 40 patients"):
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+def test_a_site_s_stricter_floor_widens_the_steps_of_all(hospitals: Network, aggregation: str) -> None:
+    text = STUDY.format(aggregation=aggregation, width=6) + "\n[disclosure]\ncell = 0\nrows = 5\n"
+    assert hospitals.fit(text).details["survival"]["grid"]["width"] == 6
+    hospitals.policy, hospitals.logs = Policy(floors=Floors(cell=40)), {}
+    assert hospitals.fit(text).details["survival"]["grid"]["width"] == 18
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+def test_a_site_s_stricter_floor_that_no_steps_pass_keeps_its_counts_back(
+    hospitals: Network, aggregation: str
+) -> None:
+    text = STUDY.format(aggregation=aggregation, width=6) + "\n[disclosure]\ncell = 0\nrows = 5\n"
+    hospitals.policy = Policy(floors=Floors(cell=350))
+    with pytest.raises(Withheld, match=r"a site's own policy may have a stricter floor"):
         hospitals.fit(text)
+
+
+def test_the_gate_keeps_plain_counts_back_that_are_below_a_site_s_own_floor(hospitals: Network) -> None:
+    text = STUDY.format(aggregation="plain", width=6) + "\n[disclosure]\ncell = 0\nrows = 5\n"
+    study = complete_study(Study.from_toml(text))
+    site = Site(study, "a", data=ArrayCodes({k: hospitals.data["a"][k] for k in ("months", "death")}), parties=("a",))
+    gate, script = Gate(study, Policy(floors=Floors(cell=40))), survival_curves(site)
+    next(script)
+    step = script.send({name: {"passes": np.ones(4)} for name in study.sites})
+    verdict = gate.judge(step, site, share_counts_of_steps(site, CurvePlan.of(study), 1))
+    assert verdict.refused
+    assert "counts below 40 patients" in verdict.sentence
 
 
 def test_a_study_of_few_patients_posts_no_counts() -> None:

@@ -18,7 +18,7 @@ from coterie_learners.study.rows import ArrayCodes, Data
 from coterie_learners.survival.survival_curves import survival_curves
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "r"
-ARMS, STAGES = ("a", "b", "c"), ("early", "late")
+ARMS, STAGES, CAUSES = ("a", "b", "c"), ("early", "late"), ("cancer", "other")
 SITES = ("north", "south", "east", "west", "mid")
 VARIABLES: dict[str, dict[str, Any]] = {
     "months": {"type": "number", "range": [0, 100], "unit": "months"},
@@ -26,6 +26,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
     "died": {"type": "binary"},
     "arm": {"type": "category", "levels": list(ARMS)},
     "stage": {"type": "category", "levels": list(STAGES)},
+    "cause": {"type": "category", "levels": ["alive", *CAUSES]},
 }
 Columns = dict[str, NDArray[np.float64]]
 
@@ -34,7 +35,8 @@ def curve_study(count: int = 3, width: float = 2, horizon: float = 36, floor: in
     """A completed study of curves by arm; `options` are the learner's, `floor` the study's least cell."""
     learner: dict[str, Any] = {"name": "survival_curves", "time": "months", "event": "died", "group": "arm"}
     learner |= {"time_grid": {"width": width, "horizon": horizon, "unit": "months"}, **options}
-    plain = {"name": "curves", "sites": list(SITES[:count]), "formula": "died ~ 1", "variables": VARIABLES}
+    formula = f"{learner['event']} ~ 1"
+    plain = {"name": "curves", "sites": list(SITES[:count]), "formula": formula, "variables": VARIABLES}
     return complete_study(Study.model_validate({**plain, "learner": learner, "disclosure": {"cell": floor, "rows": 1}}))
 
 
@@ -84,6 +86,18 @@ def play_curves(study: Study, rows: dict[str, Data] | None = None) -> tuple[Fit,
     fit = results[study.sites[0]]
     assert isinstance(fit, Fit)
     return fit, table
+
+
+def read_causes() -> Columns:
+    """All patients' values with the cause of death: every third death, in the order of the rows, is of the other."""
+    columns = read_columns()
+    cause = np.where(np.arange(900) % 3 == 0, 2.0, 1.0)
+    return {**columns, "cause": np.where(columns["died"] == 1, cause, 0.0)}
+
+
+def read_competing(model: str) -> dict[str, tuple[float, float]]:
+    """The values of one model of competing.R by term; NaN where there is none."""
+    return _read_stored("competing.csv")[model]
 
 
 @cache

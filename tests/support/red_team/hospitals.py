@@ -64,8 +64,8 @@ class Network:
     policy: Policy = field(default_factory=Policy)
     ending: str = ".csv"
 
-    def fit(self, study_text: str, rows: int | None = None, at: str = "") -> None:
-        """Run a study on the first `rows` rows of the site `at` (all of the others'); raises what stops it."""
+    def fit(self, study_text: str, rows: int | None = None, at: str = "") -> Any:
+        """The result of a study on the first `rows` rows of the site `at` (all of the others'); raises what stops it."""
         study = complete_study(Study.from_toml(study_text))
         self.runs += 1
         loaded = {}
@@ -83,7 +83,8 @@ class Network:
                 return make_site(of, name, rows, keys, entries, f"{session}/{run}")
 
             patch.setattr(simulation, "site_of", make_new_site)
-            simulation.simulate(study, loaded, gates=gates)
+            _, runners, _ = simulation.simulate(study, loaded, gates=gates)
+        return next(iter(runners.values())).machine.result
 
 
 def write(path: Path, columns: Columns, rows: int | None) -> None:
