@@ -167,9 +167,7 @@ def test_a_site_s_stricter_floor_widens_the_steps_of_all(hospitals: Network, agg
 
 
 @pytest.mark.parametrize("aggregation", ["masked", "plain"])
-def test_a_site_s_stricter_floor_that_no_steps_pass_keeps_its_counts_back(
-    hospitals: Network, aggregation: str
-) -> None:
+def test_a_site_s_stricter_floor_that_no_steps_pass_keeps_its_counts_back(hospitals: Network, aggregation: str) -> None:
     text = STUDY.format(aggregation=aggregation, width=6) + "\n[disclosure]\ncell = 0\nrows = 5\n"
     hospitals.policy = Policy(floors=Floors(cell=350))
     with pytest.raises(Withheld, match=r"a site's own policy may have a stricter floor"):

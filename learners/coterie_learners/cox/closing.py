@@ -86,7 +86,7 @@ def describe_exposure(plan: CoxPlan, site: Site, pooled: PooledCounts | None, wh
     """Masked sums over all sites of a Cox model; the first one counts the floor on events."""
     events = 0
     for codes in site.codes.codes() if first else ():
-        events += int(np.count_nonzero(np.asarray(codes[plan.options.event]) == 1))
+        events += int(np.count_nonzero(np.asarray(codes[plan.options.event]) == plan.event_code))
     n = site.codes.n
     exposure = Exposure(
         what=what,

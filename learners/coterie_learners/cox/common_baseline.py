@@ -192,7 +192,7 @@ def _expose_counts(plan: CoxPlan, multiple: int, pooled: PooledCounts | None, si
     """What readers can solve from the counts by step, in the clear of one site."""
     o, grid = plan.options, plan.grid
     tables = () if o.strata is None else (o.strata,)
-    times = TimeSteps(o.time, o.event, o.entry or "", tables, grid.width * multiple, grid.steps // multiple)
+    times = TimeSteps(o.time, o.event, o.entry or "", tables, grid.width * multiple, grid.steps // multiple, o.cause)
     exposure = _expose(plan, site, pooled, "Counts of events and of other rows that leave, by step of time", first=True)
     if plan.masked:
         return replace(exposure, times=times)

@@ -40,7 +40,8 @@ def disclose_cox(plan: CoxPlan) -> Disclosure:
 def _list_steps(plan: CoxPlan) -> Iterator[StepDisclosure]:
     protection: Protection = "masked" if plan.masked else "plain"
     if plan.options.baseline == "site":
-        yield StepDisclosure("stats/*", "each", _SUMS, None, "masked")
+        third = "; the information's derivative by the coefficients" if plan.options.firth else ""
+        yield StepDisclosure("stats/*", "each", f"{_SUMS}{third}", None, "masked")
     else:
         late = ", and of rows that enter" if plan.options.entry is not None else ""
         strata = f" and {plan.options.strata}" if plan.options.strata else ""

@@ -15,7 +15,7 @@ from coterie_learners.core.registry import options_of
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
-from coterie_learners.study.document import ColumnName, Frozen, Study
+from coterie_learners.study.document import ColumnName, Frozen, Study, Text, Variable
 from coterie_learners.study.rows import Block, CodedBlocks, Rows
 from coterie_learners.sums.opening.counts import Opening
 from coterie_learners.sums.opening.steps import OpeningMode, check_opening
@@ -28,7 +28,9 @@ TimeScale = Literal["km", "identity", "log", "none"]
 class CoxOptions(Frozen):
     """The learner section of a Cox study.
 
-    `time`, `event`, `entry` and `strata` name columns; `weights` the one that weighs rows. `baseline`: whether each
+    `time`, `event`, `entry` and `strata` name columns; `weights` the one that weighs rows. `cause`: of an `event` that
+    is a category, the level that is the event; who leaves by another one is censored. `ties` "exact" are those of a
+    discrete partial likelihood. `firth`: Firth's penalty on the information. `baseline`: whether each
     site has a baseline hazard of its own, or all have one on the `time_grid`. `ridge` penalises half the squared
     coefficients in the variables' own units. `robust`: sandwich errors of rows, or of each "patient" together.
     `proportionality`: the function of time in the test of proportional hazards; auto: "km" for a common baseline, else
@@ -40,7 +42,9 @@ class CoxOptions(Frozen):
     event: ColumnName
     entry: ColumnName | None = None
     strata: ColumnName | None = None
-    ties: Literal["efron", "breslow"] = "efron"
+    cause: Text = ""
+    ties: Literal["efron", "breslow", "exact"] = "efron"
+    firth: bool = False
     baseline: Literal["site", "common"] = "site"
     time_grid: TimeGrid | None = None
     weights: Annotated[str, Within(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
@@ -68,7 +72,7 @@ class CoxPlan:
         options = options_of(study, CoxOptions)
         several = len(study.sites) >= MIN_PARTIES or options.baseline == "site"
         masked = options.aggregation == "masked" or (options.aggregation == "auto" and several)
-        return cls(study, Design(study), options, masked)
+        return cls(study, Design(_read_cause_as_event(study, options)), options, masked)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -106,6 +110,21 @@ class CoxPlan:
         return self.options.ties == "efron"
 
     @property
+    def exact(self) -> bool:
+        """Whether ties are exact."""
+        return self.options.ties == "exact"
+
+    @property
+    def event_code(self) -> int:
+        """The number that the event has among the values of its column."""
+        return self.study.variables[self.options.event].levels.index(self.options.cause) if self.options.cause else 1
+
+    @property
+    def event_name(self) -> str:
+        """The event in words."""
+        return f"{self.options.event}[{self.options.cause}]" if self.options.cause else self.options.event
+
+    @property
     def weighs(self) -> bool:
         """Whether rows weigh by a column or an offset."""
         return bool(self.design.weights or self.design.formula.offset)
@@ -114,6 +133,8 @@ class CoxPlan:
     def transform(self) -> TimeScale:
         """The function of time in the test of proportional hazards."""
         choice = self.options.proportionality
+        if choice == "auto" and (self.exact or self.options.firth):
+            return "none"
         if choice == "auto":
             return "km" if self.options.baseline == "common" else "identity"
         return choice
@@ -157,6 +178,7 @@ class CoxPlan:
             by_patient=self.by_patient,
             by_rows=True,
             by_bits=self.options.opening == "bits",
+            cause=self.options.cause,
         )
 
     def read_rows(self, site: Site) -> Rows:
@@ -165,7 +187,32 @@ class CoxPlan:
         identifiers = site.read_patients() if self.by_patient else None
         if identifiers is None and self.by_patient:
             identifiers = [str(at) for at in range(rows.n)]
-        return rows if identifiers is None else _NumberedRows(rows, np.unique(identifiers, return_inverse=True)[1])
+        events = _EventRows(rows, self.event_code) if self.options.cause else rows
+        return events if identifiers is None else _NumberedRows(events, np.unique(identifiers, return_inverse=True)[1])
+
+
+def _read_cause_as_event(study: Study, options: CoxOptions) -> Study:
+    """The study with the event as 0 or 1, where it is one of several causes."""
+    if not options.cause or options.event not in study.variables:
+        return study
+    binary = Variable(type="binary", label=study.variables[options.event].label)
+    return study.model_copy(update={"variables": {**study.variables, options.event: binary}})
+
+
+class _EventRows:
+    """Rows whose outcome is whether they have this value of it."""
+
+    def __init__(self, rows: Rows, code: int) -> None:
+        self._rows, self._code = rows, code
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self._rows.n
+
+    def blocks(self) -> Iterator[Block]:
+        """The rows, block by block."""
+        return (replace(block, y=(block.y == self._code).astype(np.float64)) for block in self._rows.blocks())
 
 
 class _NumberedRows:
@@ -192,6 +239,7 @@ def check_cox_plan(plan: CoxPlan) -> None:
     options, formula = plan.options, plan.design.formula
     roles = {"time": options.time, "event": options.event, "entry": options.entry, "strata": options.strata}
     check_roles(plan.study, roles)
+    _check_cause(plan)
     if plan.masked:
         check_opening(plan.study, options.opening, plan.weighs)
     sources = {source for name in plan.design.list_covariates() for source in plan.design.sources_of(name)}
@@ -206,7 +254,43 @@ def check_cox_plan(plan: CoxPlan) -> None:
         raise StudyError("CO-S337", f"{message}. {advice}; baseline hazards stand for the intercept.")
     _check_baseline(plan)
     _check_errors(plan)
+    _check_methods(plan)
     _check_sites(plan)
+
+
+def _check_cause(plan: CoxPlan) -> None:
+    event, cause = plan.options.event, plan.options.cause
+    levels = plan.study.variables[event].levels
+    if not levels and not cause:
+        return
+    if cause not in levels[1:]:
+        what = f"{event} has the causes {', '.join(levels[1:])}" if levels else f"{event} is binary and has no causes"
+        advice = "Set `cause` to one of them" if levels else "Leave `cause` out"
+        raise StudyError("CO-S346", f"{what}; the study names {cause or 'none'}. {advice}.")
+
+
+def _check_methods(plan: CoxPlan) -> None:
+    """StudyError for exact ties, or Firth's penalty, beside what they do not go with."""
+    options = plan.options
+    names = {"exact ties": plan.exact, "Firth's penalty": options.firth}
+    method = next((name for name, chosen in names.items() if chosen), None)
+    if method is None:
+        return
+    others = {
+        'baseline = "common"': options.baseline == "common",
+        "`weights`": bool(options.weights),
+        "`robust`": bool(options.robust),
+        "`proportionality`": options.proportionality not in ("auto", "none"),
+        "`ridge`": bool(options.ridge) and options.firth,
+        "exact ties": plan.exact and options.firth,
+    }
+    beside = [name for name, chosen in others.items() if chosen]
+    if not beside:
+        return
+    message = f"{method[0].upper()}{method[1:]} does not go with {', '.join(beside)}"
+    if plan.exact and options.baseline == "common":
+        message += ": no sums over the sites give it without showing each patient's risk (decision 37)"
+    raise StudyError("CO-S347", f'{message}. Leave it out; baseline = "site" has both methods.')
 
 
 def _check_sites(plan: CoxPlan) -> None:

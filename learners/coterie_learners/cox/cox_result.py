@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import Fit, coefficient_table
-from coterie_learners.core.model_warnings import advise_on_few_events, warn_of_few_events, warn_of_ridge
+from coterie_learners.core.model_warnings import FIRTH, advise_on_few_events, warn_of_few_events, warn_of_ridge
 from coterie_learners.core.payload import Payload
 from coterie_learners.cox.baseline import describe_baseline
 from coterie_learners.cox.cox_plan import CoxPlan
@@ -26,7 +26,7 @@ def build_cox_fit(plan: CoxPlan, end: Payload) -> Fit:
     covariance = _make_sandwich(plan, inner, end) if plan.options.robust else inner
     beta, n, events = np.asarray(end["beta"]), round(float(end["n"])), round(float(end["events"]))
     few = warn_of_few_events(n, events, plan.p, False, advise_on_few_events(plan.study))
-    warnings = (*few, *warn_of_ridge(plan.options.ridge))
+    warnings = (*few, *warn_of_ridge(plan.options.ridge), *(FIRTH if plan.options.firth else ()))
     details = _describe(plan, end, beta, inner, covariance)
     fit = Fit(
         learner="cox",
@@ -43,7 +43,7 @@ def build_cox_fit(plan: CoxPlan, end: Payload) -> Fit:
         dispersion_known=True,
         deviance=None,
         null_deviance=None,
-        log_likelihood=float(end["value"]),
+        log_likelihood=None if plan.options.firth else float(end["value"]),
         ratio="HR",
         notes=(*_write_notes(plan, details), *warnings),
         warnings=warnings,
@@ -61,6 +61,10 @@ def _make_sandwich(plan: CoxPlan, inner: Array, end: Payload) -> Array:
 
 def _describe(plan: CoxPlan, end: Payload, beta: Array, inner: Array, covariance: Array) -> dict[str, Any]:
     out: dict[str, Any] = {"null_log_likelihood": float(end["null_value"])}
+    if plan.options.cause:
+        out["cause"] = plan.options.cause
+    if plan.options.firth:
+        out["penalised_log_likelihood"] = float(end["penalised"])
     out["tests"] = {} if plan.options.ridge else _run_global_tests(plan, end, beta, covariance)
     if "pairs" in end:
         concordant, discordant, tied = np.asarray(end["pairs"]).tolist()
@@ -75,13 +79,14 @@ def _describe(plan: CoxPlan, end: Payload, beta: Array, inner: Array, covariance
 
 
 def _run_global_tests(plan: CoxPlan, end: Payload, beta: Array, covariance: Array) -> dict[str, Any]:
-    """The tests that all coefficients are zero; Wald's with the reported errors."""
+    """The tests that all coefficients are zero; Wald's with the reported errors, and no score test with a penalty."""
     solved = linalg.solve(linalg.cholesky(covariance, plan.terms), beta)
     chi2 = {
-        "likelihood_ratio": 2.0 * (float(end["value"]) - float(end["null_value"])),
+        "likelihood_ratio": 2.0 * (float(end["penalised"]) - float(end["null_value"])),
         "wald": linalg.dot(beta, solved),
-        "score": float(end["score_chi2"]),
     }
+    if not plan.options.firth:
+        chi2["score"] = float(end["score_chi2"])
     return {name: {"chi2": value, "df": plan.p, "p": chi_squared_above(value, plan.p)} for name, value in chi2.items()}
 
 
@@ -99,7 +104,10 @@ def _list_ratios(plan: CoxPlan, fit: Fit, inner: Array) -> list[dict[str, Any]]:
 
 
 def _write_notes(plan: CoxPlan, details: dict[str, Any]) -> Iterator[str]:
-    yield f"{_name_baseline(plan, details)}; ties by {plan.options.ties.capitalize()}."
+    ties = "exact ties (discrete times)" if plan.exact else f"ties by {plan.options.ties.capitalize()}"
+    yield f"{_name_baseline(plan, details)}; {ties}."
+    if plan.options.cause:
+        yield f"Hazards of {plan.event_name} alone: who leaves by another cause is censored then."
     if plan.options.robust:
         of = "of the rows of each patient together" if plan.options.robust == "patient" else "of rows"
         yield f"Standard errors are those of the sandwich {of}; the score and likelihood ratio tests are the model's."

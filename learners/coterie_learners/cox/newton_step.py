@@ -1,7 +1,8 @@
 """Newton-Raphson on a partial likelihood from pooled sums, as R's `coxph`: a step at which it falls is halved.
 
 The fit stops when the next step would be shorter than `tolerance` standard errors. A ridge is half the squared
-coefficients, which the score, the information and the value have in them.
+coefficients, which the score, the information and the value have in them. Firth's penalty is half the logarithm of the
+information's determinant, which the score and the value have in them (Heinze and Schemper, Biometrics 2001;57:114-119).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import numpy as np
 
 from coterie_learners.core.payload import Payload
 from coterie_learners.cox.cox_plan import CoxPlan
+from coterie_learners.cox.likelihood.firth_penalty import FirthPart
 from coterie_learners.cox.likelihood.partial_likelihood import Likelihood
 from coterie_learners.errors import NotConverged, ProtocolError, Separation
 from coterie_learners.numeric import linalg
@@ -26,10 +28,10 @@ def begin_at_zero(plan: CoxPlan) -> Payload:
     return {"beta": zero, "step": zero, "best": zero, "value": -np.inf, "penalised": -np.inf}
 
 
-def falls(last: Payload, plan: CoxPlan, value: float) -> bool:
-    """Whether the penalised value is below that of the last best coefficients."""
+def falls(last: Payload, plan: CoxPlan, value: float, more: float = 0.0) -> bool:
+    """Whether the penalised value is below that of the last best coefficients; `more`: Firth's part of it."""
     beta = np.asarray(last["beta"])
-    own = value - 0.5 * linalg.dot(plan.penalty, beta * beta)
+    own = value + more - 0.5 * linalg.dot(plan.penalty, beta * beta)
     return own < float(last["penalised"]) - _ROUNDING * abs(own)
 
 
@@ -39,21 +41,23 @@ def halve_step(last: Payload) -> Payload:
     return {**last, "beta": last["best"] + half, "step": half, "converged": np.False_}
 
 
-def take_step(plan: CoxPlan, last: Payload, there: Likelihood) -> Payload:
+def take_step(plan: CoxPlan, last: Payload, there: Likelihood, firth: FirthPart | None = None) -> Payload:
     """The next model from the likelihood at the last one's coefficients: further, or at rest."""
     beta = np.asarray(last["beta"])
-    score = there.score - plan.penalty * beta
+    score = there.score - plan.penalty * beta + (0.0 if firth is None else firth.score)
     information = there.information + np.diag(plan.penalty)
     factor = linalg.cholesky(information, plan.terms)
     step = linalg.solve(factor, score)
     gain = linalg.dot(step, score)
-    _check_growth(plan, gain, step, np.asarray(last["step"]))
-    null = last if "null_value" in last else {"null_value": there.value, "score_chi2": gain}
+    if firth is None:  # a penalised likelihood has its maximum
+        _check_growth(plan, gain, step, np.asarray(last["step"]))
+    more = 0.0 if firth is None else firth.value
+    null = last if "null_value" in last else {"null_value": there.value + more, "score_chi2": gain}
     rests = gain <= plan.options.tolerance**2
     return {
         "information": information[np.triu_indices(plan.p)],
         "value": np.asarray(there.value),
-        "penalised": np.asarray(there.value - 0.5 * linalg.dot(plan.penalty, beta * beta)),
+        "penalised": np.asarray(there.value + more - 0.5 * linalg.dot(plan.penalty, beta * beta)),
         "best": beta,
         "step": step,
         "gain": np.asarray(gain),
@@ -71,7 +75,7 @@ def check_events(plan: CoxPlan, n: float, events: float) -> None:
     if events == 0:
         raise Separation(
             "CO-N301",
-            f"No patient of the {n:.0f} has the event {plan.options.event}. Wait for events, or for more sites.",
+            f"No patient of the {n:.0f} has the event {plan.event_name}. Wait for events, or for more sites.",
         )
 
 

@@ -54,7 +54,7 @@ def read_cox_rows(plan: CoxPlan, site: Site) -> CoxRows:
     # Without late entry everybody is at risk from before the first time, a time of 0 included.
     entry = np.full(n, -1.0) if options.entry is None else np.asarray(codes[options.entry], dtype=np.float64)
     check_times(options.time, options.entry, time, entry)
-    event, patient = np.asarray(codes[options.event]) == 1, number_rows(plan, site, n)
+    event, patient = np.asarray(codes[options.event]) == plan.event_code, number_rows(plan, site, n)
     offset, weights = plan.design.formula.offset, plan.design.weights
     return CoxRows(
         x=np.ascontiguousarray(plan.design.matrix(codes, n)[:, 1:]),

@@ -6,8 +6,8 @@ JAMIA 2015;22:1212-1219). No time leaves a site.
 
 What leaves a site, under masks alone: labels of its rows and counts of its levels (`sums.opening.counts`); then, in
 each round, score (p), information (p (p + 1) / 2) and logarithm of the partial likelihood at the coefficients of that
-round, in the scale of the declared ranges, with its numbers of rows and of events; at the end the sums of
-`closing`.
+round, in the scale of the declared ranges, with its numbers of rows and of events; with Firth's penalty also the
+information's derivative (p (p + 1) (p + 2) / 6); at the end the sums of `closing`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from coterie_learners.cox.closing import (
     sum_at_end,
 )
 from coterie_learners.cox.cox_plan import CoxPlan
+from coterie_learners.cox.likelihood.exact_ties import measure_exact_likelihood
+from coterie_learners.cox.likelihood.firth_penalty import FirthPart, count_third, measure_third
 from coterie_learners.cox.likelihood.partial_likelihood import Likelihood, OwnRisk, measure_likelihood
+from coterie_learners.cox.likelihood.risk_sets import RiskRows
 from coterie_learners.cox.newton_step import (
     begin_at_zero,
     check_events,
@@ -45,7 +48,8 @@ from coterie_learners.sums.opening.counts import PooledCounts
 
 def list_likelihood_shapes(plan: CoxPlan) -> dict[str, tuple[int, ...]]:
     """Shapes of one site's sums of a round."""
-    return {"score": (plan.p,), "information": plan.upper, "value": (), "n": (), "events": ()}
+    third = {"third": (count_third(plan.p),)} if plan.options.firth else {}
+    return {"score": (plan.p,), "information": plan.upper, **third, "value": (), "n": (), "events": ()}
 
 
 def fit_site_baseline(plan: CoxPlan, pooled: PooledCounts | None) -> Script:
@@ -78,16 +82,26 @@ def share_likelihood(site: Site, plan: CoxPlan, topic: str, beta: Array) -> Payl
     """This site's sums at coefficients of the scaled columns (p,), under masks."""
     rows = read_cox_rows(plan, site)
     placed, events = rows.place_at_events(), float(rows.event.sum())
-    none = Likelihood(0.0, np.zeros(plan.p), np.zeros((plan.p, plan.p)))
-    there = measure_likelihood(placed, beta, plan.efron) if events else none
+    there = _measure(plan, placed, beta) if events else Likelihood(0.0, np.zeros(plan.p), np.zeros((plan.p, plan.p)))
     sums = {
         "value": np.asarray(there.value),
         "score": there.score,
         "information": there.information[np.triu_indices(plan.p)],
+        **(_share_third(plan, placed, beta) if plan.options.firth else {}),
         "n": np.asarray(float(len(rows.time))),
         "events": np.asarray(events),
     }
     return masked_sum.mask_sums(site, topic, sums)
+
+
+def _measure(plan: CoxPlan, placed: RiskRows, beta: Array) -> Likelihood:
+    if plan.exact:
+        return measure_exact_likelihood(placed, beta)
+    return measure_likelihood(placed, beta, plan.efron)
+
+
+def _share_third(plan: CoxPlan, placed: RiskRows, beta: Array) -> Payload:
+    return {"third": measure_third(placed, beta, plan.efron) if placed.size else np.zeros(count_third(plan.p))}
 
 
 def _share_closing(site: Site, plan: CoxPlan, beta: Array) -> Payload:
@@ -122,11 +136,12 @@ def add_likelihoods(plan: CoxPlan, last: Payload, posts: Posts) -> Payload:
     sums = masked_sum.unmask_sums(posts, list_likelihood_shapes(plan))
     check_events(plan, float(sums["n"]), float(sums["events"]))
     value = float(sums["value"])
-    if falls(last, plan, value):
-        return halve_step(last)
     there = Likelihood(value, np.asarray(sums["score"]), linalg.symmetric(sums["information"], plan.p))
+    firth = FirthPart.of(there.information, sums["third"], plan.terms) if plan.options.firth else None
+    if falls(last, plan, value, 0.0 if firth is None else firth.value):
+        return halve_step(last)
     counts = {name: np.asarray(sums[name]) for name in ("n", "events")}
-    return {**take_step(plan, last, there), **counts}
+    return {**take_step(plan, last, there, firth), **counts}
 
 
 def _add_closing(plan: CoxPlan, posts: Posts) -> Payload:

@@ -109,7 +109,7 @@ def _write_notes(plan: CurvePlan, multiple: int, tests: dict[str, LogRank]) -> I
     grid, unit = plan.grid, plan.unit
     yield f"Estimates are restricted mean times up to {grid.horizon:g} {unit}: of the first group, then differences."
     if plan.causes:
-        yield f"Curves, means and log-rank tests below are of the time to an event of any cause of {plan.options.event}."
+        yield f"Curves, means and these log-rank tests are of the time to any cause of {plan.options.event}."
     if multiple > 1:
         width = f"{grid.width * multiple:g} {unit} instead of {grid.width:g}"
         yield f"Steps of {width}: at this width each count of each site is 0 or at least {plan.floor}."

@@ -1,4 +1,4 @@
-"""Gray's test whether groups have one incidence of a cause, stratified where there are strata, from counts at each step.
+"""Gray's test whether groups have one incidence of a cause, stratified where there are strata, from counts by step.
 
 Gray, Ann Stat 1988;16:1141-1154, with rho = 0, as R's `cmprsk::cuminc` has it: each group's patients at risk count by
 (1 - F) / S, so that who had another event stays among them.

@@ -1,4 +1,4 @@
-"""What a result says of competing causes: cumulative incidence by group, Gray's tests, tests of each cause's hazards."""
+"""What a result says of competing causes: incidence by group, Gray's tests, and tests of each cause's hazards."""
 
 from __future__ import annotations
 

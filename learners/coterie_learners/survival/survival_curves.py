@@ -4,8 +4,8 @@ What leaves a site. Under masks, labels of its rows (`sums.opening.labels`). The
 study allows (the declared one times a divisor of the number of steps), whether the site's own counts pass the floor:
 each is 0 or at least `disclosure.cell`, or the stricter floor of the site's own policy, and nowhere have all patients
 at risk an event. The narrowest width at which every site passes is taken; so even all other sites together see no small
-count of one. Then, once, the numbers of events, of censored patients and, with late entry, of entries, by stratum, group and step of that width. Events of
-competing causes are counted by cause, and each of these counts stands on the floor.
+count of one. Then, once, the numbers of events, of censored patients and, with late entry, of entries, by stratum,
+group and step of that width. Events of competing causes are counted by cause, and each count stands on the floor.
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
 reads each site's counts. The product-limit estimate is a function of these sums (Kaplan and Meier, JASA 1958;53:457).

@@ -295,7 +295,7 @@ COMMANDS: Table = {
             ),
             "plot": Command(
                 "coterie_node.cli.results.plot:plot_command",
-                "Draw the survival curves of a result, or the incidence of a cause, with limits and the numbers at risk.",
+                "Draw the survival curves of a result, or the incidence of a cause, with limits and numbers at risk.",
             ),
             "compare": Command(
                 "coterie_node.cli.results.compare:compare_command",

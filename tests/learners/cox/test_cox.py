@@ -159,7 +159,7 @@ def test_a_study_that_excludes_silent_sites_is_refused() -> None:
         ({"strata": "stage"}, "CO-S204"),
         ({"time": "arm", "formula": "died ~ age"}, "CO-S336"),
         ({"entry": "months"}, "CO-S204"),
-        ({"ties": "exact"}, "CO-S404"),
+        ({"ties": "peto"}, "CO-S404"),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused(options: dict[str, Any], code: str) -> None:

@@ -48,6 +48,11 @@ def cox_study(count: int = 3, formula: str = "died ~ age + arm + stage", **optio
     return complete_study(Study.model_validate({**plain, "learner": learner}))
 
 
+def read_cox_methods(model: str) -> dict[str, tuple[float, float]]:
+    """The values of one model of cox_methods.R by term; NaN where there is none."""
+    return _read_stored("cox_methods.csv")[model]
+
+
 def read_cox_more(model: str) -> dict[str, tuple[float, float]]:
     """R's values of one model of cox_more.R by term; NaN where R has none."""
     return _read_stored("cox_more.csv")[model]

@@ -65,7 +65,7 @@ class Network:
     ending: str = ".csv"
 
     def fit(self, study_text: str, rows: int | None = None, at: str = "") -> Any:
-        """The result of a study on the first `rows` rows of the site `at` (all of the others'); raises what stops it."""
+        """The result of a study on the first `rows` rows of the site `at` (all of the others'), or what stops it."""
         study = complete_study(Study.from_toml(study_text))
         self.runs += 1
         loaded = {}

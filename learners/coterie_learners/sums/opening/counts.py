@@ -51,7 +51,8 @@ class Opening:
     `by_patient`: a patient may have several rows. `by_rows`: each row has one outcome. `least`: the sums that follow
     leave patterns of fewer rows out. `by_bits`: nobody sees the counts. `values`: whole values of the outcome, each a
     level, where the sums that follow tell how many have each. `outcome_levels`: those of an outcome with several, which
-    are counted too, and in each of which events are counted.
+    are counted too, and in each of which events are counted. `cause`: the level of the outcome that is its event, where
+    the design and its rows have it as 0 or 1.
     """
 
     design: Design
@@ -65,6 +66,7 @@ class Opening:
     by_bits: bool = False
     values: range = range(0)
     outcome_levels: tuple[str, ...] = ()
+    cause: str = ""
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -90,6 +92,8 @@ class Opening:
         outcome = self.design.formula.outcome
         if self.outcome_levels:
             return tuple(f"{outcome}[{level}]" for level in self.outcome_levels)
+        if self.cause:
+            return (f"{outcome}[{self.cause}]", f"{outcome}, not {self.cause}")
         both = (f"{outcome} = 1", f"{outcome} = 0") if self.is_binary else (f"{outcome}, not zero",)
         return both if self.events else ()
 

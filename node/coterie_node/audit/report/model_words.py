@@ -68,8 +68,10 @@ def _describe_hazards(options: Mapping[str, Any]) -> str:
         unit = f" {grid['unit']}" if grid.get("unit") else ""
         by = f" for each level of {options['strata']}" if options.get("strata") else ""
         hazard = f", one baseline hazard{by} on a grid of {grid['width']:g}{unit}"
-    ties = f", {str(options.get('ties', 'efron')).capitalize()} ties"
-    return f"{hazard}{ties}{_describe_penalty(options)}{_describe_errors(options)}"
+    cause = f" of {options['event']}[{options['cause']}] (cause-specific hazards)" if options.get("cause") else ""
+    kind = str(options.get("ties", "efron"))
+    ties = ", exact ties" if kind == "exact" else f", {kind.capitalize()} ties"
+    return f"{cause}{hazard}{ties}{_describe_penalty(options)}{_describe_errors(options)}"
 
 
 def _describe_errors(options: Mapping[str, Any]) -> str:
