@@ -289,7 +289,7 @@ def _check_methods(plan: CoxPlan) -> None:
         return
     message = f"{method[0].upper()}{method[1:]} does not go with {', '.join(beside)}"
     if plan.exact and options.baseline == "common":
-        message += ": no sums over the sites give it without showing each patient's risk (decision 37)"
+        message += ": no sums over the sites give it without showing each patient's risk (decision 38)"
     raise StudyError("CO-S347", f'{message}. Leave it out; baseline = "site" has both methods.')
 
 

@@ -112,7 +112,10 @@ def _write_notes(plan: CurvePlan, multiple: int, tests: dict[str, LogRank]) -> I
         yield f"Curves, means and these log-rank tests are of the time to any cause of {plan.options.event}."
     if multiple > 1:
         width = f"{grid.width * multiple:g} {unit} instead of {grid.width:g}"
-        yield f"Steps of {width}: at this width each count of each site is 0 or at least {plan.floor}."
+        why = "the floor of a site's own policy needs it"
+        if plan.floor > 1:
+            why = f"at this width each count of each site is 0 or at least {plan.floor}"
+        yield f"Steps of {width}: {why}."
     names = {"log_rank": "Log-rank test", "stratified_log_rank": f"Log-rank test, stratified by {plan.options.strata}"}
     for name, test in tests.items():
         yield f"{names[name]}: chi-squared {test.chi2:.4f} on {test.df} df, p = {test.p:.3g}."

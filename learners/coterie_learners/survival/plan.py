@@ -125,7 +125,8 @@ def choose_multiple(time: str, grid: TimeGrid, floor: int, passing: Sequence[flo
     if passes:
         return passes[0]
     message = (
-        f"No steps of {time} up to the horizon {grid.horizon:g} keep every count of every site at 0 or at least {floor}"
+        f"No steps of {time} up to the horizon {grid.horizon:g} keep every count of every site at 0 or at least "
+        f"{floor if floor > 1 else 'the floor of its own policy'}"
     )
     advice = (
         "Merge groups or strata, choose a horizon that more patients reach, or agree on another disclosure.cell; a "

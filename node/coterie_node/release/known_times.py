@@ -102,7 +102,7 @@ def _place_events(
     among: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     last: StepPlaces,
 ) -> Placed:
-    """Who has the event in which step, by cause, and who leaves without; `among` whom, and whose event is in time."""
+    """Who has the event in which step, by cause, and who leaves without; `among`: who counts, and whose event is in time."""
     inside, in_time = among
     codes, levels = np.asarray(raw.values[steps.event]), raw.levels.get(steps.event, ())
     if not causes:

@@ -176,7 +176,7 @@ def test_an_auditor_without_rows_recomputes_the_same_model(options: dict[str, An
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"ties": "exact", "baseline": "common", "time_grid": {"width": 2, "horizon": 36}}, "decision 37"),
+        ({"ties": "exact", "baseline": "common", "time_grid": {"width": 2, "horizon": 36}}, "decision 38"),
         ({"firth": True, "baseline": "common", "time_grid": {"width": 2, "horizon": 36}}, "baseline"),
         ({"ties": "exact", "weights": "weight"}, "`weights`"),
         ({"ties": "exact", "robust": True}, "`robust`"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from support.learners.survival_study import (
     cox_study,
     curve_study,
     read_age,
+    read_causes,
     read_columns,
     read_cox,
+    read_cox_methods,
     read_reference,
     split_sites,
 )
@@ -51,6 +54,24 @@ def test_curves_have_every_property_of_a_learner(count: int) -> None:
             "grid": {"masked": (6, 2)},
             "counts": {"masked": (2 * 3 * 18, 2)},
         }
+
+
+def test_competing_causes_have_every_property_of_a_learner() -> None:
+    study = curve_study(event="cause")
+    report = check_learner(study, split_sites(read_causes(), study.sites), reference())
+    assert report.estimate_difference < 1e-10
+    assert (report.unchecked, report.server_steps, report.order_difference) == (0, 1, 0.0)
+    assert report.disclosed["counts"] == {"masked": (3 * 3 * 18, 2)}
+
+
+@pytest.mark.parametrize("options", [pytest.param({"ties": "exact"}, marks=pytest.mark.long), {"firth": True}])
+def test_exact_ties_and_firth_s_penalty_have_every_property_of_a_learner(options: dict[str, Any]) -> None:
+    study, values = cox_study(**options), read_cox_methods("firth efron" if "firth" in options else "exact")
+    terms = [term for term in values if term[:3] in ("age", "arm", "sta")]
+    want = Reference({t: values[t][0] for t in terms}, {t: values[t][1] for t in terms})
+    report = check_learner(study, split_sites({**read_columns(), "age": read_age()}, study.sites), want)
+    assert report.estimate_difference < 1e-8
+    assert (report.unchecked, report.order_difference) == (0, 0.0)
 
 
 def test_the_files_of_sites_give_the_curves_of_r(tmp_path: Path) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import struct
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from support.learners.survival_study import curve_study, play_curves
+from support.learners.survival_study import CAUSES, curve_study, play_curves, read_causes, split_sites
 from typer.testing import CliRunner
 
-from coterie_node.audit.report.survival_figure import draw_survival
+from coterie_node.audit.report.survival_figure import draw_survival, list_figures
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
 
@@ -23,6 +26,12 @@ SVG = "{http://www.w3.org/2000/svg}"
 @cache
 def read_details() -> str:
     return json.dumps(play_curves(curve_study())[0].details["survival"])
+
+
+@cache
+def read_causes_of_death() -> str:
+    study = curve_study(event="cause")
+    return json.dumps(play_curves(study, split_sites(read_causes(), study.sites))[0].details["survival"])
 
 
 def draw(details: dict[str, Any]) -> ElementTree.Element:
@@ -88,3 +97,59 @@ def test_the_command_writes_a_new_file(tmp_path: Path) -> None:
     assert again.exit_code != 0
     result.write_text(json.dumps({"terms": [{"term": "x"}]}))
     assert CliRunner().invoke(app, ["study", "plot", str(result)]).exit_code != 0
+
+
+# Competing causes
+
+
+def test_the_incidence_of_a_cause_rises_in_steps_to_its_last_value() -> None:
+    details = json.loads(read_causes_of_death())
+    picture = ElementTree.fromstring(draw_survival(details, "cancer"))
+    points = [tuple(map(float, p.split(","))) for p in picture.findall(f"{SVG}polyline")[0].get("points", "").split()]
+    heights = [y for _, y in points]
+    assert heights == sorted(heights, reverse=True)
+    assert (heights[0] - heights[-1]) / 300.0 == pytest.approx(
+        details["causes"][0]["groups"][0]["incidence"][-1], abs=1e-3
+    )
+    words = [text.text for text in picture.findall(f"{SVG}text")]
+    assert "Cumulative incidence: cancer" in words
+    assert f"{details['groups'][0]['at_risk'][-1]:.0f}" in words
+
+
+def test_a_report_has_a_figure_of_survival_and_one_of_each_cause() -> None:
+    figures = list_figures(json.loads(read_causes_of_death()))
+    assert len(figures) == 1 + len(CAUSES)
+    assert len(list_figures(json.loads(read_details()))) == 1
+
+
+def write_result(folder: Path, details: str) -> str:
+    path = folder / "result.json"
+    path.write_text(json.dumps({"terms": [{"term": "x"}], "details": {"survival": json.loads(details)}}))
+    return str(path)
+
+
+def test_a_png_is_wide_enough_for_print_and_shows_each_curve(tmp_path: Path) -> None:
+    out = tmp_path / "incidence.png"
+    command = ["study", "plot", write_result(tmp_path, read_causes_of_death()), "--cause", "other", "--out", str(out)]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    content = out.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert struct.unpack(">II", content[16:24]) == (2126, pytest.approx(2126 * 458 / 720, abs=1))
+
+
+def test_without_its_package_a_png_is_refused_with_the_name_of_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    command = ["study", "plot", write_result(tmp_path, read_details()), "--out", str(tmp_path / "curves.png")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.code == "CO-F368"
+
+
+@pytest.mark.parametrize("details", [read_details, read_causes_of_death])
+def test_a_cause_that_the_result_does_not_have_is_refused(tmp_path: Path, details: Callable[[], str]) -> None:
+    result = CliRunner().invoke(app, ["study", "plot", write_result(tmp_path, details()), "--cause", "stroke"])
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.code == "CO-F367"
