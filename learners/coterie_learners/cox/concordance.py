@@ -39,6 +39,8 @@ def _compare(rank: Places, keys: Array, mine: Places, at: Array, side: str) -> A
     order = np.argsort(-keys, kind="stable")
     ordered = np.sort(keys)
     ends = len(keys) - np.searchsorted(ordered, at, side="right" if side == "right" else "left")
+    if not ends.any():  # nobody enters late
+        return np.zeros(3)
     lower, upto = (_count_below(rank[order], ends, mine + more) for more in (0, 1))
     return np.array([float(lower.sum()), float((ends - upto).sum()), float((upto - lower).sum())])
 

@@ -57,7 +57,7 @@ def read_cox_rows(plan: CoxPlan, site: Site) -> CoxRows:
     event, patient = np.asarray(codes[options.event]) == plan.event_code, number_rows(plan, site, n)
     offset, weights = plan.design.formula.offset, plan.design.weights
     return CoxRows(
-        x=np.ascontiguousarray(plan.design.matrix(codes, n)[:, 1:]),
+        x=np.asfortranarray(plan.design.matrix(codes, n)[:, 1:]),
         time=time,
         entry=entry,
         event=event,

@@ -22,7 +22,7 @@ from coterie_learners.survival.kaplan_meier import (
     find_survival,
     measure_restricted_mean,
 )
-from coterie_learners.survival.log_rank import LogRank, compare_groups
+from coterie_learners.survival.log_rank import LogRank, compare_groups, write_test
 from coterie_learners.survival.plan import CurvePlan
 from coterie_learners.survival.step_counts import StepCounts
 
@@ -118,8 +118,8 @@ def _write_notes(plan: CurvePlan, multiple: int, tests: dict[str, LogRank]) -> I
         yield f"Steps of {width}: {why}."
     names = {"log_rank": "Log-rank test", "stratified_log_rank": f"Log-rank test, stratified by {plan.options.strata}"}
     for name, test in tests.items():
-        yield f"{names[name]}: chi-squared {test.chi2:.4f} on {test.df} df, p = {test.p:.3g}."
-        if test.df > 1:
+        yield f"{names[name]}: {write_test(test.chi2, test.df, test.p)}."
+        if test.df > 1 and not math.isnan(test.chi2):
             trend = f"chi-squared {test.trend_chi2:.4f} on 1 df, p = {test.trend_p:.3g}"
             yield f"{names[name]}, trend over the groups: {trend}."
 

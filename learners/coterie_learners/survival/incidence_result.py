@@ -11,7 +11,7 @@ import numpy as np
 from coterie_learners.numeric.array import Array
 from coterie_learners.survival.cumulative_incidence import IncidenceCurve, estimate_incidence
 from coterie_learners.survival.gray import compare_incidence
-from coterie_learners.survival.log_rank import compare_groups
+from coterie_learners.survival.log_rank import compare_groups, write_test
 from coterie_learners.survival.plan import STEP_ROUNDING, CurvePlan
 from coterie_learners.survival.step_counts import StepCounts
 
@@ -67,7 +67,7 @@ def write_causes(plan: CurvePlan, causes: Sequence[dict[str, Any]]) -> Iterator[
     for cause in causes:
         for kind, test in ((key, cause[key]) for key in cause if key not in ("cause", "groups")):
             name = names[kind.removeprefix("stratified_")] + (by if kind.startswith("stratified_") else "")
-            yield f"{cause['cause']}: {name}: chi-squared {test['chi2']:.4f} on {test['df']} df, p = {test['p']:.3g}."
+            yield f"{cause['cause']}: {name}: {write_test(test['chi2'], test['df'], test['p'])}."
         for group in cause["groups"]:
             for point in group["at"]:
                 limits = f"[{_show(point['low'])}, {_show(point['high'])}]"

@@ -6,6 +6,7 @@ Variances are hypergeometric.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,13 @@ def compare_groups(counts: StepCounts) -> LogRank:
     )
     observed = _sum_steps(d)
     return _test_difference(observed, expected, covariance)
+
+
+def write_test(chi2: float, df: int, p: float) -> str:
+    """A test in words; why there is none where nothing can be tested."""
+    if math.isnan(chi2):
+        return "nothing to test, as no event falls while patients of two groups are at risk"
+    return f"chi-squared {chi2:.4f} on {df} df, p = {p:.3g}"
 
 
 def _sum_steps(values: Array) -> Array:

@@ -41,13 +41,14 @@ class StepCounts:
     def coarsen(self, multiple: int) -> StepCounts:
         """The same patients on steps that are so many times as wide."""
         causes = None if self.causes is None else _merge_steps(self.causes, multiple)
-        counts = (_merge_steps(a, multiple) for a in (self.events, self.censored, self.entries))
-        return StepCounts(*counts, causes)
+        events, censored, entries = (_merge_steps(a, multiple) for a in (self.events, self.censored, self.entries))
+        return StepCounts(events, censored, entries, causes)
 
     def pool_strata(self) -> StepCounts:
         """The same patients as one stratum."""
         causes = None if self.causes is None else self.causes.sum(axis=1, keepdims=True)
-        return StepCounts(*(a.sum(axis=0, keepdims=True) for a in (self.events, self.censored, self.entries)), causes)
+        events, censored, entries = (a.sum(axis=0, keepdims=True) for a in (self.events, self.censored, self.entries))
+        return StepCounts(events, censored, entries, causes)
 
     def select_cause(self, at: int) -> StepCounts:
         """The same patients, those with another cause than this one as censored."""
@@ -67,7 +68,8 @@ def count_steps(plan: CurvePlan, rows: CodedRows) -> StepCounts:
     for codes in rows.codes():
         for total, part in zip(sums, _count_block(plan, codes, shape), strict=True):
             total += part
-    return StepCounts(sums[0].sum(axis=0), *sums[1:], sums[0] if plan.causes else None)
+    by_cause, left, entries = sums
+    return StepCounts(by_cause.sum(axis=0), left, entries, by_cause if plan.causes else None)
 
 
 def _count_block(plan: CurvePlan, codes: Codes, shape: tuple[int, int, int]) -> tuple[Array, Array, Array]:

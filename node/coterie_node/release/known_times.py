@@ -102,7 +102,7 @@ def _place_events(
     among: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     last: StepPlaces,
 ) -> Placed:
-    """Who has the event in which step, by cause, and who leaves without; `among`: who counts, and whose event is in time."""
+    """Who has the event in which step, by cause, and who leaves without; `among`: who counts, who has left in time."""
     inside, in_time = among
     codes, levels = np.asarray(raw.values[steps.event]), raw.levels.get(steps.event, ())
     if not causes:
@@ -151,7 +151,8 @@ def _shows_full_step(codes: Sequence[StepPlaces], here: Placed, there: Placed) -
 
 def _has_event(placed: Placed) -> NDArray[np.bool_]:
     """Who has an event of any kind (n,)."""
-    return np.logical_or.reduce([inside for kind, (inside, _) in placed.items() if kind.startswith("events")])
+    events = [inside for kind, (inside, _) in placed.items() if kind.startswith("events")]
+    return np.asarray(np.logical_or.reduce(events), dtype=np.bool_)
 
 
 def _outside(placed: tuple[NDArray[np.bool_], StepPlaces], steps: TimeSteps) -> StepPlaces:

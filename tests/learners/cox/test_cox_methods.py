@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.learners.cox_cohort import PatientProtocol, model_study, play_cohort, read_cohort
+from support.learners.cox_cohort import PatientProtocol, common_study, model_study, play_cohort, read_cohort
 from support.learners.survival_study import read_causes, read_competing, read_cox_methods
 
 from coterie_learners.core.fit import Fit, coefficient_table
@@ -47,8 +47,8 @@ def check_model(fit: Fit, want: dict[str, tuple[float, float]], tests: tuple[str
 
 @pytest.mark.parametrize("baseline", ["site", "common"])
 def test_hazards_of_one_cause_are_those_of_r_with_other_causes_as_censored(baseline: str) -> None:
-    grid = {"baseline": "common", "time_grid": {"width": 2, "horizon": 36}} if baseline == "common" else {}
-    study = model_study(3, event="cause", cause="cancer", formula="cause ~ age + arm + stage", **grid)
+    make = common_study if baseline == "common" else model_study
+    study = make(3, event="cause", cause="cancer", formula="cause ~ age + arm + stage")
     fit, _ = play_cohort(study, take_cohort())
     check_model(fit, read_competing(f"cox {baseline}"))
     assert any("who leaves by another cause is censored" in note for note in fit.notes)

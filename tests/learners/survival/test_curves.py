@@ -136,6 +136,7 @@ def test_all_censored_is_a_curve_at_one_and_a_test_that_says_nothing() -> None:
     details = fit.details["survival"]
     assert set(details["groups"][0]["survival"]) == {1.0}
     assert np.isnan(details["log_rank"]["chi2"])
+    assert any("Log-rank test: nothing to test, as no event falls" in note for note in fit.notes)
     assert np.isnan(details["groups"][0]["quantiles"][1]["time"])
 
 

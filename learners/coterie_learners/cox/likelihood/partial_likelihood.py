@@ -22,8 +22,12 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class OwnRisk:
-    """A site's own risk sets at given coefficients: the rows' risks (n,), sums over cells, and weights of ties."""
+    """A site's own risk sets at given coefficients: predictors and risks of rows (n,), sums over cells, and ties.
 
+    Risks are those of the predictor less `shift`, its largest value, so that none overflows.
+    """
+
+    predictor: Array
     risk: Array
     shift: float
     cells: CellSums
@@ -32,18 +36,18 @@ class OwnRisk:
     @classmethod
     def of(cls, rows: RiskRows, beta: Array, efron: bool) -> OwnRisk:
         """The risk sets of rows of which some have the event."""
-        shift = float(np.max(rows.x @ beta + rows.offset, initial=0.0))
-        risk = rows.find_risk(beta, shift)
+        predictor = rows.find_predictor(beta)
+        shift = float(np.max(predictor, initial=0.0))
+        risk = np.asarray(rows.weight * np.exp(predictor - shift))
         cells = rows.sum_cells(risk)
-        return cls(risk, shift, cells, weigh_ties(*rows.count_events(), cells, efron))
+        return cls(predictor, risk, shift, cells, weigh_ties(*rows.count_events(), cells, efron))
 
 
 def measure_likelihood(rows: RiskRows, beta: Array, efron: bool) -> Likelihood:
     """The partial likelihood at coefficients (p,)."""
     own, whole = OwnRisk.of(rows, beta, efron), np.ones(rows.size)
     events = rows.event
-    eta = rows.x[events] @ beta + rows.offset[events] - own.shift
-    value = float(rows.weight[events] @ eta) - own.ties.logs
+    value = float(rows.weight[events] @ (own.predictor[events] - own.shift)) - own.ties.logs
     score = rows.sum_events(whole) - sum_expected(own.ties, own.cells, whole)
     return Likelihood(value, score, measure_information(rows, own, whole))
 

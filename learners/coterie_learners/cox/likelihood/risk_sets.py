@@ -22,9 +22,10 @@ Places = NDArray[np.int64]
 class RiskRows:
     """Rows with the cells in whose risk sets they are.
 
-    Columns `x` (n, p); `offset` of the predictor, `weight` and `event` (n,). A row is at risk in the cells `first` to
-    `last` - 1 (n,), in none where these are equal; an event falls in the last of them. `ends` (k + 1,): where the cells
-    of each stratum begin. `patient` (n,): the number of each row's patient.
+    Columns `x` (n, p), each in one piece where the work is to be fast; `offset` of the predictor, `weight` and `event`
+    (n,). A row is at risk in the cells `first` to `last` - 1 (n,), in none where these are equal; an event falls in the
+    last of them. `ends` (k + 1,): where the cells of each stratum begin. `patient` (n,): the number of each row's
+    patient.
     """
 
     x: Array
@@ -46,29 +47,36 @@ class RiskRows:
         """The cell of each event."""
         return np.asarray(self.last[self.event] - 1)
 
-    def find_risk(self, beta: Array, shift: float = 0.0) -> Array:
-        """Each row's weight times exp(x'b + offset - shift) (n,)."""
-        return np.asarray(self.weight * np.exp(self.x @ beta + self.offset - shift))
+    def find_predictor(self, beta: Array) -> Array:
+        """Each row's x'b + offset (n,)."""
+        return np.asarray(self.x @ beta + self.offset)
+
+    def find_risk(self, beta: Array) -> Array:
+        """Each row's weight times exp(x'b + offset) (n,)."""
+        return np.asarray(self.weight * np.exp(self.find_predictor(beta)))
 
     def sum_at_risk(self, values: Array) -> Array:
         """Sums of values (n, k) over the risk set of each cell (c, k)."""
         some = self.last > self.first
         starts = self.ends[np.searchsorted(self.ends, self.first, side="right") - 1]
         late = some & (self.first > starts)
-        sums = self._sum_from(self.last[some] - 1, values[some])
-        return sums - self._sum_from(self.first[late] - 1, values[late]) if late.any() else sums
+        sums = self._sum_from(np.where(some, self.last - 1, self.size), values)
+        return sums - self._sum_from(np.where(late, self.first - 1, self.size), values) if late.any() else sums
 
     def _sum_from(self, cells: Places, values: Array) -> Array:
-        """Sums over the rows whose cell is this one, or a later one of its stratum."""
-        sums = _sum_by_cell(cells, self.size, values)
+        """Sums over the rows whose cell is this one, or a later one of its stratum; rows of no cell are after all."""
+        sums = _sum_by_cell(cells, self.size + 1, values)[:-1]
         for start, end in zip(self.ends[:-1].tolist(), self.ends[1:].tolist(), strict=True):
             sums[start:end] = np.cumsum(sums[start:end][::-1], axis=0)[::-1]
         return sums
 
     def sum_cells(self, risk: Array) -> CellSums:
         """S0, S1 over the risk sets and D0, D1 over the events, at the rows' risks (n,)."""
-        values = np.column_stack([risk, self.x * risk[:, None]])
-        sums, own = self.sum_at_risk(values), _sum_by_cell(self.cell, self.size, values[self.event])
+        values = np.empty((len(risk), 1 + self.x.shape[1]), order="F")
+        values[:, 0] = risk
+        np.multiply(self.x, risk[:, None], out=values[:, 1:])
+        at = np.where(self.event, self.last - 1, self.size)
+        sums, own = self.sum_at_risk(values), _sum_by_cell(at, self.size + 1, values)[:-1]
         return CellSums(sums[:, 0], sums[:, 1:], own[:, 0], own[:, 1:])
 
     def sum_products(self, risk: Array, a: Array, b: Array) -> Array:
@@ -80,8 +88,9 @@ class RiskRows:
 
     def sum_events(self, by: Array) -> Array:
         """The sum of weight times x times `by` (c,) of its cell over the events (p,)."""
-        factor = self.weight[self.event] * by[self.cell]
-        return np.asarray(self.x[self.event].T @ factor)
+        factor = np.zeros(len(self.weight))
+        factor[self.event] = self.weight[self.event] * by[self.cell]
+        return np.asarray(self.x.T @ factor)
 
     def count_events(self) -> tuple[Array, Array]:
         """Number and weight of the events in each cell, each (c,)."""

@@ -37,7 +37,7 @@ from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.evaluation_figures import Panel, draw_evaluation
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
-from coterie_node.audit.report.survival_figure import list_figures
+from coterie_node.audit.report.survival_figure import draw_survival, list_causes
 from coterie_node.audit.report.tripod import TripodItem, items_to_json, list_items, print_tripod
 from coterie_node.audit.result import VALIDATION, finite, limits, numbers, soundness_of
 from coterie_node.data.findings import printable
@@ -236,10 +236,16 @@ class AuditReport:
         return None if table is None else print_characteristics(table)
 
     @property
-    def curves(self) -> list[str]:
-        """Survival curves as SVG, and the incidence of each cause, where they are the result; none elsewhere."""
+    def curves(self) -> str:
+        """Survival curves as SVG, where they are the result; empty elsewhere."""
         details = None if self.fit is None else self.fit.details.get("survival")
-        return list_figures(details) if details else []
+        return draw_survival(details) if details else ""
+
+    @property
+    def incidences(self) -> dict[str, str]:
+        """The cumulative incidence of each competing cause as SVG, where curves are the result."""
+        details = None if self.fit is None else self.fit.details.get("survival")
+        return {cause: draw_survival(details, cause) for cause in list_causes(details or {})}
 
     @property
     def evaluation(self) -> PrintedTable | None:

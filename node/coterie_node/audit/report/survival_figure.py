@@ -93,11 +93,6 @@ def draw_survival(details: Mapping[str, Any], cause: str = "") -> str:
     return "\n".join(_draw(frame))
 
 
-def list_figures(details: Mapping[str, Any]) -> list[str]:
-    """All figures of a result's `details.survival`: the survival curves, then the incidence of each cause."""
-    return [draw_survival(details, cause) for cause in ("", *list_causes(details))]
-
-
 def list_causes(details: Mapping[str, Any]) -> list[str]:
     """The competing causes of a result's `details.survival`."""
     causes = details.get("causes")
