@@ -91,6 +91,13 @@ bench-redis: setup ## Measure the ledger against the same fit over Redis; it wan
 	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 10000 20
 	@COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python $(BIN)/python benchmarks/ledger_cost.py 300000 50 3
 
+bench-survival: setup ## Measure Cox models beside coxph, lifelines and statsmodels on the pooled rows; it wants R
+	@test -d benchmarks/.venv-lifelines || { $(PYTHON) -m venv benchmarks/.venv-lifelines && \
+	  benchmarks/.venv-lifelines/bin/python -m pip install --quiet --disable-pip-version-check \
+	    -r benchmarks/lifelines.txt; }
+	@COTERIE_LIFELINES_PYTHON=benchmarks/.venv-lifelines/bin/python $(BIN)/python benchmarks/survival.py
+	@$(BIN)/python benchmarks/survival.py common 1000000 60
+
 bench-twin: tools ## Measure what the ledger adds to a round; it wants rabbitmq-server and redis-server (RUNS=30)
 	@$(BIN)/python benchmarks/federated_twin.py $(or $(RUNS),30) clique
 

@@ -16,7 +16,9 @@ from coterie_learners.core import masked_sum
 from coterie_learners.cox.common_baseline import list_cell_shapes
 from coterie_learners.cox.cox_plan import CoxPlan
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Floors
 from coterie_node.errors import ReleaseRefused
+from coterie_node.release.policy import Policy
 
 FLOOR = 5
 TABLES: dict[str, Any] = {"formula": "died ~ arm + stage", "max_rounds": 6, "horizon": 36}
@@ -163,6 +165,15 @@ def hospitals(tmp_path: Path) -> Network:
 
 def test_an_honest_study_passes_the_gates(hospitals: Network) -> None:
     hospitals.fit(STUDY.format(opening="counts", width=6, horizon=36))
+
+
+def test_a_site_s_stricter_floor_widens_the_steps_of_all(hospitals: Network) -> None:
+    text = STUDY.format(opening="counts", width=6, horizon=36)
+    widths = []
+    for floor in (5, 60):
+        hospitals.policy, hospitals.logs = Policy(floors=Floors(cell=floor)), {}
+        widths.append(hospitals.fit(text).details["cox"]["baseline"]["grid"]["width"])
+    assert widths[0] < widths[1]
 
 
 def test_a_second_study_on_a_grid_whose_ends_lie_near_is_refused(hospitals: Network) -> None:

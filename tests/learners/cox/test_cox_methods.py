@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from statsmodels.duration.hazard_regression import PHReg
 from support.learners.cox_cohort import PatientProtocol, common_study, model_study, play_cohort, read_cohort
 from support.learners.survival_study import read_causes, read_competing, read_cox_methods
 
@@ -71,6 +72,24 @@ def test_a_cause_that_the_event_does_not_have_is_refused(options: dict[str, Any]
     with pytest.raises(StudyError, match=words) as error:
         model_study(3, formula=f"{event} ~ age", **options)
     assert error.value.code == "CO-S346"
+
+
+# Sites with few events
+
+
+def test_a_site_without_events_and_one_with_one_time_add_what_their_strata_do() -> None:
+    columns, _, patient = take_cohort()
+    event = columns["died"] == 1
+    once = event & (np.ceil(columns["months"] / 2) == 9)
+    columns["months"] = np.where(once, 18.0, columns["months"])
+    place = np.where(~event & (np.arange(900) % 2 == 0), 0, np.where(once | (~event & (np.arange(900) % 3 == 0)), 1, 2))
+    assert not np.any(event & (place == 0))
+    assert np.unique(columns["months"][event & (place == 1)]).tolist() == [18.0]
+    fit, _ = play_cohort(model_study(3, formula="died ~ age + stage"), (columns, place, patient))
+    x = np.column_stack([columns["age"], columns["stage"]])
+    want = PHReg(columns["months"], x, status=columns["died"], strata=place, ties="efron").fit()
+    np.testing.assert_allclose(fit.estimates, want.params, atol=1e-8)
+    np.testing.assert_allclose(fit.std_errors, want.bse, atol=1e-8)
 
 
 # Exact ties

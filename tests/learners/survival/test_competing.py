@@ -20,7 +20,9 @@ from support.learners.survival_study import (
 )
 
 from coterie_learners.core.fit import Fit
-from coterie_learners.errors import StudyError, Withheld
+from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.errors import ProtocolError, StudyError, Withheld
+from coterie_learners.survival.survival_curves import survival_curves
 
 WITHIN = 1e-10
 
@@ -151,6 +153,17 @@ def test_a_rare_cause_at_one_site_stops_the_study_before_its_counts() -> None:
     with pytest.raises(Withheld) as error:
         play_curves(study, split_sites(columns, study.sites))
     assert error.value.code == "CO-N132"
+
+
+def test_counts_by_cause_that_no_patients_can_give_are_refused() -> None:
+    study = curve_study(3, event="cause", aggregation="plain")
+    _, table = play_curves(study, split_sites(read_causes(), study.sites))
+    machine = Machine(survival_curves, Site(study, "auditor"))
+    machine.advance(table.posts("grid"))
+    machine.advance({s: {k: -np.asarray(v) for k, v in p.items()} for s, p in table.posts("counts").items()})
+    with pytest.raises(ProtocolError) as error:
+        machine.draft(study.sites, 0)
+    assert error.value.code == "CO-P503"
 
 
 def test_causes_that_are_numbers_are_refused() -> None:

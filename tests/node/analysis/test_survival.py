@@ -97,6 +97,23 @@ def test_a_methods_section_calls_the_curves_by_their_name() -> None:
     assert "regression" not in words
 
 
+def test_a_methods_section_names_the_causes_and_how_ties_and_separation_are_met() -> None:
+    curves = describe_model(curve_study(event="cause"), None)
+    assert "cumulative incidence of cancer and other (Aalen-Johansen) with Gray's tests" in curves
+    cause = describe_model(cox_study(event="cause", cause="cancer", formula="cause ~ age", ties="exact"), None)
+    assert "of cause[cancer] (cause-specific hazards), stratified by site, exact ties by COX" in cause
+    assert describe_model(cox_study(firth=True), None).endswith(
+        "stratified by site, Efron ties, Firth's penalty by COX"
+    )
+
+
+def test_synthetic_patients_have_each_cause_of_the_event() -> None:
+    cohort = simulate_cohort(curve_study(event="cause"), 60, np.random.default_rng(1))
+    for data in cohort.sites.values():
+        (codes,) = list(data.codes())  # type: ignore[union-attr]
+        assert set(codes["cause"].tolist()) == {0.0, 1.0, 2.0}
+
+
 def test_synthetic_patients_of_a_study_enter_before_they_leave() -> None:
     study: Study = curve_study(entry="entry", strata="stage")
     cohort = simulate_cohort(study, 50, np.random.default_rng(1))

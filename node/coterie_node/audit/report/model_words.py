@@ -26,7 +26,8 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     if options.get("effect") == "hazard_ratio":
         method = "Cox model weighted by propensity scores, stratified by site, with robust standard errors,"
     if method:
-        return f"{method}{_describe_estimand(options)}{_describe_hazards(options)} by {learner.upper()}"
+        words = f"{_describe_estimand(options)}{_describe_hazards(options)}{_describe_causes(study)}"
+        return f"{method}{words} by {learner.upper()}"
     family, link = _find_model(learner) or (str(options.get("family", "")), _find_link(options))
     if fit is not None:
         family, link = fit.family, fit.link
@@ -49,6 +50,16 @@ def _find_link(options: Mapping[str, Any]) -> str:
     """The link that a study names, or the first one of its family."""
     link, family = options.get("link"), str(options.get("family", ""))
     return choose_family(family, None).link if link is None and family in all_families() else str(link or "")
+
+
+def _describe_causes(study: Study) -> str:
+    """The competing causes of curves; nothing of an event without causes, and of a model of one cause."""
+    options = study.learner.options
+    event = study.variables.get(str(options.get("event", "")))
+    if event is None or not event.levels or options.get("cause"):
+        return ""
+    causes = " and ".join(event.levels[1:])
+    return f" and cumulative incidence of {causes} (Aalen-Johansen) with Gray's tests,"
 
 
 def _find_model(learner: str) -> tuple[str, str] | None:
