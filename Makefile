@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools demo test test-long test-brokers test-net faults fuzz slither check audit-deps devnet bench bench-mpc bench-redis \
-  bench-twin bench-peers ranges references abi lock lock-images wheel previous mutants clean
+  bench-survival bench-twin bench-peers ranges references abi lock lock-images wheel previous mutants clean
 
 help: ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
