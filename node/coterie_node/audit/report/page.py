@@ -244,8 +244,8 @@ class AuditReport:
     @property
     def incidences(self) -> dict[str, str]:
         """The cumulative incidence of each competing cause as SVG, where curves are the result."""
-        details = None if self.fit is None else self.fit.details.get("survival")
-        return {cause: draw_survival(details, cause) for cause in list_causes(details or {})}
+        details = {} if self.fit is None else self.fit.details.get("survival", {})
+        return {cause: draw_survival(details, cause) for cause in list_causes(details)}
 
     @property
     def evaluation(self) -> PrintedTable | None:
