@@ -16,7 +16,7 @@ def plot_command(
     out: Annotated[Path | None, typer.Option(help="New file .svg or .png; without it the SVG is printed.")] = None,
     cause: Annotated[str, typer.Option(help="Draw the cumulative incidence of this competing cause.")] = "",
 ) -> None:
-    """Draw the survival curves of a result, or the incidence of a cause, with limits and the numbers at risk."""
+    """Draw the survival curves of a result, or the incidence of a cause, with limits and numbers at risk."""
     picture = _draw(result, cause)
     if out is None:
         typer.echo(picture)
