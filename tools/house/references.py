@@ -27,6 +27,8 @@ SCRIPTS = (
     "survival",
     "cox",
     "cox_more",
+    "cox_methods",
+    "competing",
     "predict",
     "table_one",
     "validate",
@@ -40,7 +42,7 @@ SCRIPTS = (
 )
 PACKAGES = (
     "r-base-core r-cran-mass r-cran-nnet r-cran-sandwich r-cran-brglm2 r-cran-survey r-cran-survival r-cran-hmisc "
-    "r-cran-proc r-cran-mice"
+    "r-cran-proc r-cran-mice r-cran-cmprsk"
 )
 # Other builds of R round otherwise; Firth's penalty and cloglog models lose the most digits.
 BOUND = 1e-11
