@@ -37,7 +37,8 @@ class Fit:
     whether the model is sound; `details` further results of the
     learner as JSON has them. `equations`: linear predictors of a row. `selected`: a penalty chose the coefficients that
     are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
-    `absorbed`: estimated parameters that no table shows, as each site keeps its own.
+    `absorbed`: estimated parameters that no table shows, as each site keeps its own. `elsewhere`: coefficients of the
+    model that other sites' tables show, less those that collinear columns share.
     `shapes`: estimated parameters of the family, beside the coefficients and the dispersion. `models`: the fits of a
     study of several models by name, whose terms and estimates this one lists under the models' names.
     """
@@ -64,6 +65,7 @@ class Fit:
     equations: int = 1
     selected: bool = False
     absorbed: int = 0
+    elsewhere: int = 0
     shapes: int = 0
     warnings: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
@@ -80,9 +82,14 @@ class Fit:
         return "z" if self.dispersion_known else "t"
 
     @property
+    def coefficients(self) -> int:
+        """Estimated coefficients of the model, whichever table shows them."""
+        return len(self.terms) + self.absorbed + self.elsewhere
+
+    @property
     def df_residual(self) -> int | None:
         """Degrees of freedom of the residual deviance."""
-        return None if self.selected else self.n * self.equations - len(self.terms) - self.absorbed
+        return None if self.selected else self.n * self.equations - self.coefficients
 
     @property
     def df_null(self) -> int | None:
@@ -102,7 +109,7 @@ class Fit:
     @property
     def parameters(self) -> int:
         """Estimated parameters, the dispersion among them where it is estimated."""
-        return len(self.terms) + self.absorbed + self.shapes + (0 if self.dispersion_known else 1)
+        return self.coefficients + self.shapes + (0 if self.dispersion_known else 1)
 
     @property
     def aic(self) -> float | None:
@@ -150,7 +157,7 @@ def coefficient_table(fit: Fit, level: float = LEVEL) -> tuple[Row, ...]:
     if fit.dispersion_known:
         p_values, quantile = two_sided_normal(z), normal_quantile(0.5 + level / 2)
     else:
-        freedom = fit.n - len(fit.terms) - fit.absorbed
+        freedom = fit.n - fit.coefficients
         p_values, quantile = two_sided_t(z, freedom), t_quantile(0.5 + level / 2, freedom)
     half = quantile * fit.std_errors
     low, high = _find_own_limits(fit, level) or (fit.estimates - half, fit.estimates + half)
@@ -177,11 +184,13 @@ def joint_tests(fit: Fit, columns: Mapping[str, Sequence[str]]) -> list[dict[str
     Rao, Linear Statistical Inference, 2nd ed. 1973, section 6e: b' V^-1 b of a term's coefficients b with covariance V
     is about chi-squared; over its degrees of freedom it is F where the dispersion is estimated (survey::regTermTest).
     """
-    if fit.covariance is None or not np.all(np.isfinite(fit.covariance)):
+    covariance = fit.covariance
+    if covariance is None:
         return []
     places = {name: k for k, name in enumerate(fit.terms)}
     present = {term: [places[name] for name in names if name in places] for term, names in columns.items()}
-    return [describe_test(fit, term, at) for term, at in present.items() if at]
+    known = {term: at for term, at in present.items() if at and np.all(np.isfinite(covariance[np.ix_(at, at)]))}
+    return [describe_test(fit, term, at) for term, at in known.items()]
 
 
 def describe_test(fit: Fit, term: str, at: Sequence[int]) -> dict[str, Any]:
@@ -210,6 +219,9 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
     notes = tuple(dict.fromkeys(note for fit in fitted for note in fit.notes))
     warnings = tuple(dict.fromkeys(warning for fit in fitted for warning in fit.warnings))
     details = {key: value for fit in fitted for key, value in fit.details.items()}
+    lists = [fit.details.get("tests") for fit in fitted]
+    tests = {test["term"]: test for tests in lists if isinstance(tests, list) for test in tests}
+    details |= {"tests": list(tests.values())} if tests else {}
     if all(set(fit.terms) <= set(base.terms) for fit in fitted):
         models = {name: replace(model, own=()) for name, model in base.models.items()}
         return replace(base, notes=notes, warnings=warnings, details=details, own=(), models=models)
@@ -226,6 +238,7 @@ def merge_fits(fits: Mapping[str, Fit | None], order: Sequence[str]) -> Fit:
         estimates=np.array([fit.estimates[j] for _, (fit, j) in rows]),
         covariance=covariance,
         sites=tuple(fit.sites[j] if fit.sites else "" for _, (fit, j) in rows),
+        elsewhere=base.elsewhere + len(base.terms) - len(rows),
         notes=notes,
         warnings=warnings,
         details=details,

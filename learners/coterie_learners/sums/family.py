@@ -11,6 +11,7 @@ with the bits of `elementary`, for whatever a server posts.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ class Family(ABC):
     ordered: ClassVar[bool] = False
     # Whether tables of patterns can be fitted.
     tabled: ClassVar[bool] = True
+    # Open ends of the means.
+    ends: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     # Whether the variance has a shape that is estimated with the coefficients.
     shaped: ClassVar[bool] = False
     # What a table sums per pattern beside the rows, and what a fit needs summed over all patterns.
@@ -216,6 +219,18 @@ class Family(ABC):
     def curve(self, eta: Array) -> Curve:
         """The mean at a linear predictor (m,), the same bits everywhere."""
 
+    @property
+    def bent(self) -> bool:
+        """Whether `bend` is the observed information of a row for a link that is not canonical."""
+        return False
+
+    def bend(self, eta: Array, y: Array, residual: Array, weight: Array) -> Array:
+        """How much the log-likelihood of rows (m,) is bent at eta, from their pieces there by exact operations alone.
+
+        The observed information where it is written, which it is for canonical links; else the expected one.
+        """
+        return weight
+
     @abstractmethod
     def start(self, mean: float) -> float:
         """A linear predictor near that of a pooled mean."""
@@ -237,6 +252,11 @@ class Family(ABC):
     def by_tables(self) -> bool:
         """Whether a table of patterns can be fitted."""
         return True
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether a model on columns split over sites has one optimum, which damped steps find from the null model."""
+        return self.by_rows and self.concave and not self.bounded and not self.shaped
 
     @property
     def exposures(self) -> bool:

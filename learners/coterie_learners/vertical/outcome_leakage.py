@@ -4,8 +4,11 @@ A covariate site k holds X_k and receives gamma_k and, if standard errors are as
 covariance. Three questions, each with its limits:
 
 1. First order (VALORIS' own criterion): which patients' outcomes could be the other one with the same L_k' x, where
-   x_i = y_i - p_i? Linear programs over x in (-1, 1)^n find a flipped x, or prove that there is none. At most a few
-   programs flip all; then one for each patient who is left.
+   x_i is the residual (y_i - p_i with the logit link, phi / Phi with probit, minus the hazard or an event's share of it
+   with cloglog)? Its sign is the outcome. Linear programs over the residuals that the link allows find a flipped x, or
+   prove that there is none. At most a few programs flip all; then one for each patient who is left. An outcome that is
+   no yes or no (a measurement, a count) is never fixed: with the other sites' part of the predictor it moves while
+   its residual stays.
 2. Counting: T_k is r (r + 1) / 2 equations on n variances; with too many of them they, and with them the outcome's
    probabilities, may be determined.
 3. Second order (ridge 0): a whole other data set, other outcomes and other sites' columns, with the same gamma_k and
@@ -26,11 +29,14 @@ from numpy.typing import NDArray
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import special
 from coterie_learners.numeric.parallel import one_thread
+from coterie_learners.sums.family import Family
 
 # |x| stays below 1 by the first; a flipped x_i is at least the second away from 0 (VALORIS: 1e-3 and 1e-2).
 BOX, MARGIN = 1e-3, 1e-2
 # Sizes between which mirror images of x are tried before any program.
 MIRRORS = ((0.0, 1 - BOX), (0.05, 0.9), (0.1, 0.8), (0.2, 0.7), (0.3, 0.6))
+# With probit no residual, and with cloglog none without an event, is further from 0: a probability below 1e-15.
+FARTHEST = 8.0
 # Rows of patients per coefficient that the answer must be spread over.
 ROWS_PER_COEFFICIENT = 5
 MAX_PROGRAMS = 200
@@ -49,6 +55,23 @@ class FlipCheck:
 
 
 @dataclass(frozen=True)
+class AnswerKind:
+    """What an answer is to its reader: whether outcomes are yes or no, the residuals that they may have, and whether
+    the sum of the residuals is known as well, as it is with an intercept."""
+
+    binary: bool
+    low: float
+    high: float
+    intercept: bool
+
+    @classmethod
+    def of(cls, family: Family, intercept: bool) -> AnswerKind:
+        """The kind of a family's answers."""
+        low = -1.0 if family.link == "logit" else -FARTHEST
+        return cls(family.binary, low, FARTHEST if family.link == "probit" else 1.0, intercept)
+
+
+@dataclass(frozen=True)
 class LeakageVerdict:
     """What one covariate site's answer lets it find out.
 
@@ -64,6 +87,7 @@ class LeakageVerdict:
     programs: int
     covariance: bool
     twinned: int | None
+    binary: bool = True
 
     @property
     def enough_rows(self) -> bool:
@@ -83,7 +107,8 @@ class LeakageVerdict:
     @property
     def words(self) -> str:
         """The verdict in sentences."""
-        message = f"{self.site}: every outcome could be the other one given its coefficients."
+        other = "the other one" if self.binary else "another one"
+        message = f"{self.site}: every outcome could be {other} given its coefficients."
         if self.flippable < self.n:
             proved = f", for {self.fixed} this is proved" if self.fixed else ""
             message = (
@@ -118,14 +143,17 @@ class LeakageVerdict:
         }
 
 
-def check_flips(factor: Array, x: Array, intercept: bool) -> FlipCheck:
-    """Whose outcome could be flipped, for what a site with this factor (n, r) may know of x = y - p (n,).
+def check_flips(factor: Array, x: Array, kind: AnswerKind) -> FlipCheck:
+    """Whose outcome could be flipped, for what a site with this factor (n, r) may know of the residuals x (n,).
 
     With an intercept the flipped x keeps its sum too, so that a twin has the same intercept.
     """
+    if not kind.binary:
+        return FlipCheck(np.ones(len(x), dtype=bool), np.zeros(len(x), dtype=bool), 0)
     from scipy import optimize  # slow to import, and most studies do not come here
 
-    a = np.c_[factor, np.ones(len(x))] if intercept else factor
+    low, high = kind.low + BOX, kind.high - BOX
+    a = np.c_[factor, np.ones(len(x))] if kind.intercept else factor
     basis = np.linalg.svd(a, full_matrices=False)
     rows = basis[0][:, basis[1] > 1e-10 * basis[1][0]].T
     sign = np.where(x > 0, 1.0, -1.0)
@@ -134,7 +162,7 @@ def check_flips(factor: Array, x: Array, intercept: bool) -> FlipCheck:
     for least, most in MIRRORS:
         mirrored = -sign * np.clip(np.abs(x), least, most)
         mirrored = mirrored + rows.T @ (rows @ (x - mirrored))
-        if np.max(np.abs(mirrored)) <= 1 - BOX:
+        if np.all((mirrored >= low) & (mirrored <= high)):
             flippable_mask |= sign * mirrored <= -MARGIN
     fixed, programs = np.zeros(len(x), dtype=bool), 0
     while programs < MAX_PROGRAMS and not np.all(flippable_mask | fixed):
@@ -143,7 +171,7 @@ def check_flips(factor: Array, x: Array, intercept: bool) -> FlipCheck:
         targets = remaining if programs < 3 else remaining[:1]
         cost = np.zeros(len(x))
         cost[targets] = sign[targets]
-        done = optimize.linprog(cost, A_eq=rows, b_eq=rows @ x, bounds=(-1 + BOX, 1 - BOX), method="highs")
+        done = optimize.linprog(cost, A_eq=rows, b_eq=rows @ x, bounds=(low, high), method="highs")
         programs += 1
         if done.status == 0:
             flippable_mask |= sign * done.x <= -MARGIN
@@ -251,13 +279,13 @@ def is_alternative(factor: Array, answer: Answer, twin: AlternativeData, x: Arra
 
 @one_thread()
 def assess(
-    site: str, factor: Array, x: Array, intercept: bool, answer: Answer | None, eta: Array | None = None
+    site: str, factor: Array, x: Array, kind: AnswerKind, answer: Answer | None, eta: Array | None = None
 ) -> LeakageVerdict:
     """The verdict on a site's answer, which is None without a covariance; twins are made where eta (n,) is given.
 
-    They need a ridge of 0 and an intercept.
+    They need the logit link, a ridge of 0, an intercept, and no offset.
     """
-    flippable_mask = check_flips(factor, x, intercept)
+    flippable_mask = check_flips(factor, x, kind)
     looked = answer is not None and eta is not None and factor.shape[1] > 0
     twinned = (
         int(np.sum(compare_alternatives(factor, answer, x, eta)))
@@ -273,4 +301,5 @@ def assess(
         programs=flippable_mask.programs,
         covariance=answer is not None,
         twinned=twinned,
+        binary=kind.binary,
     )

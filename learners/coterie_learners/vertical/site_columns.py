@@ -1,4 +1,4 @@
-"""One site's part of a logistic model whose columns are split over sites: what VERTIGO and VALORIS have in common."""
+"""One site's part of a model whose columns are split over sites: what VERTIGO and VALORIS have in common."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydantic import Field as Within
 
 from coterie_learners.core import model_warnings
 from coterie_learners.core.disclosure import Exposure
-from coterie_learners.core.fit import Fit
-from coterie_learners.core.model_warnings import advise_on_few_events
+from coterie_learners.core.divergence import diverging_coefficients
+from coterie_learners.core.fit import Fit, joint_tests
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import ProtocolError, Separation, StudyError
@@ -22,9 +22,13 @@ from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Frozen, Study
+from coterie_learners.sums import soundness
+from coterie_learners.sums.families import all_families, choose_family
+from coterie_learners.sums.family import Family
 from coterie_learners.vertical.alignment import Alignment
 from coterie_learners.vertical.factor_disclosure import FactorDisclosure, assess_factor
 from coterie_learners.vertical.gram_factor import Standardised, ThinFactor, standardise, thin_factor, unstandardise
+from coterie_learners.vertical.split_model import NewtonStep, SplitOutcome
 
 # No column in units of its standard deviation comes near this, even if it is not centred.
 _MAX_SHIFT = 1e9
@@ -35,10 +39,13 @@ CENTRED = 1e-6
 class SplitOptions(Frozen):
     """What the learners on split columns have in common in the learner section of a study.
 
+    `family` and `link`: as in GLORE, of those whose likelihood is concave (`Family.by_columns`).
     `ridge` penalises half the squared coefficients of the standardised columns (0: none, the exact maximum likelihood),
     the intercept only if asked for. `tolerance` is in standard errors.
     """
 
+    family: str = "binomial"
+    link: str | None = None
     ridge: Annotated[float, Within(ge=0)] = 0.0
     penalise_intercept: bool = False
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 40
@@ -63,6 +70,11 @@ class ColumnSplit:
     def outcome_site(self) -> str:
         """The site that holds the outcome."""
         return next(name for name, part in self.parts.items() if part.outcome_here is not None)
+
+    @cached_property
+    def family(self) -> Family:
+        """The family of the outcome with its link."""
+        return choose_family(self.options.family, self.options.link, by_rows=True)
 
     @property
     def intercept(self) -> bool:
@@ -125,8 +137,8 @@ class SiteColumns:
         return self.split.parts[self.site.name]
 
     @cached_property
-    def outcome(self) -> Array:
-        """The outcome (n,) at the site that holds it."""
+    def outcome(self) -> SplitOutcome:
+        """The outcome (n,) with its offset at the site that holds it."""
         y = self.site.columns.y
         if y is None:
             raise ProtocolError(
@@ -134,8 +146,12 @@ class SiteColumns:
                 f"{self.site.name} does not hold the outcome. Name the site that holds it under [columns].",
                 self.site.name,
             )
-        outcome: Array = y[self.order]
-        return outcome
+        offset = self.site.columns.offset
+        return SplitOutcome(
+            self.split.family,
+            np.asarray(y[self.order], dtype=np.float64),
+            np.zeros(self.n) if offset is None else np.asarray(offset[self.order], dtype=np.float64),
+        )
 
     @cached_property
     def columns(self) -> Standardised:
@@ -173,8 +189,9 @@ class SiteColumns:
         exposure_of_factor = self.disclosure.exposure(what)
         if "outcome" not in payload:
             return exposure_of_factor
-        # Who holds the outcome adds it where all are to compute with it.
-        rebuilt = (self.split.design.formula.outcome, *exposure_of_factor.rebuilt)
+        # Who holds the outcome adds it, and its offset, where all are to compute with it.
+        formula = self.split.design.formula
+        rebuilt = (formula.outcome, *((formula.offset,) if formula.offset else ()), *exposure_of_factor.rebuilt)
         return replace(exposure_of_factor, rebuilt=rebuilt, **self._counts(site))
 
     def reveals_masked(self, site: Site, payload: Payload) -> Exposure:
@@ -194,7 +211,8 @@ class SiteColumns:
         """Events and coefficients, for the floor on them, at the site that knows the events."""
         if site.name != self.split.outcome_site:
             return {}
-        return {"events": int(self.outcome.sum()), "parameters": len(self.split.design.columns)}
+        counts = {"events": round(self.outcome.total)} if self.split.family.has_events else {}
+        return {**counts, "parameters": len(self.split.design.columns)}
 
     def back(self, gamma: Array, covariance: Array, rotation: Array | None = None) -> tuple[Array, Array]:
         """Coefficients (p,) and covariance (p, p) in the variables' own units, from those of the factor."""
@@ -203,38 +221,18 @@ class SiteColumns:
         return unstandardise(turned, self.columns.sd * scale if len(scale) else np.zeros(0), gamma, covariance)
 
 
-FACTOR_FORM = Schema(
-    {"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,)), "outcome": Field("|u1", (None,))},
-    optional=frozenset({"outcome"}),
-)
-
-
-def check_counts(n: int, events: int, q: int) -> None:
-    """StudyError or Separation for outcomes that cannot carry a model of q coefficients."""
-    if n <= q:
-        raise StudyError(
-            "CO-N203", f"{n} patients in common cannot carry {q} coefficients. Use a shorter formula, or more patients."
-        )
-    if events in (0, n):
-        raise Separation(
-            "CO-N301",
-            "The common patients have only one value of the outcome, so no model can be fitted. "
-            "Find patients with both values.",
-        )
+def form_factor(family: Family, offset: bool) -> Schema:
+    """Form of a site's factor; with it the site that holds the outcome posts that, and its offset if there is one."""
+    values = Field("|u1" if family.binary else "<f8", (None,))
+    more = {"outcome": values} | ({"offset": Field("<f8", (None,))} if offset else {})
+    fields = {"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))}
+    return Schema({**fields, **more}, optional=frozenset(more))
 
 
 def check_split(split: ColumnSplit) -> None:
-    """StudyError for a study on split columns that no logistic learner can run."""
+    """StudyError for a study on split columns that neither learner can run."""
     study, formula = split.study, split.design.formula
-    if split.design.outcome.type != "binary":
-        raise StudyError(
-            "CO-S301",
-            f"The outcome {formula.outcome!r} must be declared as binary, not as {split.design.outcome.type}.",
-        )
-    if formula.offset:
-        raise StudyError(
-            "CO-S304", "An offset needs the log or the identity link. Remove it, or choose another family."
-        )
+    _check_model(split)
     if not formula.terms:
         raise StudyError("CO-S201", "The formula makes no columns. Add a term.")
     idle = [name for name in study.sites if not study.columns[name]]
@@ -253,21 +251,55 @@ def check_split(split: ColumnSplit) -> None:
         raise StudyError(
             "CO-S333", "penalise_intercept needs an intercept and a ridge above 0. Set both, or remove the option."
         )
+    if split.options.penalise_intercept and split.family.linear:
+        message = "A linear model is fitted about the mean of its outcome, which a penalty on the intercept would feel"
+        raise StudyError("CO-S333", f"{message}. Remove penalise_intercept.")
+
+
+def _check_model(split: ColumnSplit) -> None:
+    family, formula = split.family, split.design.formula
+    family.check_outcome(formula.outcome, split.design.outcome)
+    if not family.by_columns:
+        listed = ", ".join(f"{n}/{k}" for n, c in all_families().items() for k in c.links if c(k).by_columns)
+        message = f"A {family.name} model with the link {family.link} may have several optima, or none that steps find"
+        raise StudyError(
+            "CO-S303",
+            f"{message}, where columns are split. There are: {listed}. GLORE fits it where rows are split.",
+        )
+    if formula.offset and formula.offset not in split.study.columns[split.outcome_site]:
+        message = f"The offset {formula.offset!r} is not at {split.outcome_site}, which holds the outcome"
+        raise StudyError("CO-S304", f"{message}: it would have to leave its site row by row. Move it there.")
+
+
+def check_separation(split: ColumnSplit, blocks: Mapping[str, slice], here: NewtonStep, before: Array) -> None:
+    """Separation (naming sites) if the likelihood is flat and the steps go on in one direction."""
+    if not split.family.separable:
+        return
+    grown = diverging_coefficients(here.gain, here.step, before)
+    sites = [name for name, block in blocks.items() if np.any(grown[block])]
+    if sites:
+        raise Separation(
+            "CO-N302",
+            f"The outcome is separated: coefficients at {', '.join(sites)} grow without bound, because columns of "
+            "these sites predict it without error. Merge rare levels, leave the term out, or set a ridge.",
+        )
 
 
 def build_split_fit(
     split: ColumnSplit, terms: tuple[str, ...], estimates: Array, covariance: Array | None, facts: Mapping[str, Any]
 ) -> Fit:
-    """A Fit of some terms; `facts` are n, events, rounds, deviance and null deviance as far as they are known."""
+    """A Fit of some terms; `facts` are what is known to its reader of n, events, deviances, dispersion and the like.
+
+    `freedom`: degrees of freedom of the residuals, None where the sites' columns count.
+    """
     holder = dict(zip(split.design.names, split.sites_of_terms, strict=True))
-    n, events, deviance = int(facts["n"]), facts.get("events"), facts.get("deviance")
-    slopes = len(split.design.names) - split.intercept
-    advice = advise_on_few_events(split.study)
-    small = () if events is None else model_warnings.warn_of_few_events(n, events, slopes, binary=True, advice=advice)
-    return Fit(
+    family, n, events, deviance = split.family, int(facts["n"]), facts.get("events"), facts.get("deviance")
+    freedom = facts.get("freedom", n - len(split.design.names))
+    sound = _list_warnings(split, facts)
+    fit = Fit(
         learner=split.study.learner.name,
-        family="binomial",
-        link="logit",
+        family=family.name,
+        link=family.link,
         terms=terms,
         estimates=estimates,
         covariance=covariance,
@@ -275,16 +307,34 @@ def build_split_fit(
         events=events,
         rounds=int(facts.get("rounds", 1)),
         converged=True,
-        dispersion=1.0,
-        dispersion_known=True,
+        dispersion=float(facts.get("dispersion", 1.0)),
+        dispersion_known=family.dispersion == "known",
         deviance=deviance,
         null_deviance=facts.get("null_deviance"),
-        log_likelihood=None if deviance is None else -0.5 * deviance,
-        ratio="OR",
-        notes=(*model_warnings.warn_of_ridge(split.options.ridge), *small, *facts.get("notes", ())),
+        log_likelihood=facts.get("log_likelihood"),
+        ratio=family.ratio,
+        elsewhere=n - int(freedom) - len(terms),
+        notes=(*model_warnings.warn_of_ridge(split.options.ridge), *sound, *facts.get("notes", ())),
         sites=tuple(holder[term] for term in terms),
-        warnings=small,
+        warnings=sound,
         details=facts.get("details", {}),
+    )
+    tests = joint_tests(fit, split.design.by_term)
+    return replace(fit, details={**fit.details, "tests": tests}) if tests else fit
+
+
+def _list_warnings(split: ColumnSplit, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """What speaks against the fit, as far as this reader knows it: few events, an exact fit, overdispersion."""
+    if "deviance" not in facts:
+        return ()
+    family, n, events = split.family, int(facts["n"]), facts.get("events")
+    slopes = len(split.design.names) - split.intercept
+    few = model_warnings.advise_on_few_events(split.study)
+    quasi = model_warnings.advise_on_overdispersion(split.study, family.quasi)
+    return (
+        *soundness.exact_fit_warning(family.linear and float(facts.get("dispersion", 1.0)) == 0.0),
+        *model_warnings.warn_of_few_events(n, events, slopes, binary=family.has_events, advice=few),
+        *soundness.overdispersion_warning(family, float(facts.get("pearson", 0.0)), int(facts["freedom"]), quasi),
     )
 
 

@@ -1,4 +1,4 @@
-"""VALORIS: a logistic model on columns split over sites in one shot; the outcome never leaves the site that holds it.
+"""VALORIS: a generalised linear model on columns split over sites in one shot; the outcome never leaves the site that holds it.
 
 After the method of the same name for vertically partitioned data without ridge tuning (Sci Rep 2026;16:12558; public
 code OpenLHS/Distrib_analysis, read at 4dee882): the covariate sites send what the response site needs once, it solves
@@ -6,10 +6,13 @@ once, and returns to each site what that site needs for its own coefficients and
 
 Three things are other than published. A covariate site sends a thin factor L_k (n x r_k) instead of its Gram matrix,
 which says the same. The ridge is 0 unless the study sets one, and the intercept is not penalised. And the answer is
-gamma_k (r_k) and T_k (r_k x r_k) in the rotated coordinates of that site, not an n-vector and an n x n matrix: from
+gamma_k (r_k) and T_k (r_k x r_k, with the dispersion) in the rotated coordinates of that site, not an n-vector and an n x n matrix: from
 the published second message any covariate site can compute every patient's p (1 - p) and the column space of all other
 sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it learns is exactly
 its own coefficients and their covariance.
+
+A linear model is solved by the first step; the others (logistic, probit, cloglog, Poisson, ...) by a few, all of them at
+home, so that every family takes the same posts. An offset stays with the outcome.
 
 What leaves a site: blinded identifiers, sealed to all sites (see `alignment`); from each covariate site its factor and
 r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary columns
@@ -26,7 +29,6 @@ collude with one of them, which knows Q.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -35,7 +37,6 @@ from typing import Any, Literal
 import numpy as np
 
 from coterie_learners.core.disclosure import Exposure
-from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import mask_short, unmask_short
 from coterie_learners.core.payload import Field, Payload, Schema
@@ -43,34 +44,35 @@ from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Script, Site, acknowledge, only
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import Collinear, NotConverged, ProtocolError, Separation, StudyError, Withheld
+from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError, Withheld
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import special
 from coterie_learners.numeric.tall_matrix import TallMatrix, round_to_grid
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.vertical.alignment import align, list_steps
-from coterie_learners.vertical.logistic import Logistic, newton_step, shorten_step
-from coterie_learners.vertical.outcome_leakage import Answer, LeakageVerdict, assess
+from coterie_learners.vertical.outcome_leakage import Answer, AnswerKind, LeakageVerdict, assess
 from coterie_learners.vertical.site_columns import (
     ColumnSplit,
     SiteColumns,
     SplitOptions,
     blocks_of,
     build_split_fit,
-    check_counts,
+    check_separation,
     check_split,
     prepend_intercept,
 )
+from coterie_learners.vertical.split_model import ModelPoint, SplitModel, newton_step, shorten_step, summarise_fit
 from coterie_learners.vertical.valoris_disclosure import disclose_valoris
 
-_VERSION = "2"
+_VERSION = "3"
 ALL = "covariates"
 _FACTOR = Schema({"factor": Field("<f8", (None, None)), "shift": Field("<f8", (None,))})
 MASKED = Schema({"masked": Field("<u8", (None, None))})
 SEED = Schema({"seed": Field("|u1", (32,))})
 ANSWER = Schema(
-    {"gamma": Field("<f8", (None,)), "covariance": Field("<f8", (None,))}, optional=frozenset({"covariance"})
+    {"gamma": Field("<f8", (None,)), "covariance": Field("<f8", (None,)), "freedom": Field("<i8")},
+    optional=frozenset({"covariance", "freedom"}),
 )
 
 
@@ -144,6 +146,11 @@ class ValorisPlan:
     def aggregated(self) -> bool:
         """Whether the response site sees only the sum of the factors."""
         return self.options.mode == "aggregated"
+
+    @property
+    def knows_dispersion(self) -> bool:
+        """Whether the dispersion is 1; else its degrees of freedom go with the covariance."""
+        return self.split.family.dispersion == "known"
 
     @property
     def form(self) -> Schema:
@@ -254,7 +261,9 @@ def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
         )
     site_answer = solution.answers[name]
     upper = site_answer.covariance[np.triu_indices(len(site_answer.gamma))]
-    with_errors = {"covariance": upper} if solution.plan.options.standard_errors else {}
+    with_errors: dict[str, Any] = {"covariance": upper} if solution.plan.options.standard_errors else {}
+    if with_errors and not solution.plan.knows_dispersion:
+        with_errors["freedom"] = np.int64(solution.model.freedom)
     return {"gamma": site_answer.gamma, **with_errors}
 
 
@@ -311,52 +320,40 @@ class ValorisSolution:
         return blocks_of(self.factors, self.plan.split.intercept)
 
     @cached_property
-    def model(self) -> Logistic:
+    def model(self) -> SplitModel:
         """The problem to solve."""
         ones = [np.ones((self.part.n, 1))] if self.plan.split.intercept else []
         names = [f"component {j + 1} of {s}" for s, f in self.factors.items() for j in range(f.shape[1])]
         penalty = self.plan.split.penalty(len(names))
         z = TallMatrix.of([*ones, *self.factors.values()])
-        return Logistic(z, self.part.outcome, penalty, [*["(Intercept)"] * len(ones), *names])
+        inside = self.part.outcome.inside(self.plan.split.intercept)
+        return SplitModel(z, inside, penalty, [*["(Intercept)"] * len(ones), *names])
 
     @cached_property
-    def optimum(self) -> tuple[Array, Array, int]:
-        """Coefficients theta (q,), their covariance (q, q), and the number of Newton steps."""
+    def optimum(self) -> tuple[Array, ModelPoint, int]:
+        """Coefficients theta (q,) in the frame, the model there, and the number of Newton steps."""
         model, options = self.model, self.plan.options
-        check_counts(self.part.n, self.events, len(model.names))
-        theta, before = np.zeros(len(model.names)), np.zeros(len(model.names))
+        self.part.outcome.check(len(model.names))
+        theta, before = model.start(self.plan.split.intercept), np.zeros(len(model.names))
         for t in range(options.max_rounds):
             here = newton_step(model, theta)
-            if here.gain <= options.tolerance**2:
-                return theta, model.covariance(here.information), t
-            self._look_for_separation(diverging_coefficients(here.gain, here.step, before))
+            if model.is_at_rest(here.at, here.gain, options.tolerance):
+                return theta, here.at, t
+            check_separation(self.plan.split, self.blocks, here, before)
             objective = here.at.loss + model.penalty_at(theta)
             theta, before = shorten_step(model.objective, theta, here.step, objective, here.gain), here.step
         raise NotConverged("CO-N101", f"No convergence in {options.max_rounds} steps. Raise max_rounds.")
 
-    def _look_for_separation(self, grown: Any) -> None:
-        sites = [name for name, block in self.blocks.items() if np.any(grown[block])]
-        if sites:
-            raise Separation(
-                "CO-N302",
-                f"The outcome is separated: coefficients at {', '.join(sites)} grow without bound, because columns of "
-                "these sites predict it without error. Merge rare levels, leave the term out, or set a ridge.",
-            )
-
-    @property
-    def events(self) -> int:
-        """Patients with the outcome."""
-        return int(np.sum(self.part.outcome))
-
     @cached_property
-    def eta(self) -> Array:
-        """The linear predictor (n,)."""
-        return self.model.z.times(self.optimum[0])
+    def estimates(self) -> tuple[Array, Array]:
+        """Coefficients (q,) and their covariance (q, q) in the outcome's own units."""
+        theta, at, _ = self.optimum
+        return self.part.outcome.leave_frame(theta, self.model.covariance(at), self.plan.split.intercept)
 
     @cached_property
     def answers(self) -> dict[str, Answer]:
         """What each covariate site would receive."""
-        theta, covariance, _ = self.optimum
+        theta, covariance = self.estimates
         intercept = float(theta[0]) if self.plan.split.intercept else 0.0
         out = {}
         for name in self.received:
@@ -367,32 +364,29 @@ class ValorisSolution:
     @cached_property
     def verdicts(self) -> dict[str, LeakageVerdict]:
         """What each answer would let its readers find out."""
-        residual = self.part.outcome - self.model.at(self.eta).mean
-        options, intercept = self.plan.options, self.plan.split.intercept
-        eta = self.eta if intercept and not options.ridge else None
+        options, family, (theta, at, _) = self.plan.options, self.plan.split.family, self.optimum
+        twins = family.binary and family.canonical and self.plan.split.intercept and not options.ridge
+        offset = bool(self.plan.split.design.formula.offset)
+        eta = self.model.predictor(theta) if twins and not offset else None
+        kind = AnswerKind.of(family, self.plan.split.intercept)
         return {
             name: assess(
-                name, factor, residual, intercept, self.answers[name] if options.standard_errors else None, eta
+                name, factor, at.residual, kind, self.answers[name] if options.standard_errors else None, eta
             )
             for name, (factor, _) in self.received.items()
         }
 
     def fit(self) -> Fit:
         """The response site's own terms and the intercept, with what only this site knows: events and deviances."""
-        theta, covariance, steps = self.optimum
+        theta, covariance = self.estimates
         own = self.blocks.get(self.plan.response, slice(0, 0))
         estimates, own_covariance = self.part.back(theta[own], covariance[own, own])
         if self.plan.split.intercept:
             estimates, own_covariance = self._with_intercept(estimates, own_covariance)
         terms = prepend_intercept(self.part.design.names, self.plan.split.intercept)
-        n, events = self.part.n, self.events
-        rate = events / n if self.plan.split.intercept else 0.5
         facts = {
-            "n": n,
-            "events": events,
-            "rounds": steps,
-            "deviance": 2.0 * self.model.at(self.eta).loss,
-            "null_deviance": -2.0 * (events * math.log(rate) + (n - events) * math.log(1.0 - rate)),
+            **summarise_fit(self.model, self.part.outcome, self.optimum[0], self.plan.split.intercept),
+            "rounds": self.optimum[2],
             "notes": (*self.part.alignment.notes, *(verdict.words for verdict in self.verdicts.values())),
             "details": {
                 "alignment": dict(self.part.alignment.counts),
@@ -403,7 +397,7 @@ class ValorisSolution:
 
     def _with_intercept(self, estimates: Array, covariance: Array) -> tuple[Array, Array]:
         """Own estimates and covariance with those of the intercept in the variables' own units before them."""
-        theta, whole, _ = self.optimum
+        theta, whole = self.estimates
         shifts = {name: shift for name, (_, shift) in self.received.items()}
         if self.plan.response in self.blocks:
             shifts[self.plan.response] = self.part.thin.rotation.T @ self.part.shift
@@ -439,11 +433,13 @@ def build_valoris_result(
     gamma, covariance = _check_answer(plan, answers[name], turned.shape[1], f"answer/{name}")
     estimates, own = part.back(gamma, covariance, turned)
     factor_disclosure = part.disclosure
-    facts = {
+    facts: dict[str, Any] = {
         "n": part.n,
         "notes": (f"{site.name}: {factor_disclosure.words}",),
         "details": {f"disclosure/{site.name}": factor_disclosure.as_dict()},
     }
+    if "freedom" in answers[name]:
+        facts["freedom"] = int(answers[name]["freedom"])
     known_covariance = own if plan.options.standard_errors else None
     return build_split_fit(plan.split, part.design.names, estimates, known_covariance, facts)
 
@@ -488,7 +484,7 @@ def _discloses(study: Study) -> Disclosure:
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:
-    why = "logistic regression in one exchange, equal to the pooled fit; only the outcome's site reads factors."
+    why = "regression in one exchange, equal to the pooled fit; only the outcome's site reads factors."
     return Suitability(0, True, why)
 
 
@@ -505,7 +501,6 @@ VALORIS = Learner(
         _assess,
         alternatives=({"mode": "aggregated"},),
         examples=({"mode": "per_site"}, {"mode": "aggregated"}),
-        model=("binomial", "logit"),
         equals_pooled=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""VERTIGO: a logistic model on columns split over sites, equal to the fit on the joined columns.
+"""VERTIGO: a generalised linear model on columns split over sites, equal to the fit on the joined columns.
 
 Li, Jiang, Wang, Xiong, Ohno-Machado, "VERTIcal Grid lOgistic regression (VERTIGO)", JAMIA 2016;23:570-579
 (doi:10.1093/jamia/ocv146), as D-CLEF runs it (Kuo et al., Nat Commun 2025;16:1371, D-CLEF-V): the sites send what the
@@ -6,15 +6,16 @@ dual problem needs of their columns, a rotating server takes Newton steps, each 
 coefficients, and these are put together.
 
 `exchange = "gram"` is the paper: each site sends K_k = Z_k Z_k' (n x n) of its standardised columns, and the steps go
-over the dual variable alpha (n), which needs a ridge above 0. `exchange = "thin"` (the default) sends a factor L_k
+over the dual variable (n), which needs a ridge above 0. `exchange = "thin"` (the default) sends a factor L_k
 (n x r_k) with L_k L_k' = K_k, which says the same and no more, and steps over the primal coefficients of the rotated
 columns. The ridge does not feel a rotation, so both have the same solution; and thin may have the ridge 0, which is
-the exact maximum likelihood. Intercept: one column of ones at the server, not penalised unless the study says so (the
+the exact maximum likelihood. The paper has the logistic model; the dual of the others follows from the same structure
+(`dual`), and a linear model is at rest after one step. Intercept: one column of ones at the server, not penalised unless the study says so (the
 paper lets one site append it, penalised). Standard errors come from the information at the solution, in the rotated
 coordinates, so that nothing more is sent: VERTIGO-CI's second message discloses X_k exactly and is not implemented.
 
 What leaves a site: blinded identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that
-tell the means of the rotated columns; the site with the outcome adds it. All of this is sealed to the study's sites, as
+tell the means of the rotated columns; the site with the outcome adds it, and its offset. All of this is sealed to the study's sites, as
 the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members learn, the
 outcome and every site's columns up to one rotation. That discloses binary columns exactly, and all rows to anybody who
 knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with their
@@ -32,35 +33,35 @@ from typing import Any, Literal
 
 import numpy as np
 
-from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import MAX_RAW, Field, Payload, Schema
 from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import NotConverged, ProtocolError, Separation, StudyError
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
 from coterie_learners.study.design import INTERCEPT
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.vertical.alignment import align, list_steps
+from coterie_learners.vertical.dual import Dual, has_dual
 from coterie_learners.vertical.gram_factor import factor_of_gram, gram_upper_triangle, rotation_of
-from coterie_learners.vertical.logistic import Dual, Logistic, NewtonStep, newton_step, shorten_step
 from coterie_learners.vertical.site_columns import (
-    FACTOR_FORM,
     ColumnSplit,
     SiteColumns,
     SplitOptions,
     blocks_of,
     build_split_fit,
-    check_counts,
+    check_separation,
     check_split,
+    form_factor,
 )
+from coterie_learners.vertical.split_model import SplitModel, SplitOutcome, newton_step, shorten_step, summarise_fit
 from coterie_learners.vertical.vertigo_disclosure import disclose_vertigo
 
-_VERSION = "2"
+_VERSION = "3"
 # The n (n + 1) / 2 numbers of a Gram matrix's upper triangle must fit into one payload, with room for the rest of it.
 MAX_GRAM = math.isqrt((MAX_RAW - (1 << 17)) // 4) - 1
 
@@ -106,20 +107,24 @@ class VertigoPlan:
     @property
     def form(self) -> Schema:
         """Form of one site's post."""
+        form = form_factor(self.split.family, self.split.design.formula.offset is not None)
         if self.options.exchange == "thin":
-            return FACTOR_FORM
-        fields = {name: field for name, field in FACTOR_FORM.fields.items() if name != "factor"}
-        return Schema({**fields, "gram": Field("<f8", (None,))}, optional=FACTOR_FORM.optional)
+            return form
+        fields = {name: field for name, field in form.fields.items() if name != "factor"}
+        return Schema({**fields, "gram": Field("<f8", (None,))}, optional=form.optional)
 
 
+# What the site with the outcome posts beside its coefficients; a log-likelihood where there is one.
+SUMMARY = ("n", "outcome", "deviance", "null_deviance", "dispersion", "freedom", "pearson")
 _PART = Schema(
     {
         "estimates": Field("<f8", (None,)),
         "covariance": Field("<f8", (None, None)),
         "intercept": Field("<f8", (2,)),
-        "summary": Field("<f8", (4,)),
+        "summary": Field("<f8", (len(SUMMARY),)),
+        "log_likelihood": Field("<f8"),
     },
-    optional=frozenset({"intercept", "summary"}),
+    optional=frozenset({"intercept", "summary", "log_likelihood"}),
 )
 
 
@@ -131,7 +136,7 @@ def plan_vertigo(study: Study) -> VertigoPlan:
 
 def _share(site: Site, plan: VertigoPlan, part: SiteColumns) -> Payload:
     """What one site posts: its factor or Gram matrix, the shift of the intercept, and the outcome if it holds it."""
-    outcome = {"outcome": part.outcome.astype(np.uint8)} if site.name == plan.split.outcome_site else {}
+    outcome = share_outcome(plan, part.outcome) if site.name == plan.split.outcome_site else {}
     if plan.options.exchange == "thin":
         return {"factor": part.thin.factor, "shift": part.thin.rotation.T @ part.shift, **outcome}
     if part.n > MAX_GRAM:
@@ -139,6 +144,12 @@ def _share(site: Site, plan: VertigoPlan, part: SiteColumns) -> Payload:
         raise StudyError("CO-N206", f'{message}; the limit is {MAX_GRAM} patients. Choose exchange = "thin".')
     upper = gram_upper_triangle(part.columns.z)
     return {"gram": upper, "shift": gram_rotation(part, upper).T @ part.shift, **outcome}
+
+
+def share_outcome(plan: VertigoPlan, outcome: SplitOutcome) -> Payload:
+    """The outcome as every member needs it to compute, with the offset if the model has one."""
+    offset = {"offset": outcome.offset} if plan.split.design.formula.offset else {}
+    return {"outcome": outcome.y.astype(np.uint8) if outcome.family.binary else outcome.y, **offset}
 
 
 def gram_rotation(part: SiteColumns, upper: Array) -> Array:
@@ -155,24 +166,31 @@ class VertigoProblem:
     posts: Posts
 
     @cached_property
-    def y(self) -> Array:
-        """The outcome (n,)."""
-        site = self.plan.split.outcome_site
-        outcome = self.posts[site].get("outcome", np.zeros(0))
-        if not np.all((outcome == 0) | (outcome == 1)) or not len(outcome):
+    def outcome(self) -> SplitOutcome:
+        """The outcome (n,) and its offset, in their own units."""
+        site, family = self.plan.split.outcome_site, self.plan.split.family
+        y = np.asarray(self.posts[site].get("outcome", np.zeros(0)), dtype=np.float64)
+        expected = np.zeros(0 if self.plan.split.design.formula.offset else len(y))
+        offset = np.asarray(self.posts[site].get("offset", expected), dtype=np.float64)
+        if not len(y) or len(offset) != len(y) or not _can_be(self.plan.split, y):
             raise ProtocolError(
                 "CO-P545",
-                f"The outcome that {site} posted is not of zeros and ones. "
+                f"The outcome that {site} posted does not have the values of {family.name} outcomes. "
                 "Ask that site to check its node and version.",
                 site,
                 "factor",
             )
-        return np.asarray(outcome, dtype=np.float64)
+        return SplitOutcome(family, y, offset)
+
+    @cached_property
+    def inside(self) -> SplitOutcome:
+        """The outcome that the steps work on."""
+        return self.outcome.inside(self.plan.split.intercept)
 
     @cached_property
     def factors(self) -> dict[str, Array]:
         """Each site's factor (n, r_k), checked."""
-        n, out = len(self.y), {}
+        n, out = self.outcome.n, {}
         for name, post in self.posts.items():
             if self.plan.options.exchange == "thin":
                 out[name] = np.asarray(post["factor"])
@@ -204,13 +222,13 @@ class VertigoProblem:
     @cached_property
     def ones(self) -> list[Array]:
         """The column of the intercept, if the model has one."""
-        return [np.ones((len(self.y), 1))] if self.plan.split.intercept else []
+        return [np.ones((self.outcome.n, 1))] if self.plan.split.intercept else []
 
     @cached_property
-    def model(self) -> Logistic:
+    def model(self) -> SplitModel:
         """The primal problem."""
         z = TallMatrix.of([*self.ones, *self.factors.values()])
-        return Logistic(z, self.y, self.plan.split.penalty(self.width), self.names)
+        return SplitModel(z, self.inside, self.plan.split.penalty(self.width), self.names)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -225,44 +243,41 @@ class VertigoProblem:
         columns = [*(self.ones if options.penalise_intercept else []), *self.factors.values()]
         names = self.names[-sum(c.shape[1] for c in columns) :]
         free = self.plan.split.intercept and not options.penalise_intercept
-        return Dual(TallMatrix.of(columns), 2.0 * self.y - 1.0, options.ridge, free, names)
+        return Dual(TallMatrix.of(columns), self.inside, options.ridge, free, names)
+
+
+def _can_be(split: ColumnSplit, y: Array) -> bool:
+    """Whether outcomes (n,) lie in the declared range, and are whole numbers where the family has these."""
+    low, high = split.design.outcome.bounds
+    return bool(np.all((y >= low) & (y <= high)) and (not split.family.whole or np.all(y == np.rint(y))))
 
 
 def start_model(problem: VertigoProblem) -> Payload:
     """The null model, from which the steps begin."""
-    n, events = len(problem.y), int(np.sum(problem.y))
-    check_counts(n, events, len(problem.model.names))
-    theta = np.zeros(len(problem.model.names))
-    rate = events / n
-    if problem.plan.split.intercept:
-        theta[0] = linalg.log(rate / (1.0 - rate))
-    null = -2.0 * (events * linalg.log(rate) + (n - events) * linalg.log(1.0 - rate))
-    begin = {"theta": theta} if problem.plan.options.exchange == "thin" else {"alpha": problem.dual.start()}
-    shared_fields = {
-        "n": n,
-        "events": events,
-        "null_deviance": null if problem.plan.split.intercept else 2 * n * linalg.log(2),
-    }
-    return {**shared_fields, **begin, "step": np.zeros_like(next(iter(begin.values())))}
+    problem.outcome.check(len(problem.model.names))
+    if problem.plan.options.exchange == "thin":
+        theta = problem.model.start(problem.plan.split.intercept)
+        return {"theta": theta, "step": np.zeros_like(theta)}
+    residual = problem.dual.start()
+    return {"residual": residual, "step": np.zeros_like(residual)}
 
 
 def newton_step_of(problem: VertigoProblem, last: Payload) -> Payload:
     """One Newton step from the last state, or the end if it would be shorter than the tolerance."""
-    shared_fields = {name: last[name] for name in ("n", "events", "null_deviance")}
     if problem.plan.options.exchange == "gram":
-        return {**shared_fields, **dual_step(problem, last["alpha"], float(last.get("gain", math.inf)))}
-    return {**shared_fields, **primal_step(problem, last["theta"], last["step"])}
+        return dual_step(problem, last["residual"], float(last.get("gain", math.inf)))
+    return primal_step(problem, last["theta"], last["step"])
 
 
 def primal_step(problem: VertigoProblem, theta: Array, before: Array) -> dict[str, Any]:
     """A step over the coefficients (q,) of the rotated columns."""
     model = problem.model
     here = newton_step(model, theta)
-    shared_fields = {"step": here.step, "gain": here.gain, "deviance": 2.0 * here.at.loss}
-    if here.gain <= problem.plan.options.tolerance**2:
-        covariance = model.covariance(here.information)
+    shared_fields = {"step": here.step, "gain": here.gain, "loss": here.at.loss}
+    if model.is_at_rest(here.at, here.gain, problem.plan.options.tolerance):
+        covariance = model.covariance(here.at)
         return {**shared_fields, "theta": theta, "covariance": covariance, "converged": True}
-    _check_separation(problem, here, before)
+    check_separation(problem.plan.split, problem.blocks, here, before)
     objective = here.at.loss + model.penalty_at(theta)
     return {
         **shared_fields,
@@ -271,34 +286,20 @@ def primal_step(problem: VertigoProblem, theta: Array, before: Array) -> dict[st
     }
 
 
-def dual_step(problem: VertigoProblem, alpha: Array, before: float) -> dict[str, Any]:
+def dual_step(problem: VertigoProblem, residual: Array, before: float) -> dict[str, Any]:
     """A step over the dual variable (n,) after one that gained `before`; at the end the primal solution."""
     dual = problem.dual
-    move, gain = dual.step(alpha)
-    here = dual.objective(alpha)
+    move, gain = dual.step(residual)
+    here = dual.objective(residual)
     # Near the end a step gains the square of what the last one gained, until all that is left is rounding.
     rounding = gain < 1e-12 * (1.0 + abs(here)) and gain > 0.01 * before
     if gain > problem.plan.options.tolerance**2 and not rounding:
-        alpha = shorten_step(dual.objective, alpha, move, here, gain)
-        return {"alpha": alpha, "step": move, "gain": gain, "converged": False}
-    gamma = dual.f.sums(dual.s * alpha) / dual.ridge
-    theta = np.concatenate([[dual.intercept(alpha)], gamma]) if dual.free else gamma
-    information = problem.model.z.gram(alpha * (1.0 - alpha))
-    deviance = 2.0 * problem.model.at(problem.model.z.times(theta)).loss
-    solution = {"theta": theta, "covariance": problem.model.covariance(information), "deviance": deviance}
-    return {"alpha": alpha, "step": move, "gain": gain, **solution, "converged": True}
-
-
-def _check_separation(problem: VertigoProblem, here: NewtonStep, before: Array) -> None:
-    """Separation (naming sites) if the likelihood is flat and the steps go on in one direction."""
-    grown = diverging_coefficients(here.gain, here.step, before)
-    sites = [name for name, block in problem.blocks.items() if np.any(grown[block])]
-    if sites:
-        raise Separation(
-            "CO-N302",
-            f"The outcome is separated: coefficients at {', '.join(sites)} grow without bound, because columns of "
-            "these sites predict it without error. Merge rare levels, leave the term out, or set a ridge.",
-        )
+        residual = shorten_step(dual.objective, residual, move, here, gain)
+        return {"residual": residual, "step": move, "gain": gain, "converged": False}
+    theta = dual.coefficients(residual)
+    at = problem.model.at(problem.model.predictor(theta))
+    solution = {"theta": theta, "covariance": problem.model.covariance(at), "loss": at.loss}
+    return {"residual": residual, "step": move, "gain": gain, **solution, "converged": True}
 
 
 def solve_own_part(
@@ -306,21 +307,20 @@ def solve_own_part(
 ) -> Payload:
     """This site's coefficients and covariance in the variables' own units; with the outcome goes what is common."""
     block = problem.blocks[site.name]
-    covariance = state["covariance"][block, block]
+    theta, whole = problem.outcome.leave_frame(state["theta"], state["covariance"], plan.split.intercept)
     if plan.options.exchange == "thin":
-        estimates, own = part.back(state["theta"][block], covariance)
+        estimates, own = part.back(theta[block], whole[block, block])
     else:
-        estimates, own = part.back(
-            state["theta"][block], covariance, gram_rotation(part, problem.posts[site.name]["gram"])
-        )
-        estimates = dual_coefficients(part, state["alpha"], problem)
+        rotation = gram_rotation(part, problem.posts[site.name]["gram"])
+        estimates, own = part.back(theta[block], whole[block, block], rotation)
+        estimates = dual_coefficients(part, state["residual"], problem)
     return {"estimates": estimates, "covariance": own, **summarise_common(site, plan, problem, state)}
 
 
-def dual_coefficients(part: SiteColumns, alpha: Array, problem: VertigoProblem) -> Array:
-    """b_k = Z_k' (s alpha) / lambda (paper, equation for the primal variables), in the variables' own units."""
+def dual_coefficients(part: SiteColumns, residual: Array, problem: VertigoProblem) -> Array:
+    """b_k = Z_k' r / lambda (paper, equation for the primal variables, r = s alpha), in the variables' own units."""
     scale = part.columns.sd * np.array([c.scale for c in part.design.columns])
-    coefficients: Array = part.columns.z.T @ (problem.dual.s * alpha) / problem.dual.ridge / scale
+    coefficients: Array = problem.outcome.scale * (part.columns.z.T @ residual) / problem.dual.ridge / scale
     return coefficients
 
 
@@ -328,14 +328,18 @@ def summarise_common(site: Site, plan: VertigoPlan, problem: VertigoProblem, sta
     """Counts, deviances and the intercept with its standard error, which the site with the outcome posts."""
     if site.name != plan.split.outcome_site:
         return {}
-    summary = np.array([float(state[name]) for name in ("n", "events", "deviance", "null_deviance")])
-    if not plan.split.intercept:
-        return {"summary": summary}
-    shifts = [-problem.posts[name]["shift"] for name in problem.blocks]
-    direction = np.concatenate([np.ones(1), *shifts])
-    intercept = linalg.dot(direction, state["theta"])
-    variance = linalg.dot(direction, linalg.matvec(state["covariance"], direction))
-    return {"summary": summary, "intercept": np.array([intercept, math.sqrt(variance)])}
+    intercept = plan.split.intercept
+    facts = summarise_fit(problem.model, problem.outcome, state["theta"], intercept)
+    facts["outcome"] = problem.outcome.total
+    out: dict[str, Any] = {"summary": np.array([float(facts[name]) for name in SUMMARY])}
+    if facts["log_likelihood"] is not None and math.isfinite(facts["log_likelihood"]):
+        out["log_likelihood"] = np.float64(facts["log_likelihood"])
+    if not intercept:
+        return out
+    theta, covariance = problem.outcome.leave_frame(state["theta"], state["covariance"], intercept)
+    direction = np.concatenate([np.ones(1), *(-problem.posts[name]["shift"] for name in problem.blocks)])
+    variance = linalg.dot(direction, linalg.matvec(covariance, direction))
+    return {**out, "intercept": np.array([linalg.dot(direction, theta), math.sqrt(variance)])}
 
 
 def assemble_parts(plan: VertigoPlan, parts: Posts) -> Payload:
@@ -366,9 +370,9 @@ def assemble_parts(plan: VertigoPlan, parts: Posts) -> Payload:
     if plan.split.intercept:
         by_term[INTERCEPT] = (float(first["intercept"][0]), float(first["intercept"][1]))
     pairs_in_order = np.array([by_term[name] for name in plan.split.design.names])
-    n, events, deviance, null_deviance = first["summary"].tolist()
-    facts = {"n": n, "events": events, "deviance": deviance, "null_deviance": null_deviance}
-    return {"estimates": pairs_in_order[:, 0], "std_errors": pairs_in_order[:, 1], **facts}
+    facts = dict(zip(SUMMARY, first["summary"].tolist(), strict=True))
+    likelihood = {"log_likelihood": float(first["log_likelihood"])} if "log_likelihood" in first else {}
+    return {"estimates": pairs_in_order[:, 0], "std_errors": pairs_in_order[:, 1], **facts, **likelihood}
 
 
 def build_vertigo_result(plan: VertigoPlan, part: SiteColumns, parts: Posts, model: Payload, rounds: int) -> Fit:
@@ -381,8 +385,9 @@ def build_vertigo_result(plan: VertigoPlan, part: SiteColumns, parts: Posts, mod
         covariance[np.ix_(at, at)] = post["covariance"]
     if plan.split.intercept:
         covariance[0, 0] = float(model["std_errors"][0]) ** 2
-    facts: dict[str, Any] = {name: float(model[name]) for name in ("deviance", "null_deviance")}
-    facts |= {"n": int(model["n"]), "events": int(model["events"]), "rounds": rounds}
+    facts: dict[str, Any] = {name: float(model[name]) for name in SUMMARY}
+    likelihood = float(model["log_likelihood"]) if "log_likelihood" in model else None
+    facts |= {"events": plan.split.family.count_events(facts["outcome"]), "rounds": rounds, "log_likelihood": likelihood}
     return build_split_fit(plan.split, names, model["estimates"], covariance, {**facts, **_site_facts(part)})
 
 
@@ -407,6 +412,9 @@ def _check_study(study: Study) -> None:
     if plan.options.exchange == "gram" and not plan.options.ridge:
         message = "The dual problem of the paper needs a ridge above 0"
         raise StudyError("CO-S334", f'{message}. Set a ridge, or choose exchange = "thin", which is exact without one.')
+    if plan.options.exchange == "gram" and not has_dual(plan.split.family):
+        message = f"The dual problem of a {plan.split.family.name} model ({plan.split.family.link} link) is not written"
+        raise StudyError("CO-S303", f'{message}. Choose exchange = "thin", which says the same and fits it.')
 
 
 def _schedule(study: Study) -> Schedule:
@@ -423,7 +431,7 @@ def _discloses(study: Study) -> Disclosure:
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:
-    why = "logistic regression in rounds, equal to the pooled fit; all sites read the outcome and all factors."
+    why = "regression in rounds, equal to the pooled fit; all sites read the outcome and all factors."
     return Suitability(1, True, why)
 
 
@@ -439,7 +447,6 @@ VERTIGO = Learner(
     profile=Profile(
         _assess,
         examples=({"exchange": "thin"}, {"exchange": "gram", "ridge": 1.0}),
-        model=("binomial", "logit"),
         equals_pooled=True,
     ),
 )

@@ -117,9 +117,9 @@ def test_the_dual_solution_is_the_residual_of_the_primal_one() -> None:
     codes, study = vertical.draw(500), vertical.study(exchange="gram", ridge=2.0)
     fit, table = run(study, codes)
     last = [topic for topic in table.topics if topic.startswith("step")][-1]
-    alpha = next(iter(table.posts(last).values()))["alpha"]
-    eta = np.sort(vertical.matrix(study, codes) @ fit.estimates * (1 - 2 * codes["died"]))
-    np.testing.assert_allclose(np.sort(alpha), 1 / (1 + np.exp(-eta)), atol=1e-8)
+    residual = next(iter(table.posts(last).values()))["residual"]
+    probability = 1 / (1 + np.exp(-vertical.matrix(study, codes) @ fit.estimates))
+    np.testing.assert_allclose(np.sort(residual), np.sort(codes["died"] - probability), atol=1e-8)
 
 
 def test_without_an_intercept_it_equals_the_pooled_fit_too() -> None:

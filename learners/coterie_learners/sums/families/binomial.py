@@ -22,11 +22,12 @@ QUANTILE_STEPS = 12
 
 @dataclass(frozen=True)
 class _JoinPlan:
-    """A link of a binary outcome in both arithmetics, and a predictor near that of a mean."""
+    """A link of a binary outcome in both arithmetics, a predictor near that of a mean, and the observed information."""
 
     parts: Callable[[Array, Array], Parts]
     curve: Callable[[Array], Curve]
     start: Callable[[float], float]
+    bend: Callable[[Array, Array, Array, Array], Array] | None = None
 
 
 class Binomial(LinkedFamily):
@@ -54,6 +55,16 @@ class Binomial(LinkedFamily):
     def start(self, mean: float) -> float:
         """A linear predictor near that of a pooled mean."""
         return LINKS[self.link].start(mean) if self.link in LINKS else super().start(mean)
+
+    @property
+    def bent(self) -> bool:
+        """With the links probit and cloglog."""
+        return self.link in LINKS and LINKS[self.link].bend is not None
+
+    def bend(self, eta: Array, y: Array, residual: Array, weight: Array) -> Array:
+        """The observed information of rows."""
+        own = LINKS[self.link].bend if self.link in LINKS else None
+        return weight if own is None else np.maximum(own(eta, y, residual, weight), 0.0)
 
     @property
     def ratio(self) -> str:
@@ -189,7 +200,12 @@ def _probit_parts(eta: Array, y: Array) -> Parts:
     chosen = np.where(y > 0.5, log_p, log_q)
     residual = sign * np.exp(log_density - chosen)
     weight = np.exp(2.0 * log_density - log_p - log_q)
-    return Parts(residual, weight, residual * (residual + eta), -2.0 * chosen, np.exp(log_p))
+    return Parts(residual, weight, _bend_probit(eta, y, residual, weight), -2.0 * chosen, np.exp(log_p))
+
+
+def _bend_probit(eta: Array, y: Array, residual: Array, weight: Array) -> Array:
+    """Minus the derivative of phi / Phi."""
+    return residual * (residual + eta)
 
 
 def _cloglog_parts(eta: Array, y: Array) -> Parts:
@@ -199,9 +215,14 @@ def _cloglog_parts(eta: Array, y: Array) -> Parts:
     chosen = np.where(y > 0.5, log_p, -hazard)
     # mu' = hazard (1 - mu); the residual is mu'/mu for an event and -hazard otherwise.
     event = hazard * np.exp(-hazard - log_p)
-    residual = np.where(y > 0.5, event, -hazard)
-    curvature = np.where(y > 0.5, event * (hazard + event - 1.0), hazard)
-    return Parts(residual, hazard * event, np.maximum(curvature, 0.0), -2.0 * chosen, mean)
+    residual, weight = np.where(y > 0.5, event, -hazard), hazard * event
+    curvature = np.maximum(_bend_cloglog(eta, y, residual, weight), 0.0)
+    return Parts(residual, weight, curvature, -2.0 * chosen, mean)
+
+
+def _bend_cloglog(eta: Array, y: Array, residual: Array, weight: Array) -> Array:
+    """Of an event with residual e and hazard h: e (h + e - 1), e h being the weight; else the hazard."""
+    return np.asarray(np.where(y > 0.5, weight + residual * (residual - 1.0), -residual))
 
 
 def _logit_curve(eta: Array) -> Curve:
@@ -242,6 +263,6 @@ def _probability(mean: float) -> float:
 
 LINKS = {
     "logit": _JoinPlan(_logit_parts, _logit_curve, log_odds),
-    "probit": _JoinPlan(_probit_parts, _probit_curve, _probability),
-    "cloglog": _JoinPlan(_cloglog_parts, _cloglog_curve, _log_hazard),
+    "probit": _JoinPlan(_probit_parts, _probit_curve, _probability, _bend_probit),
+    "cloglog": _JoinPlan(_cloglog_parts, _cloglog_curve, _log_hazard, _bend_cloglog),
 }
