@@ -21,6 +21,7 @@ SCRIPTS = (
     "sandwich",
     "nnet",
     "MASS",
+    "columns",
     "families",
     "weights",
     "fixed_effects",

@@ -70,14 +70,15 @@ def draw(
 
 def split(of: Study, codes: Codes, seed: int = 3) -> dict[str, OwnColumns]:
     """Each site's own columns, in an order of its own."""
-    n, rng = len(codes["died"]), np.random.default_rng(seed)
+    n, rng = len(next(iter(codes.values()))), np.random.default_rng(seed)
     identifiers = [(f"patient {k:05d}",) for k in range(n)]
     out = {}
     for name in of.sites:
         design, order = Design(of, name), rng.permutation(n)
         own = {variable: codes[variable][order] for variable in design.variables}
-        outcome = None if design.outcome_here is None else own[design.outcome_here]
-        out[name] = OwnColumns(tuple(identifiers[k] for k in order), design.names, design.matrix(own, n), outcome)
+        people = tuple(identifiers[k] for k in order)
+        outcome, offset = (own.get(name or "") for name in (design.formula.outcome, design.formula.offset))
+        out[name] = OwnColumns(people, design.names, design.matrix(own, n), outcome, offset)
     return out
 
 
