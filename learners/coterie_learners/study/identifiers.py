@@ -206,13 +206,26 @@ class Patients:
     """One site's rows that identify a patient: their numbers (n,), and each one's identifier as injective bytes.
 
     `unidentified` counts rows that lack an identifying value, `doubled` rows left out because others carry the same
-    identifier.
+    identifier. `incomplete`: places, among the rows that lack another value, of the patients of whom no row has all
+    values; `incomplete_identifiers` theirs.
     """
 
     rows: NDArray[np.int64]
     identifiers: tuple[bytes, ...]
     unidentified: int
     doubled: int
+    incomplete: tuple[int, ...] = ()
+    incomplete_identifiers: tuple[bytes, ...] = ()
+
+    @property
+    def everybody(self) -> tuple[bytes, ...]:
+        """The identifiers of the patients, then of the incomplete ones."""
+        return (*self.identifiers, *self.incomplete_identifiers)
+
+    def written(self, columns: OwnColumns) -> list[tuple[str, ...]]:
+        """The identifying values of everybody, as they are written."""
+        complete = [columns.identifiers[row] for row in self.rows.tolist()]
+        return [*complete, *(columns.incomplete[place] for place in self.incomplete)]
 
     @property
     def n(self) -> int:
@@ -240,7 +253,20 @@ def identify(study: Study, site: str, columns: OwnColumns) -> Patients:
         raise DataError("CO-D133", f"{what}. {todo}")
     alone = [(k, known) for k, known in enumerate(whole) if known is not None and counts[known] == 1]
     rows = np.array([k for k, _ in alone], dtype=np.int64)
-    return Patients(rows, tuple(known for _, known in alone), lacking, doubled)
+    places, others = _identify_incomplete(study, site, columns, counts)
+    return Patients(rows, tuple(known for _, known in alone), lacking, doubled, places, others)
+
+
+def _identify_incomplete(
+    study: Study, site: str, columns: OwnColumns, counts: Mapping[bytes, int]
+) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+    """Places and identifiers of the patients of whom no row has all values, one row each."""
+    first: dict[bytes, int] = {}
+    for place, parts in enumerate(normalise_rows(study, site, columns.incomplete)):
+        identifier = encode_parts(parts) if all(parts) else None
+        if identifier is not None and identifier not in counts:
+            first.setdefault(identifier, place)
+    return tuple(first.values()), tuple(first)
 
 
 def normalise_rows(study: Study, site: str, identifiers: Sequence[Values]) -> list[tuple[str, ...]]:

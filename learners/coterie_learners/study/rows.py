@@ -68,7 +68,8 @@ class OwnColumns:
     """One site's own columns of its patients, where sites hold other variables of the same patients.
 
     `identifiers` holds each row's identifying values as text; `x` (n, p) the site's columns on the inside scale, named
-    by `names`; `y` (n,) the outcome at the site that holds it, and its `offset` (n,).
+    by `names`; `y` (n,) the outcome at the site that holds it, and its `offset` (n,). `incomplete`: the identifying
+    values of the rows that are left out, as they lack a value.
     """
 
     identifiers: tuple[tuple[str, ...], ...]
@@ -76,6 +77,7 @@ class OwnColumns:
     x: Array
     y: Array | None = None
     offset: Array | None = None
+    incomplete: tuple[tuple[str, ...], ...] = ()
 
     @property
     def n(self) -> int:

@@ -1,5 +1,11 @@
 """The same patients in the same order at every site that holds columns of them, by a private set intersection.
 
+Patients whose rows lack a value are listed too: only so can the sites count who of the patients in common is no
+complete case, and at which site. Each site reports, for each patient in common, a random number if that patient's row
+lacks a value there and 0 if not, under pairwise masks: the sum is 0 for the complete cases, and says of another patient
+neither where a value is missing nor at how many sites (of two sites each knows it of the other). Beside that each
+counts its own, unless they are fewer than the floor on cells.
+
 Opening steps of a learner: `align` is a script used with `yield from`. Each site has a secret exponent for this run. It
 hashes its identifiers into a group of prime order (`blind_points`), raises them, and posts them in the order of these
 numbers, which says nothing about its file. Then every list goes round: in each further step a site raises the list
@@ -103,10 +109,14 @@ class OwnPoints:
 
     @cached_property
     def patients(self) -> Patients:
-        """The patients of this site's rows; StudyError if they are more than the study takes of a site."""
-        patients, most = identify(self.site.study, self.site.name, self.site.columns), self.site.study.linkage.most
-        if patients.n > most:
-            what = f"{self.site.name} has {patients.n} patients; the study takes at most {most} of a site"
+        """The patients of this site's rows, then those whose rows lack a value.
+
+        StudyError if they are more than the study takes of a site.
+        """
+        patients = identify(self.site.study, self.site.name, self.site.columns)
+        n, most = patients.n + len(patients.incomplete), self.site.study.linkage.most
+        if n > most:
+            what = f"{self.site.name} has {n} patients; the study takes at most {most} of a site"
             raise StudyError("CO-N252", f"{what}. Agree on a larger linkage.most.")
         return patients
 
@@ -114,7 +124,7 @@ class OwnPoints:
     def points(self) -> Points:
         """The patients' elements (n, 32), raised, in the order of the rows."""
         domain = b"coterie/2 alignment" + self.site.study.hash
-        return raise_points(self.exponent, hash_to_points(domain, self.patients.identifiers))
+        return raise_points(self.exponent, hash_to_points(domain, self.patients.everybody))
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -176,7 +186,7 @@ def expose_points(site: Site, payload: Payload) -> Exposure:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The patients that all sites have in common, from the lists that all sites have raised.
+    """The patients that all sites have in common, complete or not, from the lists that all sites have raised.
 
     Everything but the posts themselves is computed when asked for, so that who may not read them can carry it.
     """
@@ -227,8 +237,8 @@ class Matches:
         return f"{self.n} patients are at every site; without a match: {unmatched or 'none'}."
 
     @cached_property
-    def rows(self) -> NDArray[np.int64]:
-        """Row numbers (n,) of the common patients in this site's own data; StudyError if they are too few."""
+    def places(self) -> NDArray[np.int64]:
+        """Places (n,) of the common patients among this site's own; StudyError if they are too few."""
         if self.n < self.study.rows.minimum:
             what = f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}"
             raise StudyError("CO-N205", f"{what}. {self.words} Do all files identify patients by the same code?")
@@ -238,7 +248,12 @@ class Matches:
             raise DataError("CO-D131", f"{what}. Put the file back with which the study began.")
         order = np.argsort(own_tags)
         places = order[np.searchsorted(own_tags, self.common, sorter=order)]
-        return self.own.patients.rows[self.own.order[places]]
+        return np.asarray(self.own.order[places])
+
+    @cached_property
+    def is_incomplete(self) -> NDArray[np.bool_]:
+        """Whether this site's row of a common patient (n,) lacks a value."""
+        return np.asarray(self.places >= self.own.patients.n)
 
 
 # The linkage report
@@ -247,12 +262,13 @@ class Matches:
 def report_form(study: Study) -> Schema:
     """Form of a site's report: for each site hashes of spellings; rows that identify nobody, or are doubled."""
     words = Field("|u1", (len(study.sites), None, len(study.identifying), WORD))
-    return Schema({"written": words, "strict": words, "unidentified": Field("<i8"), "doubled": Field("<i8")})
+    counts = {name: Field("<i8") for name in ("unidentified", "doubled", "incomplete")}
+    return Schema({"written": words, "strict": words, "lacking": Field("<u8", (None,)), **counts})
 
 
 def post_report(site: Site, matches: Matches) -> Payload:
     """This site's report on the common patients; StudyError if they are too few."""
-    identifiers = [site.columns.identifiers[row] for row in matches.rows]
+    identifiers = [matches.own.patients.written(site.columns)[place] for place in matches.places]
     nobody = np.zeros((len(identifiers), len(site.study.identifying), WORD), np.uint8)
     written, strict = [], []
     for peer in site.study.sites:
@@ -264,14 +280,43 @@ def post_report(site: Site, matches: Matches) -> Payload:
         written.append(own.written)
         strict.append(own.strict)
     patients = matches.own.patients
-    counts = {"unidentified": np.array(patients.unidentified), "doubled": np.array(patients.doubled)}
-    return {"written": np.stack(written), "strict": np.stack(strict), **counts}
+    incomplete = count_incomplete(int(np.sum(matches.is_incomplete)), site.study.disclosure.cell)
+    counts = {"unidentified": patients.unidentified, "doubled": patients.doubled, "incomplete": incomplete}
+    lacking = {"lacking": mask_lacking(matches)}
+    return {"written": np.stack(written), "strict": np.stack(strict), **lacking, **counts}
+
+
+def count_incomplete(count: int, floor: int) -> int:
+    """How many of the common patients lack a value at a site, -1 for a count from 1 to below the floor on cells."""
+    return -1 if 0 < count < floor else count
+
+
+def mask_lacking(matches: Matches) -> NDArray[np.uint64]:
+    """For each common patient (n,) a random word if this site's row lacks a value and 0 if not, under pairwise masks.
+
+    The words of all sites add up to 0 for a complete case alone, but for a chance of 2^-64.
+    """
+    site, size = matches.own.site, 8 * matches.n
+    # Of other patients, as after a reorganisation, the words and masks are others.
+    topic = f"align/lacking/{hashlib.sha256(matches.common.tobytes()).hexdigest()}"
+    random = np.frombuffer(site.stream(topic, size), "<u8")
+    total = np.where(matches.is_incomplete, random, np.uint64(0))
+    for peer in matches.study.sites:
+        if peer != site.name:
+            pad = np.frombuffer(site.mask(peer, topic, size), "<u8")
+            total = total + pad if site.name < peer else total - pad
+    return total
 
 
 def expose_report(site: Site, payload: Payload) -> Exposure:
     """What a report discloses: how the common patients' identifiers are written, and how many rows did not link."""
+    count = int(payload["incomplete"])
+    name = "patients in common who lack a value here"
     return Exposure(
-        "The linkage report (spellings of common patients, rows without a patient)", payload["strict"].shape[1]
+        "The linkage report (spellings of common patients, rows without a patient or a value)",
+        payload["strict"].shape[1],
+        cells={name: count} if count > 0 else {},
+        kinds={name: name},
     )
 
 
@@ -284,17 +329,45 @@ class Alignment:
 
     @property
     def n(self) -> int:
-        """Number of common patients."""
-        return self.matches.n
+        """Number of complete cases."""
+        return int(np.sum(self.complete))
+
+    @cached_property
+    def complete(self) -> NDArray[np.bool_]:
+        """Which of the common patients lack no value at any site.
+
+        ProtocolError for a report on other patients, and for one that says otherwise than this site's own rows.
+        """
+        total = np.zeros(self.matches.n, dtype=np.uint64)
+        for name, report in self.reports.items():
+            if len(report["lacking"]) != self.matches.n:
+                what = f"{name} reports on {len(report['lacking'])} patients; the sites have {self.matches.n} in common."
+                raise ProtocolError("CO-P541", what, name, "align/report")
+            total = total + np.asarray(report["lacking"])
+        return np.asarray(total == 0)
 
     def order(self) -> NDArray[np.int64]:
-        """Row numbers (n,) of the common patients in this site's own data.
+        """Row numbers (n,) of the complete cases in this site's own data.
 
-        StudyError if they are too few, or if more of them than the study allows are spelled differently.
+        StudyError if they are too few, or if more of the patients than the study allows are spelled differently.
         """
-        rows = self.matches.rows
-        self.spellings.check(self.matches.study.most_spellings)
-        return rows
+        study, places = self.matches.study, self.matches.places[self.complete]
+        self.spellings.check(study.most_spellings)
+        if self.n < study.rows.minimum:
+            what = f"The sites have {self.n} complete cases in common; the study wants at least {study.rows.minimum}"
+            raise StudyError("CO-N205", f"{what}. {self.words_on_values} Fill in values, or shorten the formula.")
+        return self.matches.own.patients.rows[places]
+
+    @property
+    def words_on_values(self) -> str:
+        """The complete cases over all sites, and how many of the common patients lack a value at each, in a sentence."""
+        if self.n == self.matches.n:
+            return f"All {self.n} of them are complete cases."
+        floor = self.matches.study.disclosure.cell
+        counts = ", ".join(
+            f"{name} {f'1 to {floor - 1}' if k < 0 else k}" for name, k in self.counts["incomplete"].items() if k
+        )
+        return f"Complete cases: {self.n} of {self.matches.n} patients; without a value at {counts}."
 
     @cached_property
     def spellings(self) -> SpellingCounts:
@@ -306,21 +379,24 @@ class Alignment:
         pairs = []
         for peer in study.sites:
             post = self.reports[peer]
-            if not post["written"].shape[1] == post["strict"].shape[1] == self.n:
-                what = f"{peer} reports on {post['written'].shape[1]} patients; the sites have {self.n} in common."
+            if not post["written"].shape[1] == post["strict"].shape[1] == self.matches.n:
+                n = self.matches.n
+                what = f"{peer} reports on {post['written'].shape[1]} patients; the sites have {n} in common."
                 raise ProtocolError("CO-P541", what, peer, "align/report")
             if peer != me:
                 pairs.append((_select_spellings(study, self.reports[me], peer), _select_spellings(study, post, me)))
-        return compare_spellings(study, self.n, pairs)
+        return compare_spellings(study, self.matches.n, pairs)
 
     @cached_property
     def counts(self) -> Mapping[str, Any]:
         """The linkage report as stable JSON keys: patients in common, and by site rows that did not link and why."""
         sizes, reports = self.matches.sizes, self.reports
         return {
-            "common": self.n,
+            "common": self.matches.n,
+            "complete": self.n,
+            "incomplete": {name: int(reports[name]["incomplete"]) for name in sizes},
             "rows": sizes,
-            "unmatched": {name: size - self.n for name, size in sizes.items()},
+            "unmatched": {name: size - self.matches.n for name, size in sizes.items()},
             "unidentified": {name: int(reports[name]["unidentified"]) for name in sizes},
             "doubled": {name: int(reports[name]["doubled"]) for name in sizes},
             "written_differently": self.spellings.different,
@@ -335,7 +411,8 @@ class Alignment:
         for kind, words in (("unidentified", "without an identifier"), ("doubled", "doubled and left out")):
             counts = ", ".join(f"{name} {k}" for name, k in self.counts[kind].items() if k)
             lost += [f"Rows {words}: {counts}."] if counts else []
-        return tuple(filter(None, (f"Alignment: {self.matches.words}", *lost, self.spellings.words)))
+        words = f"Alignment: {self.matches.words} {self.words_on_values}"
+        return tuple(filter(None, (words, *lost, self.spellings.words)))
 
 
 def _select_spellings(study: Study, post: Payload, reader: str) -> Spellings:

@@ -13,7 +13,7 @@ where eta(r_i) is the predictor at which the row's residual, l_i'(eta), is r_i. 
 
 The logistic row has r_i = s_i alpha_i with labels s and the paper's alpha in (0, 1), and J is the paper's. The linear
 row has eta(r) = y - r, so that J is a parabola and one step ends it (kernel ridge regression); the Poisson row has
-eta(r) = log(y - r); probit and cloglog rows have no formula for eta(r), which is found by bisection.
+eta(r) = log(y - r); probit and cloglog rows have no formula for eta(r), which Newton's method finds.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
-from coterie_learners.sums.family import Family
+from coterie_learners.sums.family import TINY, Family
 from coterie_learners.vertical.split_model import SplitOutcome
 
 # Predictors between which a residual is looked for; beyond them probabilities are 0 or 1 to any float.
-LOWEST, HIGHEST = -38.0, 30.0
-_BISECTIONS = 64
+LOWEST, HIGHEST, _EDGE = -38.0, 30.0, 1e-9
+# Steps of a search at the most: every fourth halves the bracket. A search rests at this share of the predictor, or of a
+# residual's slope, of which the mean's last bit is as much.
+_SEARCHES, _REST = 200, 5e-16
 
 # The predictor of a mean by canonical link, the same bits everywhere.
 _OF_MEAN: dict[str, Callable[[Array], Array]] = {
@@ -44,7 +46,7 @@ _OF_MEAN: dict[str, Callable[[Array], Array]] = {
 
 
 def has_dual(family: Family) -> bool:
-    """Whether the predictor of a residual can be found: canonical links by formula, links with a bend by bisection."""
+    """Whether the predictor of a residual can be found: canonical links by formula, links with a bend by a search."""
     return (family.canonical and family.link in _OF_MEAN) or family.bent
 
 
@@ -114,6 +116,10 @@ class Dual:
             step = step - along * (math.fsum(step.tolist()) / math.fsum(along.tolist()))
         return -step, max(linalg.dot(gradient, step), 0.0)
 
+    def finish(self, r: Array, step: Array) -> Array:
+        """r (n,) after a last whole step, which leaves nothing but rounding, if rows can have such residuals."""
+        return np.asarray(r + step) if self.at(r + step) is not None else r
+
     def coefficients(self, r: Array) -> Array:
         """b = F'r / lambda (k,), after the intercept where that is free."""
         gamma = self.f.sums(r) / self.ridge
@@ -132,12 +138,27 @@ def find_predictor(family: Family, residual: Array, y: Array) -> tuple[Array, ND
         mean = y - residual
         outside = (mean <= low) | (mean >= high)
         return _OF_MEAN[family.link](np.where(outside, 0.5, mean)), outside
-    # A concave log-likelihood has residuals that fall with the predictor.
-    low_end, high_end = np.full(len(y), LOWEST), np.full(len(y), HIGHEST)
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low_end + high_end)
-        curve = family.curve(middle)
-        above = curve.slope * (y - curve.mean) > residual
-        low_end, high_end = np.where(above, middle, low_end), np.where(above, high_end, middle)
-    eta = 0.5 * (low_end + high_end)
-    return eta, (eta <= LOWEST + 1e-9) | (eta >= HIGHEST - 1e-9)
+    return _search_predictor(family, residual, y)
+
+
+def _search_predictor(family: Family, residual: Array, y: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """The same by Newton's method within a bracket, which is halved where a step leaves it, and at every fourth step.
+
+    A concave log-likelihood has residuals that fall with the predictor.
+    """
+    low, high = np.full(len(y), LOWEST), np.full(len(y), HIGHEST)
+    eta, at_rest = np.zeros(len(y)), np.zeros(len(y), dtype=bool)
+    for k in range(_SEARCHES):
+        curve = family.curve(eta)
+        own = curve.slope * (y - curve.mean)
+        above = own > residual
+        low, high = np.where(above, eta, low), np.where(above, high, eta)
+        bend = family.bend(eta, y, own, curve.weight)
+        step = (own - residual) / np.maximum(bend, TINY)
+        rounding = np.abs(own - residual) <= _REST * curve.slope
+        at_rest |= rounding | (np.abs(step) <= _REST * (1.0 + np.abs(eta)))
+        if np.all(at_rest):
+            break
+        near = (eta + step > low) & (eta + step < high) & (k % 4 < 3)
+        eta = np.where(at_rest, eta, np.where(near, eta + step, 0.5 * (low + high)))
+    return eta, (eta <= LOWEST + _EDGE) | (eta >= HIGHEST - _EDGE)

@@ -296,6 +296,7 @@ def dual_step(problem: VertigoProblem, residual: Array, before: float) -> dict[s
     if gain > problem.plan.options.tolerance**2 and not rounding:
         residual = shorten_step(dual.objective, residual, move, here, gain)
         return {"residual": residual, "step": move, "gain": gain, "converged": False}
+    residual = dual.finish(residual, move)
     theta = dual.coefficients(residual)
     at = problem.model.at(problem.model.predictor(theta))
     solution = {"theta": theta, "covariance": problem.model.covariance(at), "loss": at.loss}

@@ -109,6 +109,7 @@ def _tables(data: Data) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float64]],
     if isinstance(data, OwnColumns):
         parts = [data.x, *(part[:, None] for part in (data.y, data.offset) if part is not None)]
         yield np.hstack(parts), list(data.identifiers)
+        yield np.zeros((len(data.incomplete), 0)), list(data.incomplete)
     elif isinstance(data, CodedRows):
         for codes in data.codes():
             yield np.column_stack([codes[name] for name in sorted(codes)]), []

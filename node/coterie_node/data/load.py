@@ -17,7 +17,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
-from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data, Rows
+from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data, OwnColumns, Rows
 from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
@@ -145,6 +145,7 @@ class FirstPass:
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
         self.identifiers: list[tuple[str, ...]] = []
+        self.incomplete: list[tuple[str, ...]] = []
         self.refusals: dict[str, str] = {}
 
     def add(self, batch: Batch) -> None:
@@ -181,12 +182,13 @@ class FirstPass:
         return codes
 
     def _identify(self, batch: Batch, used: Mask) -> None:
-        """Keep the identifying values of the rows used, and note those that have none."""
+        """Keep the identifying values of the rows used, and of those that lack a value; note rows that have none."""
         kinds = self.design.identifying
         columns = [as_text(batch[name]) for name in kinds]
         for (name, kind), column in zip(kinds.items(), columns, strict=True):
             self._check_identifiers(name, kind, column)
-        self.identifiers += [row for row, use in zip(zip(*columns, strict=True), used.tolist(), strict=True) if use]
+        for row, use in zip(zip(*columns, strict=True), used.tolist(), strict=True):
+            (self.identifiers if use else self.incomplete).append(row)
 
     def _check_identifiers(self, name: str, kind: IdentifierKind, column: list[str]) -> None:
         """Note values that identify nobody, and values that the declared kind refuses."""
@@ -241,7 +243,7 @@ def load_columns(address: RowsAddress, design: Design, site: str, objectors: fro
     source, before = open_source(address, design, site, objectors)
     first = check_rows(source, before, FirstPass(design, keep=True))
     raw = raw_of_codes(design.study, [_join_columns(design, first)], first.identifiers, first.missing)
-    contents = Contents(first.read, _count_events(design, first), raw)
+    contents = Contents(first.read, _count_events(design, first), raw, tuple(first.incomplete))
     return _build_columns(source, before, design, contents, first.spread)
 
 
@@ -300,7 +302,7 @@ def _build_columns(source: Identity, before: str, design: Design, contents: Cont
     check_variation(source.origin, design, ArrayRows(x, np.zeros(raw.n)), spread)
     outcome, offset = (raw.values.get(name or "") for name in (design.formula.outcome, design.formula.offset))
     identifiers = tuple(tuple(row) for row in raw.identifiers or ())
-    rows = SiteColumns(identifiers, design.names, x, outcome, offset, raw)
+    rows = SiteColumns(identifiers, design.names, x, outcome, offset, contents.incomplete, raw)
     return Loaded(source, site, contents.read, raw.lacking, contents.events, rows, before)
 
 
@@ -354,7 +356,8 @@ def _load_by_copy(
     loaded = LOADERS[form](origin.path, design, origin.site, objectors)
     data = loaded.rows
     if isinstance(data, WithRaw) and not isinstance(data, StreamedSource) and loaded.before == before:
-        copies.save(design, key, Contents(loaded.read, loaded.events, data.read_raw()))
+        incomplete = data.incomplete if isinstance(data, OwnColumns) else ()
+        copies.save(design, key, Contents(loaded.read, loaded.events, data.read_raw(), incomplete))
     return loaded
 
 

@@ -35,7 +35,7 @@ from coterie_node.data.patients.site_rows import raw_of_codes
 from coterie_node.data.streaming import width
 from coterie_node.privacy.prints import RawRows
 
-_MAGIC = b"coterie rows 1\0\0"
+_MAGIC = b"coterie rows 2\0\0"
 HEADER_BYTES = len(_MAGIC) + 64
 # What reads and checks: a copy of another program is none.
 PROGRAM = (_MAGIC.hex(), version("coterie"), pa.__version__, np.__version__)
@@ -46,11 +46,15 @@ VALUE, IDENTIFIER, COUNTS = "value:", "identifier:", b"counts"
 
 @dataclass(frozen=True)
 class Contents:
-    """What the first pass over a file leaves: the rows that it counted, the events, and the rows that can be used."""
+    """What the first pass over a file leaves: the rows that it counted, the events, and the rows that can be used.
+
+    `incomplete`: the identifying values of the rows that lack a value.
+    """
 
     read: int
     events: int | None
     raw: RawRows
+    incomplete: tuple[tuple[str, ...], ...] = ()
 
 
 def make_key(design: Design, site: str, suffix: str, source: bytes, objectors: frozenset[str]) -> bytes:
@@ -174,7 +178,12 @@ def _to_batch(design: Design, contents: Contents) -> pa.RecordBatch:
     arrays: dict[str, pa.Array[Any]] = {VALUE + name: pa.array(v) for name, v in contents.raw.values.items()}
     for name, texts in zip(design.identifier, _list_identifiers(contents.raw), strict=False):
         arrays[IDENTIFIER + name] = pa.array(texts, pa.large_string())
-    counts = {"read": contents.read, "events": contents.events, "missing": dict(contents.raw.lacking)}
+    counts = {
+        "read": contents.read,
+        "events": contents.events,
+        "missing": dict(contents.raw.lacking),
+        "incomplete": contents.incomplete,
+    }
     batch = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
     return batch.replace_schema_metadata({COUNTS: json.dumps(counts).encode()})
 
@@ -191,7 +200,7 @@ def _from_batch(design: Design, batch: pa.RecordBatch) -> Contents:
     columns = [batch.column(IDENTIFIER + name).to_pylist() for name in design.identifier]
     identifiers = list(zip(*columns, strict=True)) if columns else None
     raw = raw_of_codes(design.study, [values], identifiers, counts["missing"])
-    return Contents(counts["read"], counts["events"], raw)
+    return Contents(counts["read"], counts["events"], raw, tuple(tuple(row) for row in counts["incomplete"]))
 
 
 def _passes(design: Design, contents: Contents) -> bool:

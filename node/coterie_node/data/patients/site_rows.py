@@ -96,7 +96,7 @@ class SiteColumns(OwnColumns):
         """These rows only."""
         y, offset = (None if part is None else part[at] for part in (self.y, self.offset))
         identifiers = tuple(self.identifiers[k] for k in at.tolist())
-        return SiteColumns(identifiers, self.names, self.x[at], y, offset, self.read_raw().take(at))
+        return SiteColumns(identifiers, self.names, self.x[at], y, offset, self.incomplete, self.read_raw().take(at))
 
 
 def raw_rows(site: Site) -> RawRows | None:
