@@ -12,11 +12,13 @@ from scipy import special
 from support.learners import attacks
 from support.learners.cohorts import Array
 
+from coterie_learners.sums.families import choose_family
 from coterie_learners.vertical import outcome_leakage
 from coterie_learners.vertical.gram_factor import standardise, thin_factor
 from coterie_learners.vertical.outcome_leakage import (
     AlternativeData,
     Answer,
+    AnswerKind,
     LeakageVerdict,
     alternative_outcome,
     assess,
@@ -24,6 +26,9 @@ from coterie_learners.vertical.outcome_leakage import (
     compare_alternatives,
     is_alternative,
 )
+
+
+LOGIT = AnswerKind.of(choose_family("binomial", "logit"), intercept=True)
 
 
 class Case:
@@ -50,14 +55,14 @@ class Case:
 @pytest.mark.parametrize("ridge", [0.0, 5.0, 100.0])
 def test_among_many_patients_every_outcome_can_be_flipped(ridge: float) -> None:
     case = Case(300, 4, 3, ridge)
-    flips = check_flips(case.factor, case.x, intercept=True)
+    flips = check_flips(case.factor, case.x, LOGIT)
     assert np.all(flips.flippable)
     assert not np.any(flips.fixed)
 
 
 def test_the_patients_that_are_proved_fixed_are_those_that_an_attacker_reads() -> None:
     case = Case(26, 24, 0, ridge=30.0)
-    flips = check_flips(case.factor, case.x, intercept=True)
+    flips = check_flips(case.factor, case.x, LOGIT)
     design = np.column_stack([np.ones(26), case.factor])
     read = ~np.isnan(attacks.outcomes(design, design.T @ case.x))
     assert np.sum(read) >= 10
@@ -68,7 +73,7 @@ def test_the_patients_that_are_proved_fixed_are_those_that_an_attacker_reads() -
 
 def test_as_many_columns_as_patients_fix_everybody() -> None:
     case = Case(20, 19, 0, ridge=5.0)
-    flips = check_flips(case.factor, case.x, intercept=True)
+    flips = check_flips(case.factor, case.x, LOGIT)
     assert np.all(flips.fixed)
 
 
@@ -148,6 +153,52 @@ def test_what_is_safe_may_go_and_says_what_it_does_not_prove() -> None:
 
 def test_a_verdict_on_an_answer_without_covariance_looks_for_no_twin() -> None:
     case = Case(800, 4, 6)
-    flips = assess("south", case.factor, case.x, True, None, case.eta)
+    flips = assess("south", case.factor, case.x, LOGIT, None, case.eta)
     assert (flips.twinned, flips.safe) == (None, True)
-    assert assess("south", case.factor, case.x, True, case.answer, case.eta).twinned
+    assert assess("south", case.factor, case.x, LOGIT, case.answer, case.eta).twinned
+
+
+# Other families
+
+
+def residuals_of(link: str, n: int, seed: int = 2) -> tuple[Array, Array]:
+    """A factor (n, 3), and residuals of a binary model with this link that are orthogonal to it and to 1."""
+    rng = np.random.default_rng(seed)
+    family = choose_family("binomial", link)
+    z = standardise(rng.normal(size=(n, 3)), ["a", "b", "c"], centred=True).z
+    factor, theta = thin_factor(z).factor, np.zeros(4)
+    design = np.column_stack([np.ones(n), factor])
+    y = (rng.random(n) < family.curve(-0.4 + factor @ np.array([0.5, -0.3, 0.2])).mean).astype(float)
+    for _ in range(60):
+        parts = family.parts(design @ theta, y)
+        theta = theta + np.linalg.solve((design * parts.weight[:, None]).T @ design, design.T @ parts.residual)
+    return factor, family.parts(design @ theta, y).residual
+
+
+@pytest.mark.parametrize("link", ["probit", "cloglog"])
+def test_with_other_links_every_outcome_can_be_flipped_within_the_residuals_of_the_link(link: str) -> None:
+    factor, x = residuals_of(link, 300)
+    kind = AnswerKind.of(choose_family("binomial", link), intercept=True)
+    assert np.min(x) < -1.0 if link == "cloglog" else np.max(np.abs(x)) > 1.0
+    flips = check_flips(factor, x, kind)
+    assert np.all(flips.flippable)
+    assert (kind.low, kind.high) == ((-8.0, 8.0) if link == "probit" else (-8.0, 1.0))
+
+
+@pytest.mark.parametrize("link", ["probit", "cloglog"])
+def test_with_other_links_too_as_many_columns_as_patients_fix_everybody(link: str) -> None:
+    rng = np.random.default_rng(4)
+    factor, x = rng.normal(size=(20, 20)), rng.uniform(0.1, 0.9, 20) * rng.choice([-1.0, 1.0], 20)
+    flips = check_flips(factor, x, AnswerKind.of(choose_family("binomial", link), intercept=False))
+    assert np.all(flips.fixed)
+
+
+@pytest.mark.parametrize(("name", "link"), [("gaussian", "identity"), ("poisson", "log")])
+def test_a_measurement_or_a_count_is_never_fixed_but_its_answer_is_counted(name: str, link: str) -> None:
+    kind = AnswerKind.of(choose_family(name, link), intercept=True)
+    answer = Answer(np.zeros(12), np.eye(12), 0.0)
+    factor = np.random.default_rng(1).normal(size=(100, 12))
+    verdict = assess("south", factor, np.ones(100), kind, answer)
+    assert (verdict.flippable, verdict.safe, verdict.few_equations) == (100, False, False)
+    assert "every outcome could be another one" in verdict.words
+    assert assess("south", factor, np.ones(100), kind, None).safe
