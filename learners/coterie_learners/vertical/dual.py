@@ -33,9 +33,9 @@ from coterie_learners.vertical.split_model import SplitOutcome
 
 # Predictors between which a residual is looked for; beyond them probabilities are 0 or 1 to any float.
 LOWEST, HIGHEST, _EDGE = -38.0, 30.0, 1e-9
-# Steps of a search at the most: every fourth halves the bracket. A search rests at this share of the predictor, or of a
-# residual's slope, of which the mean's last bit is as much.
-_SEARCHES, _REST = 200, 5e-16
+# Steps of a search at the most: every fourth halves the bracket. A search rests at this share of the predictor, or
+# where the rest is rounding of a mean and the next step is short.
+_SEARCHES, _REST, _NEAR = 200, 5e-16, 1e-3
 
 # The predictor of a mean by canonical link, the same bits everywhere.
 _OF_MEAN: dict[str, Callable[[Array], Array]] = {
@@ -155,7 +155,8 @@ def _search_predictor(family: Family, residual: Array, y: Array) -> tuple[Array,
         low, high = np.where(above, eta, low), np.where(above, high, eta)
         bend = family.bend(eta, y, own, curve.weight)
         step = (own - residual) / np.maximum(bend, TINY)
-        rounding = np.abs(own - residual) <= _REST * curve.slope
+        # The last bit of a mean moves a residual by its slope.
+        rounding = (np.abs(own - residual) <= _REST * curve.slope) & (np.abs(step) <= _NEAR)
         at_rest |= rounding | (np.abs(step) <= _REST * (1.0 + np.abs(eta)))
         if np.all(at_rest):
             break
