@@ -341,7 +341,9 @@ class Alignment:
         total = np.zeros(self.matches.n, dtype=np.uint64)
         for name, report in self.reports.items():
             if len(report["lacking"]) != self.matches.n:
-                what = f"{name} reports on {len(report['lacking'])} patients; the sites have {self.matches.n} in common."
+                what = (
+                    f"{name} reports on {len(report['lacking'])} patients; the sites have {self.matches.n} in common."
+                )
                 raise ProtocolError("CO-P541", what, name, "align/report")
             total = total + np.asarray(report["lacking"])
         return np.asarray(total == 0)
@@ -360,7 +362,7 @@ class Alignment:
 
     @property
     def words_on_values(self) -> str:
-        """The complete cases over all sites, and how many of the common patients lack a value at each, in a sentence."""
+        """The complete cases, and how many of the common patients lack a value at each site, in a sentence."""
         if self.n == self.matches.n:
             return f"All {self.n} of them are complete cases."
         floor = self.matches.study.disclosure.cell

@@ -18,16 +18,29 @@ def disclose_alignment(study: Study) -> tuple[StepDisclosure, ...]:
     """What the steps of the alignment disclose."""
     learns = "Each site learns which of its own patients every other site has, and how many others are there."
     points = StepDisclosure(
-        "align/points", "each", "Patients' identifiers under a secret exponent", study.sites, "blinded"
+        "align/points",
+        "each",
+        "Patients' identifiers under a secret exponent, also of those who lack a value",
+        study.sites,
+        "blinded",
     )
     raised = StepDisclosure(
         "align/raise/*", "each", "Another site's list, under one more exponent", study.sites, "blinded", (learns,)
     )
+    lacking = (
+        "Of two sites each learns which common patients lack a value at the other one."
+        if len(study.sites) == 2
+        else "Each site learns which common patients lack a value somewhere, but not at which site."
+    )
     counts = (
         "Each site learns how many common patients are spelled differently, and how many rows of each site lack an "
         "identifier or repeat one.",
+        f"{lacking} It learns how many do at each site, unless that is from 1 to below disclosure.cell.",
     )
-    what = "Keyed hashes of common patients' spellings, and counts of rows that did not link"
+    what = (
+        "Keyed hashes of common patients' spellings, a masked word for each of them that says who is no complete case, "
+        "and counts of rows that did not link"
+    )
     report = StepDisclosure("align/report", "each", what, study.sites, "plain", counts)
     return announce_disclosure(), points, raised, report
 

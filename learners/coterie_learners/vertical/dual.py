@@ -5,11 +5,13 @@ of "Revisiting VERTIGO and VERTIGO-CI", rs-6933988); for any concave log-likelih
 (Rockafellar, Convex Analysis, 1970, section 31; Smola and Schoelkopf 2004). With K = F F', eta = F b + b_0 + offset:
 
     max over b of   sum l_i(eta_i) - lambda b'b / 2
-    min over r of   J(r) = r'K r / (2 lambda) + sum [l_i(eta(r_i)) - r_i eta(r_i)] + offset'r,     sum r = 0 if b_0 is free
+    min over r of   J(r) = r'K r / (2 lambda) + sum [l_i(eta(r_i)) - r_i eta(r_i)] + offset'r
+                    with sum r = 0 if b_0 is free
 
 where eta(r_i) is the predictor at which the row's residual, l_i'(eta), is r_i. Then b = F'r / lambda, and
 
-    gradient   K r / lambda + offset - eta(r)       Hessian   K / lambda + diag(1 / bend_i),    bend_i = -l_i''(eta(r_i))
+    gradient   K r / lambda + offset - eta(r)
+    Hessian    K / lambda + diag(1 / bend_i),    bend_i = -l_i''(eta(r_i))
 
 The logistic row has r_i = s_i alpha_i with labels s and the paper's alpha in (0, 1), and J is the paper's. The linear
 row has eta(r) = y - r, so that J is a parabola and one step ends it (kernel ridge regression); the Poisson row has

@@ -1,4 +1,4 @@
-"""VALORIS: a generalised linear model on columns split over sites in one shot; the outcome never leaves the site that holds it.
+"""VALORIS: a generalised linear model on columns split over sites in one shot; the outcome never leaves its site.
 
 After the method of the same name for vertically partitioned data without ridge tuning (Sci Rep 2026;16:12558; public
 code OpenLHS/Distrib_analysis, read at 4dee882): the covariate sites send what the response site needs once, it solves
@@ -6,13 +6,13 @@ once, and returns to each site what that site needs for its own coefficients and
 
 Three things are other than published. A covariate site sends a thin factor L_k (n x r_k) instead of its Gram matrix,
 which says the same. The ridge is 0 unless the study sets one, and the intercept is not penalised. And the answer is
-gamma_k (r_k) and T_k (r_k x r_k, with the dispersion) in the rotated coordinates of that site, not an n-vector and an n x n matrix: from
-the published second message any covariate site can compute every patient's p (1 - p) and the column space of all other
+gamma_k (r_k) and T_k (r_k x r_k, with the dispersion) in the rotated coordinates of that site, not an n-vector and an
+n x n matrix: from the published second message any covariate site can compute every patient's p (1 - p) and the column space of all other
 sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it learns is exactly
 its own coefficients and their covariance.
 
-A linear model is solved by the first step; the others (logistic, probit, cloglog, Poisson, ...) by a few, all of them at
-home, so that every family takes the same posts. An offset stays with the outcome.
+A linear model is solved by the first step, the others (logistic, probit, cloglog, Poisson, ...) by a few. All of them
+are taken at home, so that every family takes the same posts. An offset stays with the outcome.
 
 What leaves a site: blinded identifiers, sealed to all sites (see `alignment`); from each covariate site its factor and
 r_k numbers that tell the means of its rotated columns, sealed to the response site, which can rebuild binary columns
@@ -370,9 +370,7 @@ class ValorisSolution:
         eta = self.model.predictor(theta) if twins and not offset else None
         kind = AnswerKind.of(family, self.plan.split.intercept)
         return {
-            name: assess(
-                name, factor, at.residual, kind, self.answers[name] if options.standard_errors else None, eta
-            )
+            name: assess(name, factor, at.residual, kind, self.answers[name] if options.standard_errors else None, eta)
             for name, (factor, _) in self.received.items()
         }
 
@@ -480,7 +478,8 @@ def _schedule(study: Study) -> Schedule:
 def _discloses(study: Study) -> Disclosure:
     """What a study discloses."""
     plan = plan_valoris(study)
-    return disclose_valoris(study, plan.response, plan.answers, plan.aggregated, plan.options.standard_errors)
+    errors = plan.options.standard_errors
+    return disclose_valoris(study, plan.response, plan.answers, plan.aggregated, errors, plan.split.family)
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.sums.family import Family
 from coterie_learners.vertical.alignment_disclosure import (
     ALIGNMENT_COLLUSION,
     describe_rebuilding,
@@ -14,7 +16,12 @@ from coterie_learners.vertical.alignment_disclosure import (
 
 
 def disclose_valoris(
-    study: Study, response: str, answers: Mapping[str, tuple[str, ...]], aggregated: bool, standard_errors: bool
+    study: Study,
+    response: str,
+    answers: Mapping[str, tuple[str, ...]],
+    aggregated: bool,
+    standard_errors: bool,
+    family: Family,
 ) -> Disclosure:
     """What a study discloses; `answers` are the answers' names with their readers."""
     covariate_sites = tuple(name for name in study.sites if name != response)
@@ -23,17 +30,24 @@ def disclose_valoris(
         if aggregated
         else tuple(_disclose_factor(study, response, name) for name in covariate_sites)
     )
-    covariance = " with their covariance" if standard_errors else ""
+    freedom = "" if family.dispersion == "known" else " and its degrees of freedom"
+    covariance = f" with their covariance{freedom}" if standard_errors else ""
     own = "Coefficients of all covariate sites" if aggregated else "Coefficients"
     replies = tuple(
-        StepDisclosure(f"answer/{name}", f"only:{response}", f"{own}{covariance}", readers, rebuilds=_limit(response))
+        StepDisclosure(
+            f"answer/{name}",
+            f"only:{response}",
+            f"{own}{covariance}",
+            readers,
+            rebuilds=_limit(response, family, standard_errors),
+        )
         for name, readers in answers.items()
     )
     return Disclosure(
         (*disclose_alignment(study), *factors, *replies, conclude_disclosure("each")),
         (*_describe_collusion(response, covariate_sites, aggregated), ALIGNMENT_COLLUSION),
         (
-            f"The outcome never leaves {response}.",
+            f"The outcome{' and its offset' if Design(study).formula.offset else ''} never leaves {response}.",
             "Every site learns the number of common patients. Each covariate site learns its own coefficients"
             + (", and those of the other covariate sites." if aggregated else " only."),
         ),
@@ -57,10 +71,16 @@ def _disclose_sum(study: Study, response: str, covariate_sites: tuple[str, ...])
     return seed, *parts
 
 
-def _limit(response: str) -> tuple[str, ...]:
+def _limit(response: str, family: Family, standard_errors: bool) -> tuple[str, ...]:
     """What the check of an answer shows, and what it does not."""
+    values = "both values of the outcome" if family.binary else "other values of the outcome"
+    linear = (
+        "The covariance of a linear model tells its reader the correlations of its columns with a single column of all "
+        "other sites, and with several columns these up to one rotation.",
+    )
     return (
-        f"{response} checks first, for each patient, that the coefficients fit both values of the outcome.",
+        f"{response} checks first, for each patient, that the coefficients fit {values}.",
+        *(linear if family.linear and standard_errors else ()),
         "The check does not bound how well a reader can guess an outcome, and it assumes that the other sites have "
         "enough columns.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure, conclude_disclosure
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.vertical.alignment_disclosure import (
     ALIGNMENT_COLLUSION,
@@ -19,9 +20,10 @@ _EXCHANGED = {
 def disclose_vertigo(study: Study, outcome_site: str, exchange: str) -> Disclosure:
     """What a study discloses."""
     members = study.sites
-    what = f"{_EXCHANGED[exchange]}, and the means of its rotated columns ({outcome_site}: also the outcome)"
+    offset = " and its offset" if Design(study).formula.offset else ""
+    what = f"{_EXCHANGED[exchange]}, and the means of its rotated columns ({outcome_site}: also the outcome{offset})"
     rebuilds = (
-        f"Every member reads the outcome of each common patient, from {outcome_site}.",
+        f"Every member reads the outcome{offset} of each common patient, from {outcome_site}.",
         *describe_rebuilding(study, members),
     )
     steps = (

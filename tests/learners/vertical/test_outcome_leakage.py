@@ -27,7 +27,6 @@ from coterie_learners.vertical.outcome_leakage import (
     is_alternative,
 )
 
-
 LOGIT = AnswerKind.of(choose_family("binomial", "logit"), intercept=True)
 
 

@@ -25,6 +25,7 @@ def study_of(learner: str, **options: Any) -> Study:
     [
         ("valoris", {}, "binomial regression (logit link) by VALORIS"),
         ("glore", {"family": "gamma", "link": None}, "gamma regression (inverse link) by GLORE"),
+        ("valoris", {"family": "gaussian", "link": "identity"}, "gaussian regression (identity link) by VALORIS"),
         ("vertigo", {"ridge": 2.5}, "binomial regression (logit link), ridge penalty 2.5 by VERTIGO"),
         (
             "secure_lasso",

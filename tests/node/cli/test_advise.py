@@ -164,8 +164,10 @@ def test_binary_columns_that_must_not_come_back_are_for_shares(tmp_path: Path) -
 def test_what_a_learner_would_refuse_is_not_advised() -> None:
     columns_text = 'identifier = ["id"]\ncolumns = {s0 = ["sbp", "sex"], s1 = ["stage"]}\n[learner]\nname = "glore"'
     number = '[variables.sbp]\ntype = "number"\nrange = [50, 250]\n'
-    of = study(2, f'{columns_text}\nfamily = "gaussian"', "sbp ~ sex + stage", number)
+    of = study(2, f'{columns_text}\nfamily = "gamma"', "sbp ~ sex + stage", number)
     assert order(of) == []
+    linear = study(2, f'{columns_text}\nfamily = "gaussian"', "sbp ~ sex + stage", number)
+    assert order(linear) == ["valoris", "vertigo"]
     offset = study(
         extra_text='[learner]\nname = "glore"\nfamily = "gaussian"',
         formula="sbp ~ sex + offset(base)",

@@ -53,7 +53,10 @@ def test_on_nhefs_the_result_is_the_pooled_one_with_each_term_s_site(
     sites = {row["term"]: row["site"] for row in plain["terms"]}
     assert (sites["age"], sites["active[inactive]"], sites["sbp"]) == ("demographics", "habits", "clinical")
     assert sites["(Intercept)"] == "clinical"
-    assert plain["details"]["alignment"]["unmatched"] == {"demographics": 93, "habits": 93, "clinical": 0}
+    alignment = plain["details"]["alignment"]
+    assert alignment["unmatched"] == {"demographics": 0, "habits": 0, "clinical": 0}
+    assert alignment["incomplete"] == {"demographics": 0, "habits": 0, "clinical": 93}
+    assert (alignment["common"], alignment["complete"]) == (1629, 1536)
     assert plain["details"]["disclosure/demographics"]["binary_columns"] == ["sex[female]", "race[black-or-other]"]
     grade = "identical" if study.learner.name == "vertigo" else "nothing recomputed"
     verdict = "PASS" if grade == "identical" else "RECORD INTACT"

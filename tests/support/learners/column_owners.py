@@ -1,4 +1,4 @@
-"""Two made-up data sets that R fitted (tests/golden/r/columns.R), their columns split over two, three or five owners."""
+"""Two made-up data sets that R fitted (tests/golden/r/columns.R), their columns split over two to five owners."""
 
 from __future__ import annotations
 

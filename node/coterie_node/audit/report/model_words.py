@@ -28,7 +28,7 @@ def describe_model(study: Study, fit: Fit | None) -> str:
     if method:
         words = f"{_describe_estimand(options)}{_describe_hazards(options)}{_describe_causes(study)}"
         return f"{method}{words} by {learner.upper()}"
-    family, link = _find_model(learner) or (str(options.get("family", "")), _find_link(options))
+    family, link = _find_model(learner) or _find_choice(learner, options)
     if fit is not None:
         family, link = fit.family, fit.link
     name = _FAMILY_WORDS.get(family, family)
@@ -65,6 +65,16 @@ def _describe_causes(study: Study) -> str:
 def _find_model(learner: str) -> tuple[str, str] | None:
     """Family and link of a learner that has no choice; None also where the learner is not installed here."""
     return find_learner(learner).profile.model if learner in list_learners() else None
+
+
+def _find_choice(learner: str, options: Mapping[str, Any]) -> tuple[str, str]:
+    """Family and link that the options choose, or the learner's own family with its first link."""
+    if "family" not in options and learner in list_learners():
+        field = find_learner(learner).options.model_fields.get("family")
+        if field is not None and field.default in all_families():
+            family = choose_family(field.default, options.get("link"))
+            return family.name, family.link
+    return str(options.get("family", "")), _find_link(options)
 
 
 def _describe_hazards(options: Mapping[str, Any]) -> str:
