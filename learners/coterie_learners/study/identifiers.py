@@ -206,7 +206,7 @@ class Patients:
     """One site's rows that identify a patient: their numbers (n,), and each one's identifier as injective bytes.
 
     `unidentified` counts rows that lack an identifying value, `doubled` rows left out because others carry the same
-    identifier. `incomplete`: places, among the rows that lack another value, of the patients of whom no row has all
+    identifier. `incomplete`: places, among the rows that lack another value, of the patients without a row that has all
     values; `incomplete_identifiers` theirs.
     """
 
@@ -260,7 +260,7 @@ def identify(study: Study, site: str, columns: OwnColumns) -> Patients:
 def _identify_incomplete(
     study: Study, site: str, columns: OwnColumns, counts: Mapping[bytes, int]
 ) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
-    """Places and identifiers of the patients of whom no row has all values, one row each."""
+    """Places and identifiers of the patients without a row that has all values, one row each."""
     first: dict[bytes, int] = {}
     for place, parts in enumerate(normalise_rows(study, site, columns.incomplete)):
         identifier = encode_parts(parts) if all(parts) else None

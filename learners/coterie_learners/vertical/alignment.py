@@ -294,7 +294,7 @@ def count_incomplete(count: int, floor: int) -> int:
 def mask_lacking(matches: Matches) -> NDArray[np.uint64]:
     """For each common patient (n,) a random word if this site's row lacks a value and 0 if not, under pairwise masks.
 
-    The words of all sites add up to 0 for a complete case alone, but for a chance of 2^-64.
+    The words of all sites add up to 0 for a complete case; for others the chance of it is 2^-64.
     """
     site, size = matches.own.site, 8 * matches.n
     # Of other patients, as after a reorganisation, the words and masks are others.

@@ -36,7 +36,7 @@ BOX, MARGIN = 1e-3, 1e-2
 # Sizes between which mirror images of x are tried before any program.
 MIRRORS = ((0.0, 1 - BOX), (0.05, 0.9), (0.1, 0.8), (0.2, 0.7), (0.3, 0.6))
 # With probit no residual, and with cloglog none without an event, is further from 0: a probability below 1e-15.
-FARTHEST = 8.0
+LARGEST_RESIDUAL = 8.0
 # Rows of patients per coefficient that the answer must be spread over.
 ROWS_PER_COEFFICIENT = 5
 MAX_PROGRAMS = 200
@@ -67,8 +67,8 @@ class AnswerKind:
     @classmethod
     def of(cls, family: Family, intercept: bool) -> AnswerKind:
         """The kind of a family's answers."""
-        low = -1.0 if family.link == "logit" else -FARTHEST
-        return cls(family.binary, low, FARTHEST if family.link == "probit" else 1.0, intercept)
+        low = -1.0 if family.link == "logit" else -LARGEST_RESIDUAL
+        return cls(family.binary, low, LARGEST_RESIDUAL if family.link == "probit" else 1.0, intercept)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ _ROUNDING_SHARE = 1e-13
 # An outcome of which the columns leave less than this share of its variance is their combination, up to rounding.
 EXACT = 1e-24
 # The gain of a linear model's step that moves nothing but the last bits of its means, in units of their square.
-ROUNDING = 1e-28
+MEAN_BITS = 1e-28
 _NULL_STEPS = 200
 
 
@@ -213,7 +213,7 @@ class SplitModel:
         """Whether a step of this gain is shorter than so many standard errors, or nothing but rounding is left."""
         rounding = 0.0
         if self.outcome.family.linear:
-            rounding = ROUNDING * (1.0 + math.fsum((at.mean * at.mean).tolist()) / self.outcome.n)
+            rounding = MEAN_BITS * (1.0 + math.fsum((at.mean * at.mean).tolist()) / self.outcome.n)
         return gain <= max(tolerance**2 * self.dispersion(at), rounding) or self.is_exact(at)
 
 

@@ -6,10 +6,10 @@ once, and returns to each site what that site needs for its own coefficients and
 
 Three things are other than published. A covariate site sends a thin factor L_k (n x r_k) instead of its Gram matrix,
 which says the same. The ridge is 0 unless the study sets one, and the intercept is not penalised. And the answer is
-gamma_k (r_k) and T_k (r_k x r_k, with the dispersion) in the rotated coordinates of that site, not an n-vector and an
-n x n matrix: from the published second message any covariate site can compute every patient's p (1 - p) and the column space of all other
-sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it learns is exactly
-its own coefficients and their covariance.
+gamma_k (r_k) and T_k (r_k x r_k, with the dispersion) in the rotated coordinates of that site, not an n-vector and an n
+x n matrix: from the published second message any covariate site can compute every patient's p (1 - p) and the column
+space of all other sites (red-team tests keep that attack). No message to a covariate site has n entries, and what it
+learns is exactly its own coefficients and their covariance.
 
 A linear model is solved by the first step, the others (logistic, probit, cloglog, Poisson, ...) by a few. All of them
 are taken at home, so that every family takes the same posts. An offset stays with the outcome.

@@ -8,20 +8,20 @@ coefficients, and these are put together.
 `exchange = "gram"` is the paper: each site sends K_k = Z_k Z_k' (n x n) of its standardised columns, and the steps go
 over the dual variable (n), which needs a ridge above 0. `exchange = "thin"` (the default) sends a factor L_k (n x r_k)
 with L_k L_k' = K_k, which says the same and no more, and steps over the primal coefficients of the rotated columns. The
-ridge does not feel a rotation, so both have the same solution; and thin may have the ridge 0, which is the exact maximum
-likelihood. The paper has the logistic model; the dual of the others follows from the same structure (`dual`), and a
-linear model is at rest after one step. Intercept: one column of ones at the server, not penalised unless the study says
-so (the paper lets one site append it, penalised). Standard errors come from the information at the solution, in the
-rotated coordinates, so that nothing more is sent: VERTIGO-CI's second message discloses X_k exactly and is not
+ridge does not feel a rotation, so both have the same solution; and thin may have the ridge 0, which is the exact
+maximum likelihood. The paper has the logistic model; the dual of the others follows from the same structure (`dual`),
+and a linear model is at rest after one step. Intercept: one column of ones at the server, not penalised unless the
+study says so (the paper lets one site append it, penalised). Standard errors come from the information at the solution,
+in the rotated coordinates, so that nothing more is sent: VERTIGO-CI's second message discloses X_k exactly and is not
 implemented.
 
 What leaves a site: blinded identifiers and the linkage report (see `alignment`); K_k or L_k, and r_k numbers that tell
-the means of the rotated columns; the site with the outcome adds it, and its offset. All of this is sealed to the study's
-sites, as the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's members
-learn, the outcome and every site's columns up to one rotation. That discloses binary columns exactly, and all rows to
-anybody who knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its coefficients with
-their covariance; those are the result, open to all readers of the ledger, and the only thing that an auditor without a
-view key reads.
+the means of the rotated columns; the site with the outcome adds it, and its offset. All of this is sealed to the
+study's sites, as the server's steps are: every site is the server in its turn, so every member learns what D-CLEF's
+members learn, the outcome and every site's columns up to one rotation. That discloses binary columns exactly, and all
+rows to anybody who knows r_k of them: the study must say disclosure.rebuild = "allow". Each site last posts its
+coefficients with their covariance; those are the result, open to all readers of the ledger, and the only thing that an
+auditor without a view key reads.
 """
 
 from __future__ import annotations
