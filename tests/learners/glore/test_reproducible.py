@@ -66,7 +66,7 @@ assert not one["rests"] and not two["rests"] and end["rests"]
 functions = {"f": np.array([[linalg.exp(v), linalg.log(1 + v * v)] for v in (integers(10**6, 500) / 1e5 - 5).tolist()])}
 print(*(hashlib.sha256(canonical(p)).hexdigest()[:16] for p in (one, two, end, functions)))
 
-# Columns split over sites: null model, a step and the last step of VERTIGO in both exchanges, from whole numbers.
+# Columns split over sites: null model, a step and the last step of VERTIGO, both exchanges, from whole numbers.
 from coterie_learners.vertical import vertigo
 
 M, K = 700, 5
@@ -80,14 +80,22 @@ y = integers(2, M).astype(np.uint8)
 halves = {s: (integers(401, M // 2 * K).reshape(-1, K) - 200) / 64 for s in held}
 factors = {s: np.concatenate([half, -half]) for s, half in halves.items()}
 digests = []
-for exchange in ("thin", "gram"):
-    learner = {"name": "vertigo", "exchange": exchange, "ridge": 3.0}
-    study = complete_study(Study.model_validate({**split, "learner": learner}))
+binary, count = {"type": "binary"}, {"type": "count", "range": [0, 1]}
+models = (
+    ("thin", binary, {}), ("gram", binary, {}), ("thin", binary, {"link": "probit"}),
+    ("gram", binary, {"link": "cloglog"}), ("thin", count, {"family": "poisson"}),
+    ("gram", count, {"family": "gaussian"}),
+)
+for exchange, kind, model in models:
+    learner = {"name": "vertigo", "exchange": exchange, "ridge": 3.0, **model}
+    study = complete_study(Study.model_validate(
+        {**split, "variables": {**split["variables"], "y": kind}, "learner": learner}
+    ))
     posts = {}
     for s, z in factors.items():
         upper = sum(z[:, k, None] * z[:, k] for k in range(K))[np.triu_indices(M)]
         own = {"factor": z} if exchange == "thin" else {"gram": upper}
-        posts[s] = {**own, "shift": np.arange(K) / 8, **({"outcome": y} if s == "a" else {})}
+        posts[s] = {**own, "shift": np.arange(K) / 8, **({"outcome": y if kind is binary else y.astype(float)} if s == "a" else {})}
     problem = vertigo.VertigoProblem(vertigo.plan_vertigo(study), posts)
     last = vertigo.start_model(problem)
     digests += [last, vertigo.newton_step_of(problem, last)]
@@ -109,8 +117,13 @@ ENVIRONMENTS = {
 # First round, later round, last round, exp and log. If these change, studies that are on ledgers no longer replay:
 # then GLORE needs a new version.
 DIGESTS = "d92a33c0f4e06bd0 233433d46bd907bc 794d0ab909a3fcf0 87af0698b680fb97"
-# The same for VERTIGO: null model, first and last step of the thin exchange, then of the paper's.
-SPLIT_DIGESTS = "0832bdcad511ed5d dd15fdc9e95400cf 84b4b11557ad043e 44f3ed39f42fa3d4 a2b8bd8e96929ae9 3e667da5452da03b"
+# The same for VERTIGO: null model, first and last step of the thin exchange, then of the paper's, then of other
+# families: probit (thin), cloglog (the paper's), Poisson (thin), linear (the paper's).
+SPLIT_DIGESTS = (
+    "7f0dd9b218c0576d b7f50ca490237191 40bf83c82b1ff74a c5422c03db1b6587 6ed766c5716c090c aed7d516ef9e7805 "
+    "708ff37f6a69331e 23d1a1f31bad6c04 8198e80e6799a5c3 d4c0ab192255b2b8 89327ba87262475c 82fce543364890e2 "
+    "3953d8eb6067cd83 8fad41f9d32af6ad 628e35740f4ba367 044206836802cf9d 09fb53807758ac90 0385c6bb59a48631"
+)
 
 
 def _run(environment: dict[str, str]) -> list[str]:
