@@ -95,7 +95,8 @@ for exchange, kind, model in models:
     for s, z in factors.items():
         upper = sum(z[:, k, None] * z[:, k] for k in range(K))[np.triu_indices(M)]
         own = {"factor": z} if exchange == "thin" else {"gram": upper}
-        posts[s] = {**own, "shift": np.arange(K) / 8, **({"outcome": y if kind is binary else y.astype(float)} if s == "a" else {})}
+        values = {"outcome": y if kind is binary else y.astype(float)} if s == "a" else {}
+        posts[s] = {**own, "shift": np.arange(K) / 8, **values}
     problem = vertigo.VertigoProblem(vertigo.plan_vertigo(study), posts)
     last = vertigo.start_model(problem)
     digests += [last, vertigo.newton_step_of(problem, last)]
