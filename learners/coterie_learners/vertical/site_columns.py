@@ -325,7 +325,7 @@ def build_split_fit(
 
 def _list_warnings(split: ColumnSplit, facts: Mapping[str, Any]) -> tuple[str, ...]:
     """What speaks against the fit, as far as this reader knows it: few events, an exact fit, overdispersion."""
-    if "deviance" not in facts:
+    if "events" not in facts:
         return ()
     family, n, events = split.family, int(facts["n"]), facts.get("events")
     slopes = len(split.design.names) - split.intercept
@@ -334,7 +334,9 @@ def _list_warnings(split: ColumnSplit, facts: Mapping[str, Any]) -> tuple[str, .
     return (
         *soundness.exact_fit_warning(family.linear and float(facts.get("dispersion", 1.0)) == 0.0),
         *model_warnings.warn_of_few_events(n, events, slopes, binary=family.has_events, advice=few),
-        *soundness.overdispersion_warning(family, float(facts.get("pearson", 0.0)), int(facts["freedom"]), quasi),
+        *soundness.overdispersion_warning(
+            family, float(facts.get("pearson", 0.0)), int(facts.get("freedom", n)), quasi
+        ),
     )
 
 
