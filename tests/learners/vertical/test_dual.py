@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import optimize, special
@@ -69,8 +71,8 @@ def minimise(model: str, ridge: float) -> Array:
         return -float(np.sum(yes * log_yes + (1.0 - yes) * log_no)) + penalty
 
     start = np.zeros(z.shape[1])
-    found = optimize.minimize(loss, start, method="BFGS", options={"gtol": 1e-7, "maxiter": 5000})
-    return np.asarray(found.x[1:] / sd)
+    best = optimize.minimize(loss, start, method="BFGS", options={"gtol": 1e-7, "maxiter": 5000})
+    return np.asarray(best.x[1:] / sd)
 
 
 @pytest.mark.parametrize("model", NAMES)
@@ -97,10 +99,10 @@ def test_the_predictor_of_a_residual_is_found_back(name: str, link: str) -> None
     eta[:4], y[:4] = (3.0, -6.0, 3.0, -6.0), (0.0, 0.0, 1.0, 1.0)
     curve = family.curve(eta)
     residual = curve.slope * (y - curve.mean)
-    found, outside = find_predictor(family, residual, y)
+    back, outside = find_predictor(family, residual, y)
     assert not np.any(outside)
     bend = family.bend(eta, y, residual, curve.weight)
-    assert np.max(np.abs(found - eta) * bend) < 1e-13
+    assert np.max(np.abs(back - eta) * bend) < 1e-13
 
 
 @pytest.mark.parametrize(("name", "link"), LINKS)
@@ -131,7 +133,9 @@ def test_a_family_without_a_written_dual_is_pointed_to_the_thin_exchange() -> No
         ({"family": "nothing"}, "CO-S303"),
     ],
 )
-def test_families_that_do_not_go_with_split_columns_are_refused(learner: str, options: Codes, code: str) -> None:
+def test_families_that_do_not_go_with_split_columns_are_refused(
+    learner: str, options: dict[str, Any], code: str
+) -> None:
     with pytest.raises(StudyError) as caught:
         vertical.study(learner=learner, **options)
     assert caught.value.code == code

@@ -64,7 +64,7 @@ def codes(data: str) -> Codes:
     stay = [float(r["stay"]) if data == "stays" else math.exp(float(r["los"]) / 20.0) for r in rows]
     own = {"stay": stay, "yes": [float(r[yes]) for r in rows], "count": [float(r[count]) for r in rows]}
     own["time"] = [math.log(float(r[days])) for r in rows]
-    levels = {name: DECLARED[data][name].get("levels") for name in texts}
+    levels: dict[str, list[str]] = {name: DECLARED[data][name].get("levels", []) for name in texts}
     values = {n: [float(levels[n].index(v) if levels[n] else v) for v in column] for n, column in texts.items()}
     return {name: np.array(column) for name, column in (own | values).items()}
 
