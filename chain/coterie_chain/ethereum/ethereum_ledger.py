@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -211,6 +212,10 @@ class EthereumLedger:
     def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step's last attempt, in the study's order."""
         return self._reader.read_finished(study, position)
+
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        """Inside, all reads are of one block."""
+        return self._reader.read_at_one_block()
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all, in chain order."""

@@ -65,6 +65,8 @@ class Reader:
         self._follower = Follower(rpc, network, confirmations)
         self._lock = threading.RLock()
         self._read_at = ("", -1)
+        self._readers_of_one_block = 0
+        self._block: Tip | None = None  # what they read
         self._sites: tuple[SiteEntry, ...] | None = None
         self._terms: dict[int, tuple[tuple[int, ...], Terms]] = {}
         self._statuses: dict[int, Status] = {}
@@ -82,6 +84,17 @@ class Reader:
     def read_block_time(self) -> int:
         """Time of the newest block, in seconds since 1970."""
         return read_block(self._rpc, self._clock).time
+
+    @contextmanager
+    def read_at_one_block(self) -> Iterator[None]:
+        """Inside, all reads are of the block that is the newest at the first of them; other threads wait."""
+        with self._lock:
+            self._readers_of_one_block += 1
+            try:
+                yield
+            finally:
+                self._readers_of_one_block -= 1
+                self._block = self._block if self._readers_of_one_block else None
 
     def sites(self) -> tuple[SiteEntry, ...]:
         """All seats, by id."""
@@ -220,7 +233,10 @@ class Reader:
 
     def _sync(self) -> Tip:
         """Read what is new, and forget what was cached of older blocks."""
+        if self._block is not None:
+            return self._block
         tip = self._follower.sync()
+        self._block = tip if self._readers_of_one_block else None
         read_at = (tip.hash, self._follower.changes)
         if read_at[1] != self._read_at[1]:
             self._sites = None

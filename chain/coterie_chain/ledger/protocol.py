@@ -7,9 +7,10 @@ each study and the append-only records of each site. Payloads are elsewhere; a r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 ZERO = bytes(32)
 
@@ -277,6 +278,19 @@ class Ledger(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Return when something may have changed, or after `seconds`."""
+
+
+@runtime_checkable
+class BlockwiseLedger(Protocol):
+    """A ledger whose reads ask a node each time for its newest block."""
+
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        """Inside, all reads are of one block: the newest at the first of them."""
+
+
+def read_at_one_block(ledger: Ledger) -> AbstractContextManager[None]:
+    """Several reads in a row, which agree with each other and ask for the newest block once."""
+    return ledger.read_at_one_block() if isinstance(ledger, BlockwiseLedger) else nullcontext()
 
 
 class PipelinedLedger(Protocol):

@@ -89,10 +89,7 @@ class PrivacyLog:
 
     def heads(self) -> list[Head]:
         """All releases in order."""
-        for name in self._release_names():
-            if name not in self._heads:
-                self._heads[name] = Head.from_bytes(self.storage[name])
-        return [self._heads[name] for name in self._release_names()]
+        return [self._read_head(name) for name in self._release_names()]
 
     def others(self, head: Head) -> list[Head]:
         """All releases but those of a session."""
@@ -186,12 +183,15 @@ class PrivacyLog:
 
     def put_head(self, head: Head) -> None:
         """Write a release's head, in place of the one with its key."""
-        name = next((n for n in self._release_names() if self._read_head(n).key == head.key), None)
-        number = len(self._release_names())
-        name = name or f"release/{number:08d}"
+        names = self._release_names()
+        former = next((name for name in names if self._read_head(name).key == head.key), None)
+        name = former or f"release/{len(names):08d}"
         self.storage[name] = head.as_bytes()
         self._heads[name] = head
-        self.counter[COUNTER] = len(self._release_names()).to_bytes(8, "big")
+        # A durable write: only where the number changes.
+        count = (len(names) + (former is None)).to_bytes(8, "big")
+        if self.counter.get(COUNTER) != count:
+            self.counter[COUNTER] = count
 
     def note_sum(self, session: str, parties: Sequence[str], missing: Iterable[str]) -> None:
         """Note that a session's masked sum exists, or never did as these sites' shares are missing or false.

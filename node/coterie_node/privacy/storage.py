@@ -55,12 +55,24 @@ class FolderStorage:
         return isinstance(name, str) and (self.root / name).is_file()
 
     def __iter__(self) -> Iterator[str]:
-        files = (path for path in self.root.rglob("*") if path.is_file() and path.suffix != ".part")
-        return iter(sorted(str(path.relative_to(self.root)) for path in files))
+        try:
+            return iter(sorted(_list_files(str(self.root))))
+        except OSError as error:
+            raise self._fault(error) from None
 
     def _fault(self, error: OSError) -> StoreFault:
         message = f"The privacy log in {self.root} cannot be used: {error.strerror or error}"
         return StoreFault("CO-C204", f"{message}. Check the free space, and that this user may write there.")
+
+
+def _list_files(folder: str, prefix: str = "") -> Iterator[str]:
+    """Names of all files below a folder, except those that a writer has not finished; none without the folder."""
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+        name = prefix + entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _list_files(entry.path, name + "/")
+        elif entry.is_file() and not name.endswith(".part"):
+            yield name
 
 
 def _replace_file(place: Path, content: bytes) -> None:

@@ -44,6 +44,7 @@ from coterie_chain.ledger.protocol import (
     State,
     StudyView,
     Terms,
+    read_at_one_block,
 )
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload, decode, unpack
@@ -163,19 +164,37 @@ class Runner(Follower):
         step = self.machine.awaits
         if step is None:
             return False
-        view, records = self._read_ledger(self.position)
+        with read_at_one_block(self._ledger):
+            view, records = self._read_ledger(self.position)
+            lost = records is None and self._builds_on_lost_records(step, view)
+        if lost:
+            return self._restart_from_ledger()
         if records is not None:
             return self._continue(step, view, records)
         # No open step: the study is proposed, paused or over.
         if view.open is None:
             return self._check_stopped(step, view)
-        # The ledger is behind this machine. That is no reorganisation by itself: a node may answer with an older block.
-        # The heads of the records that this machine read decide.
-        if view.open.position < self.position and not self.matches_ledger():
-            return self._restart_from_ledger()
         if view.open.position != self.position:
             return False
         return self._act(step, view, view.open)
+
+    def _builds_on_lost_records(self, step: Step, view: StudyView) -> bool:
+        """Whether the next turn would rest on records that the ledger no longer has."""
+        open_ = view.open
+        if open_ is None or open_.position > self.position:
+            return False
+        # A ledger behind this machine is no reorganisation by itself: a node may answer with an older block. The heads
+        # of the records that this machine read decide. And nothing is drafted on records that are gone.
+        behind = open_.position < self.position
+        return (behind or self._posts(open_) or self._foresees(step, view)) and not self.matches_ledger()
+
+    def _posts(self, open_: OpenStep) -> bool:
+        """Whether this party posts now: once for each attempt; `posted` is what the ledger has of this attempt."""
+        return self._codec.name in open_.posters and self._codec.name not in open_.posted
+
+    def _foresees(self, step: Step, view: StudyView) -> bool:
+        """Whether this party goes on with the server's post before it is recorded."""
+        return self._ahead is not None and step.public and step.readers is None and self._codec.name in view.parties
 
     def _restart_from_ledger(self) -> bool:
         """Forget everything and follow the ledger from its first record, as after a restart."""
@@ -203,15 +222,9 @@ class Runner(Follower):
             )
         # A site that was excluded follows to the end, but has no say in what becomes of the others.
         involved = self._codec.name in view.parties
-        # A party posts once for each attempt; `posted` is what the ledger has of this attempt.
-        is_poster = self._codec.name in open_.posters and self._codec.name not in open_.posted
-        foresees = self._ahead is not None and step.public and step.readers is None and involved
-        # Nothing is drafted on records that the ledger no longer has.
-        if (is_poster or foresees) and not self.matches_ledger():
-            return self._restart_from_ledger()
-        if foresees and self._predict(step, open_):
+        if self._foresees(step, view) and self._predict(step, open_):
             return True
-        if is_poster:
+        if self._posts(open_):
             moved = self._post(step, open_)
             # An interactive step without a result falls through: a party that does not come is late like any other.
             if moved or not step.talks:
