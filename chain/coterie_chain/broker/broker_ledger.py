@@ -16,6 +16,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from coterie_chain.broker.message_log import MessageLog
@@ -77,6 +78,10 @@ class BrokerLedger:
     def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step's last attempt."""
         return self._current().read_finished(study, position)
+
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        """Each read takes what the broker has by then."""
+        return nullcontext()
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""

@@ -28,6 +28,7 @@ removed: the twin knows no reorganisation. A vote's entry stands before the entr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import motions
@@ -113,6 +114,10 @@ class MemoryLedger:
             return None
         records = (r for r in self._list_records(study) if r.post.position == position)
         return select_last_attempt(records, _name_sites(self._rules, s.order))
+
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        """Nothing to ask: reads cost nothing here."""
+        return nullcontext()
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""

@@ -7,10 +7,10 @@ each study and the append-only records of each site. Payloads are elsewhere; a r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 ZERO = bytes(32)
 
@@ -190,6 +190,9 @@ class Ledger(Protocol):
     def read_finished(self, study: int, position: int) -> tuple[Record, ...] | None:
         """Records of a finished step in the study's site order (its last attempt only); None while it is open."""
 
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        """Several reads that agree with each other: of the block that is the newest at the first of them."""
+
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything on the ledger in the order it was written, of one study or of all."""
 
@@ -278,19 +281,6 @@ class Ledger(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Return when something may have changed, or after `seconds`."""
-
-
-@runtime_checkable
-class BlockwiseLedger(Protocol):
-    """A ledger whose reads ask a node each time for its newest block."""
-
-    def read_at_one_block(self) -> AbstractContextManager[None]:
-        """Inside, all reads are of one block: the newest at the first of them."""
-
-
-def read_at_one_block(ledger: Ledger) -> AbstractContextManager[None]:
-    """Several reads in a row, which agree with each other and ask for the newest block once."""
-    return ledger.read_at_one_block() if isinstance(ledger, BlockwiseLedger) else nullcontext()
 
 
 class PipelinedLedger(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NoReturn
 
 from coterie_chain.errors import PostRejected
@@ -10,9 +11,13 @@ from coterie_chain.ledger.protocol import ZERO, Post, SiteEntry, Terms
 
 
 class ReadOnly:
-    """The moves of a Ledger, refused."""
+    """The moves of a Ledger, refused; reads are of a history that stands still."""
 
     me: str | None = None
+
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        """What is only read does not change meanwhile."""
+        return nullcontext()
 
     def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Refused."""

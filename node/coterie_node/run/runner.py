@@ -44,7 +44,6 @@ from coterie_chain.ledger.protocol import (
     State,
     StudyView,
     Terms,
-    read_at_one_block,
 )
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload, decode, unpack
@@ -164,7 +163,7 @@ class Runner(Follower):
         step = self.machine.awaits
         if step is None:
             return False
-        with read_at_one_block(self._ledger):
+        with self._ledger.read_at_one_block():
             view, records = self._read_ledger(self.position)
             lost = records is None and self._builds_on_lost_records(step, view)
         if lost:

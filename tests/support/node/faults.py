@@ -14,7 +14,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -162,6 +162,9 @@ class Node:
 
     def now(self) -> int:
         return self._story.clock()
+
+    def read_at_one_block(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the worst case: each read may be of another block
 
     def record(self, post: Post) -> None:
         story = self._story
