@@ -12,7 +12,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +153,7 @@ def _create_directory(folder: Path) -> Path:
     return folder
 
 
+@lru_cache(maxsize=1024)
 def is_usable_key(public: bytes) -> bool:
     """Whether others can share a secret with the owner of a sealing key, and seal to it: no point of low order."""
     try:

@@ -112,7 +112,8 @@ class MemoryLedger:
         s = _require_study(self._rules, study)
         if position >= s.position:
             return None
-        records = (r for r in self._list_records(study) if r.post.position == position)
+        log = self._chain.log
+        records = [e for e in log if type(e) is Record and e.post.position == position and e.post.study == study]
         return select_last_attempt(records, _name_sites(self._rules, s.order))
 
     def read_at_one_block(self) -> AbstractContextManager[None]:
@@ -308,8 +309,8 @@ class MemoryLedger:
         own = (e for e in self._list_records(post.study) if self._find_id(e.site) == site)
         return next((e.post.sha256 for e in own if (e.post.study, e.post.position, e.post.attempt) == slot), None)
 
-    def _list_records(self, study: int) -> Iterator[Record]:
-        return (e for e in self._chain.log if isinstance(e, Record) and e.post.study == study)
+    def _list_records(self, study: int) -> list[Record]:
+        return [e for e in self._chain.log if isinstance(e, Record) and e.post.study == study]
 
     def _write_join(self, study: int, snapshot: bytes, approvals: bytes, release: int) -> None:
         digests = {"snapshot": _to_hex(snapshot), "approvals": _to_hex(approvals)}
@@ -358,10 +359,10 @@ def build_view(rules: Rules, study: int) -> StudyView:
     opening, loop, closing = kinds
     order = _name_sites(rules, s.order)
     terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence, s.least)
-    joined, parties = (_name_sites(rules, (p for p in s.order if p in some)) for some in (s.joined, s.active))
+    joined, parties = (_name_sites(rules, [p for p in s.order if p in some]) for some in (s.joined, s.active))
     open_ = _build_open_step(rules, s, parties) if s.state == State.RUNNING else None
     here = rules.list_able(s)
-    able, proposer = _name_sites(rules, (p for p in s.order if p in here)), rules.seats[s.proposer].name
+    able, proposer = _name_sites(rules, [p for p in s.order if p in here]), rules.seats[s.proposer].name
     return StudyView(study, terms, s.state, joined, parties, open_, able, proposer, s.deadline, s.superseded)
 
 
@@ -377,14 +378,15 @@ def _require_study(rules: Rules, study: int) -> StudyState:
 
 
 def _build_open_step(rules: Rules, s: StudyState, parties: tuple[str, ...]) -> OpenStep:
-    posted = _name_sites(rules, (p for p in s.order if p in s.posted))
+    posted = _name_sites(rules, [p for p in s.order if p in s.posted])
     posters = _name_sites(rules, s.posters())
     kind = describe_kind(rules, s.kind())
     return OpenStep(s.position, s.attempt, s.round, kind, posters, posted, parties, s.basis, s.deadline)
 
 
 def _name_sites(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
-    return tuple(rules.seats[i].name for i in ids)
+    seats = rules.seats
+    return tuple([seats[i].name for i in ids])
 
 
 def _encode_kind(kind: str, ids: Mapping[str, int]) -> int:

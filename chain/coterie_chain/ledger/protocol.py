@@ -160,7 +160,8 @@ def select_last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tupl
     """Of a step's records those of its last attempt, in the order of the study's sites."""
     step_records = tuple(records)
     last = max((r.post.attempt for r in step_records), default=0)
-    return tuple(sorted((r for r in step_records if r.post.attempt == last), key=lambda r: sites.index(r.site)))
+    place = {name: at for at, name in enumerate(sites)}
+    return tuple(sorted((r for r in step_records if r.post.attempt == last), key=lambda r: place[r.site]))
 
 
 def get_study_number(entry: Record | Event) -> int:

@@ -106,8 +106,13 @@ def read_blocks(cid: str, get_block: Callable[[str], bytes], max_bytes: int) -> 
     Also for one in more blocks than so many bytes need: its site could let each of them take its time.
     """
     parts: list[bytes] = []
+    root = parse_cid(cid)
+    if root.codec == RAW:  # nearly every payload
+        part, _ = _open_block(root, get_block(str(root)))
+        _check_bounds(root, len(part), max_bytes, 1, 1, 0)
+        return part
     most = min(count_blocks(max_bytes), MAX_BLOCKS)
-    stack = [(parse_cid(cid), 0)]
+    stack = [(root, 0)]
     size = opened = 0
     while stack:
         here, depth = stack.pop()

@@ -89,7 +89,7 @@ class Site:
     open step. `label_rows` gives this site's keyed labels (8 bytes) of its rows by raw column, where its node keeps
     them; `own_floor` is the least count of patients that its own policy lets out, however low the study's floor is;
     `read_patients` the identifier of each row, or None where rows are taken for patients; `bind` makes both of a
-    site with other data. An auditor is a Site without rows.
+    site with other data. `derive` makes a pad from a shared key, a label and a size. An auditor is a Site without rows.
     """
 
     study: Study
@@ -106,6 +106,7 @@ class Site:
     own_floor: int = 0
     read_patients: Callable[[], Sequence[str] | None] = field(default=lambda: None, repr=False)
     bind: Callable[[Site], Site] = field(default=lambda site: site, repr=False)
+    derive: Callable[[bytes, str, int], bytes] = field(default=lambda *pad: derive_pad(*pad), repr=False)
 
     def stand_on(self, data: Data | None, use: str = "") -> Site:
         """This site on a part of its data; with a `use`, in a run of its own, which has the use in its name."""
@@ -133,7 +134,7 @@ class Site:
 
     def stream(self, label: str, size: int) -> bytes:
         """`size` secret pseudo-random bytes of this site; the same label gives the same bytes after a restart."""
-        return _keystream(self.secret, self._label(label), size)
+        return derive_pad(self.secret, self._label(label), size)
 
     def mask(self, peer: str, label: str, size: int) -> bytes:
         """`size` pseudo-random bytes that only this site and `peer` can make; ProtocolError if its key makes none.
@@ -145,7 +146,7 @@ class Site:
             message = f"The key of {peer} in the Catalog makes no secret with {self.name}"
             raise ProtocolError("CO-P402", f"{message}. Propose the study without {peer}, or with its new key.", peer)
         pair = "/".join(sorted((self.name, peer)))
-        return _keystream(self.shared[peer], f"{self._label(label)}/{pair}", size)
+        return self.derive(self.shared[peer], f"{self._label(label)}/{pair}", size)
 
     def keep(self, label: str, make: Callable[[], bytes]) -> bytes:
         """make() once, then the same value for ever: for secrets that cannot be derived again."""
@@ -158,7 +159,8 @@ class Site:
         return f"coterie/{self.session}/{self.study.hash.hex()}/{label}/{self.attempt}"
 
 
-def _keystream(key: bytes, label: str, size: int) -> bytes:
+def derive_pad(key: bytes, label: str, size: int) -> bytes:
+    """`size` pseudo-random bytes of a secret key and a label (HKDF-SHA256, then ChaCha20)."""
     derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=label.encode()).derive(key)
     # A key serves one label only, so a constant nonce never repeats under it.
     cipher = Cipher(algorithms.ChaCha20(derived, bytes(16)), mode=None)

@@ -123,7 +123,8 @@ class PayloadCodec:
                 return Sealed(record.site, step.topic, record.post.converged)
             blob = unsealed
         # The bytes are those on record. Their author is a peer, so everything below is still bounded and checked.
-        stamp, payload = _DECODED.decode(blob)
+        decoded = _DECODED.decode(blob)
+        stamp, payload = decoded.stamp, dict(decoded.payload)
         wanted = Stamp(self.study.hash.hex(), step.topic, record.site, record.post.attempt)
         if stamp != wanted:
             raise ProtocolError(
@@ -131,12 +132,10 @@ class PayloadCodec:
                 f"The payload was made for {_describe_stamp(stamp)}, not for {_describe_stamp(wanted)}."
                 " Ask that site to check its node.",
             )
-        pay.check_finite(payload)
-        if step.expects is not None:
-            pay.check(payload, step.expects)
+        decoded.check(step.expects)
         if step.announces and not is_usable_key(np.asarray(payload["sealing"]).tobytes()):
             raise ProtocolError("CO-P553", "The sealing key that it announces is no X25519 key that can be used.")
-        if bool(np.all(payload.get("converged", False))) != record.post.converged:
+        if ("converged" in payload and bool(np.all(payload["converged"]))) != record.post.converged:
             message = (
                 f"The record says converged={record.post.converged}, which is not what its payload says."
                 " Ask that site to check its node."
@@ -176,40 +175,68 @@ class PayloadCodec:
         return None if self.keys is None else self.keys.unseal(blob, self.name, context)
 
 
+@dataclass
+class DecodedPost:
+    """A payload's stamp and arrays, of `size` open bytes; the last form that it was found to have.
+
+    Its arrays cannot be written to, so what one reader in this process finds of their values and form holds for all.
+    """
+
+    stamp: Stamp
+    payload: Payload
+    size: int
+    _finite: bool = False
+    _form: pay.Schema | None = None
+
+    def check(self, form: pay.Schema | None) -> None:
+        """ProtocolError for values that are not finite, or a payload of another form; a learner's own check is made
+        each time.
+        """
+        if not self._finite:
+            pay.check_finite(self.payload)
+            self._finite = True
+        if form is None:
+            return
+        if form.check is None and form == self._form:
+            return
+        pay.check(dict(self.payload), form)
+        self._form = form
+
+
 class DecodedPosts:
     """The last payloads that this process has decoded, by the SHA-256 of their open bytes.
 
     Many readers in one process meet the same posts. Decoding is a function of the bytes alone, and its arrays cannot be
-    written to; every check that depends on the step or the reader is made again by each. `size`: bytes kept.
+    written to; every check that depends on the reader is made again by each. `size`: bytes kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._posts: OrderedDict[bytes, tuple[Stamp, Payload, int]] = OrderedDict()
+        self._posts: OrderedDict[bytes, DecodedPost] = OrderedDict()
         self._limit, self.size = max_bytes, 0
         self._lock = Lock()
 
-    def decode(self, blob: bytes) -> tuple[Stamp, Payload]:
-        """Stamp and payload of packed bytes; ProtocolError for bytes that are none."""
+    def decode(self, blob: bytes) -> DecodedPost:
+        """What packed bytes hold; ProtocolError for bytes that are none."""
         digest = hashlib.sha256(blob).digest()
         with self._lock:
             known = self._posts.get(digest)
             if known is not None:
                 self._posts.move_to_end(digest)
-                return known[0], dict(known[1])
+                return known
         raw = pay.unpack(blob)
-        stamp, payload = pay.decode(raw)
+        post = DecodedPost(*pay.decode(raw), len(raw))
         with self._lock:
-            self._keep(digest, stamp, payload, len(raw))
-        return stamp, dict(payload)
+            self._keep(digest, post)
+        return post
 
-    def _keep(self, digest: bytes, stamp: Stamp, payload: Payload, size: int) -> None:
-        if digest in self._posts or size > self._limit:
+    def _keep(self, digest: bytes, post: DecodedPost) -> None:
+        if digest in self._posts or post.size > self._limit:
             return
-        self._posts[digest] = stamp, payload, size
-        self.size += size
+        self._posts[digest] = post
+        self.size += post.size
         while self.size > self._limit:
-            _, (_, _, freed) = self._posts.popitem(last=False)
-            self.size -= freed
+            _, oldest = self._posts.popitem(last=False)
+            self.size -= oldest.size
 
 
 # Some thousand posts of a study of ten columns, or the posts of one round of a large one.

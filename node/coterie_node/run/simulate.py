@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 
 from coterie_chain.keys.site_keys import SiteKeys, is_usable_key
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Ledger, SiteEntry
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
-from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.core.protocol import Machine, Site, derive_pad
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
@@ -25,6 +27,8 @@ from coterie_node.run.study_files import study_terms
 from coterie_node.run.view_grants import View, join_views
 
 ProgressObserver = Callable[[Progress], None]
+# Of pads that wait for the second site of their pair: those of 200 sites and ten columns are 21 MB.
+MOST_PAD_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class World:
     blobs: BlobStore
     keys: Mapping[str, SiteKeys]
     number: int
+    pairs: PairSecrets = field(default_factory=lambda: PairSecrets(), repr=False)
 
     def ledger(self, site: str | None = None) -> Ledger:
         """One site's handle on the ledger, or a reader's."""
@@ -61,17 +66,58 @@ def make_world(study: Study, clock: Callable[[], int] = lambda: 0) -> World:
 
 
 def site_of(
-    study: Study, name: str, rows: Data | None, keys: SiteKeys, entries: Iterable[SiteEntry], session: str
+    study: Study,
+    name: str,
+    rows: Data | None,
+    keys: SiteKeys,
+    entries: Iterable[SiteEntry],
+    session: str,
+    pairs: PairSecrets | None = None,
 ) -> Site:
     """What a learner sees at one site: its rows, its secret stream, and a shared key for every other participant.
 
     `session` is the same at all sites and never twice: the ledger's own name and the study's number on it. A peer whose
-    key is unusable has no shared key: it may have taken that key after the study began.
+    key is unusable has no shared key: it may have taken that key after the study began. `pairs`: of a simulation.
     """
     others = (e for e in entries if e.name in study.sites and e.name != name)
     peers = {e.name: e.sealing for e in others if is_usable_key(e.sealing)}
-    shared = {peer: keys.derive_shared_secret(public) for peer, public in peers.items()}
-    return Site(study, name, rows, keys.stream, shared, session=session, sealing=keys.sealing)
+    share = keys.derive_shared_secret if pairs is None else partial(pairs.share, keys)
+    shared = {peer: share(public) for peer, public in peers.items()}
+    derive = derive_pad if pairs is None else pairs.derive
+    return Site(study, name, rows, keys.stream, shared, session=session, sealing=keys.sealing, derive=derive)
+
+
+class PairSecrets:
+    """What two sites of one process derive from each other's keys, worked out for the first and handed to the second.
+
+    The bytes are those that each derives alone. They are dropped once both have them; at most `MOST_PAD_BYTES` wait.
+    """
+
+    def __init__(self) -> None:
+        self._shared: dict[frozenset[bytes], bytes] = {}
+        self._pads: dict[tuple[bytes, str, int], bytes] = {}
+        self._waiting_bytes = 0
+        self._lock = Lock()
+
+    def share(self, keys: SiteKeys, peer: bytes) -> bytes:
+        """The secret of a pair of sealing keys."""
+        pair = frozenset((keys.sealing, peer))
+        known = self._shared.pop(pair, None)
+        return self._shared.setdefault(pair, keys.derive_shared_secret(peer)) if known is None else known
+
+    def derive(self, key: bytes, label: str, size: int) -> bytes:
+        """The pad of a pair."""
+        with self._lock:
+            known = self._pads.pop((key, label, size), None)
+            if known is not None:
+                self._waiting_bytes -= size
+                return known
+        pad = derive_pad(key, label, size)
+        with self._lock:
+            if self._waiting_bytes + size <= MOST_PAD_BYTES and (key, label, size) not in self._pads:
+                self._pads[key, label, size] = pad
+                self._waiting_bytes += size
+        return pad
 
 
 def make_runner(
@@ -85,7 +131,7 @@ def make_runner(
     """A participant's runner in a simulated network."""
     ledger, keys = world.ledger(name), world.keys[name]
     entries = ledger.sites()
-    site = site_of(world.study, name, rows, keys, entries, str(world.number))
+    site = site_of(world.study, name, rows, keys, entries, str(world.number), world.pairs)
     machine = Machine(learner_of(world.study).script, site if gate is None else gate.seat(site))
     codec = PayloadCodec(world.study, name, keys, {e.name: e.sealing for e in entries})
     return Runner(machine, ledger, world.blobs, world.number, codec, gate=gate, exchange=exchange, observe=observe)
