@@ -2,8 +2,9 @@
 
     ledger_cost.py ROWS COLUMNS [RUNS]        rows of each site
 
-The two run in turn. Figures are medians over the runs: seconds a round, seconds from the start of the sites' processes
-to the last result, and CPU seconds of all processes with broker or chain. Redis keeps nothing on the disk. It wants
+The two run in turn. Figures are medians over the runs: seconds a round, once as the whole fit over the rounds, with
+opening and end, and once between rounds (from one server's record to the next); seconds from the start of the sites'
+processes to the last result, and CPU seconds of all processes with broker or chain. Redis keeps nothing on the disk. It wants
 `redis-server`, and in COTERIE_REDIS_PYTHON a Python with what redis.txt lists (`make bench-redis`).
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +40,10 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds: of a round (all of the fit over the rounds), from processes to result, and of all processors."""
+    """Seconds: of a round (all of the fit over the rounds; between rounds), to the result, of all processors."""
 
     round: float
+    between: float
     result: float
     cpu: float
     rounds: int
@@ -73,16 +76,23 @@ def run_coterie(files: Mapping[str, Path], columns: int) -> Figures:
     def copy(folder: Path, sites: Sequence[str]) -> Mapping[str, Path]:
         return {site: Path(shutil.copy(files[site], folder / site / "data.csv")) for site in sites}
 
+    at: list[float] = []
+
+    def note(line: Mapping[str, Any]) -> None:
+        if line.get("kind") == "server" and line["round"]:
+            at.append(time.perf_counter())
+
     before = _children_seconds()
     with open_run_folder(None) as place:
         prepare_files(place, RunFiles(lambda _: study_text(columns), copy), SITES)
         with run_network(place, SITES, make_settings("anvil", "folder")):
             start = time.perf_counter()
-            reports, seconds = run_sites(place, SITES, lambda _: None)
+            reports, seconds = run_sites(place, SITES, note)
             result = time.perf_counter() - start
         cpu = _children_seconds() - before
         fit = collect_result(place, reports, seconds, ()).fit
-    return Figures(seconds / fit.rounds, result, cpu, fit.rounds, tuple(fit.estimates))
+    between = statistics.median(np.diff(at))
+    return Figures(seconds / fit.rounds, between, result, cpu, fit.rounds, tuple(fit.estimates))
 
 
 def run_redis(files: Mapping[str, Path]) -> Figures:
@@ -103,7 +113,8 @@ def run_redis(files: Mapping[str, Path]) -> Figures:
         result = time.perf_counter() - start
     seconds = max(r["ended"] for r in results) - min(r["started"] for r in results)
     rounds = len(results[0]["rounds"])
-    return Figures(seconds / rounds, result, _children_seconds() - before, rounds, tuple(results[0]["estimates"]))
+    between, estimates = statistics.median(results[0]["rounds"]), tuple(results[0]["estimates"])
+    return Figures(seconds / rounds, between, result, _children_seconds() - before, rounds, estimates)
 
 
 @contextmanager
@@ -138,10 +149,13 @@ def _children_seconds() -> float:
 
 
 def _line(name: str, runs: Sequence[Figures]) -> str:
-    middle = {part: statistics.median(getattr(run, part) for run in runs) for part in ("round", "result", "cpu")}
+    middle = {
+        part: statistics.median(getattr(run, part) for run in runs) for part in ("round", "between", "result", "cpu")
+    }
     least = min(run.round for run in runs)
     return (
         f"{name:8s} {1000 * middle['round']:7.1f} ms a round (least {1000 * least:.1f}, {runs[0].rounds} rounds), "
+        f"{1000 * middle['between']:.1f} ms between rounds, "
         f"{middle['result']:.2f} s to the result, CPU {middle['cpu']:.2f} s"
     )
 
@@ -161,6 +175,8 @@ def main() -> None:
     print(_line("Coterie", coterie))
     pairs = [(ours, theirs) for ours, theirs in zip(coterie, broker, strict=True)]
     print(
+        f"between rounds: {1000 * statistics.median(a.between - b.between for a, b in pairs):+.1f} ms, "
+        f"x {statistics.median(a.between / b.between for a, b in pairs):.2f}; "
         f"a round: {1000 * statistics.median(a.round - b.round for a, b in pairs):+.1f} ms, "
         f"x {statistics.median(a.round / b.round for a, b in pairs):.2f}; to the result "
         f"x {statistics.median(a.result / b.result for a, b in pairs):.2f}, CPU "
