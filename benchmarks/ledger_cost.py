@@ -4,8 +4,8 @@
 
 The two run in turn. Figures are medians over the runs: seconds a round, once as the whole fit over the rounds, with
 opening and end, and once between rounds (from one server's record to the next); seconds from the start of the sites'
-processes to the last result, and CPU seconds of all processes with broker or chain. Redis keeps nothing on the disk. It wants
-`redis-server`, and in COTERIE_REDIS_PYTHON a Python with what redis.txt lists (`make bench-redis`).
+processes to the last result, and CPU seconds of all processes with broker or chain. Redis keeps nothing on the disk.
+It wants `redis-server`, and in COTERIE_REDIS_PYTHON a Python with what redis.txt lists (`make bench-redis`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def run_coterie(files: Mapping[str, Path], columns: int) -> Figures:
     at: list[float] = []
 
     def note(line: Mapping[str, Any]) -> None:
-        if line.get("kind") == "server" and line["round"]:
+        if "deviance" in line:
             at.append(time.perf_counter())
 
     before = _children_seconds()
