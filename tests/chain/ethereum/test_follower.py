@@ -309,6 +309,22 @@ def test_a_gap_that_an_outage_cut_short_is_looked_at_twice_again(scene: Scene) -
     assert follower.entries == reference.entries
 
 
+def test_reads_at_one_block_see_nothing_of_what_others_write_meanwhile(scene: Scene) -> None:
+    study = scene.sites.start()
+    network = scene.sites.bench.network  # type: ignore[attr-defined]
+    reader = Reader(scene.rpc, network, confirmations=0, poll=0.01, clock="latest")
+    with reader.read_at_one_block():
+        before = reader.view(study)
+        scene.sites.step(study)
+        assert reader.view(study) == before
+        with reader.read_at_one_block():
+            assert reader.read_finished(study, 0) is None
+        assert reader.read_finished(study, 0) is None
+    assert before.open is not None
+    assert before.open.position == 0
+    assert len(reader.read_finished(study, 0) or ()) == len(before.open.posters)
+
+
 def test_a_step_is_not_finished_before_all_of_its_records_are_there(scene: Scene) -> None:
     """A node may tell of a block before it has indexed the block's logs."""
     study = scene.sites.start()

@@ -275,6 +275,21 @@ def test_a_post_that_one_reader_has_decoded_is_checked_again_by_the_next() -> No
         make_codec("east").read(loose, of, damage(store))
 
 
+def test_every_reader_of_one_process_refuses_another_form_and_values_that_are_not_finite() -> None:
+    store, loose = MemoryBlobs(), replace(STEP, expects=replace(FORM, check=None))
+    of = record(pack_blob(), store)
+    other_form = replace(STEP, expects=Schema({"score": Field("<f8", (3,)), "n": Field("<i8")}))
+    bad = record(pack_blob({"score": np.array([1.0, np.nan]), "n": np.int64(30)}), store)
+    for name in ("south", "east"):
+        assert int(make_codec(name).read(loose, of, store)["n"]) == 30
+        with pytest.raises(ProtocolError) as caught:
+            make_codec(name).read(other_form, of, store)
+        assert caught.value.code == "CO-P108"
+        with pytest.raises(ProtocolError) as caught:
+            make_codec(name).read(loose, bad, store)
+        assert caught.value.code == "CO-P107"
+
+
 def damage(store: MemoryBlobs) -> MemoryBlobs:
     """The store with one bit turned in every block."""
     other = MemoryBlobs()

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from support.learners import cohorts, pooled
 
+from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import Record, State
 from coterie_learners.core import payload as pay
 from coterie_learners.core.payload import Payload
+from coterie_learners.core.protocol import derive_pad
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.replay import replay
 from coterie_node.run.follower import Progress
-from coterie_node.run.simulate import World, simulate
+from coterie_node.run.simulate import PairSecrets, World, simulate
 
 CODES = cohorts.draw(120)
 
@@ -52,6 +54,17 @@ def test_the_order_of_sites_does_not_change_one_bit_of_the_last_server_post(aggr
         of = Study.model_validate({**study.model_dump(), "sites": order})
         posts.append(pay.canonical(last_post(simulate(of, rows)[0])))
     assert posts[0] == posts[1] == posts[2]
+
+
+def test_the_sites_of_one_process_share_the_pads_that_each_derives_alone() -> None:
+    north, south = (SiteKeys.of(bytes([k]) * 32, bytes([k + 1]) * 32) for k in (1, 3))
+    pairs, alone = PairSecrets(), north.derive_shared_secret(south.sealing)
+    for _ in range(2):  # also after a site that starts again has asked once more
+        assert pairs.share(north, south.sealing) == pairs.share(south, north.sealing) == alone
+        for label in ("one", "two"):
+            own, peer = (pairs.derive(alone, label, 48) for _ in range(2))
+            assert own == peer == derive_pad(alone, label, 48)
+    assert pairs.derive(alone, "one", 48) != pairs.derive(alone, "two", 48)
 
 
 def test_keys_are_fresh_in_every_simulation_and_the_model_is_the_same() -> None:
