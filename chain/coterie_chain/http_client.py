@@ -5,23 +5,32 @@ asks no proxy, reads no .netrc, and inflates nothing: a secret goes to the serve
 
 A connection is kept open for the next request. The server may close it while it is idle; then the request is sent once
 more over a new one, so that a request must be one that does no harm twice. Threads do not wait for each other.
+
+Connections, bodies and the rules of HTTP are the standard library's. The head of a request is written, and that of an
+answer is read, without its parser of mails: it takes ten times as long as all the rest, and a round has many requests.
 """
 
 from __future__ import annotations
 
 import http.client
+import re
 import time
 import weakref
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import urlencode, urlsplit
 
 # What the wire can do wrong: nobody there, silence, a broken connection, or no HTTP.
 WIRE_FAULTS = (OSError, http.client.HTTPException)
 _PIECE = 1 << 16
+# Those of http.client.
+_MAX_LINE, _MAX_HEADERS = 1 << 16, 100
+# Of a path and of a header's value: what would end them.
+_PATH_ENDS, _LINE_ENDS = re.compile(r"[^\x21-\x7e]"), re.compile(r"[\r\n]")
 
 
 class EndlessAnswer(TimeoutError):
@@ -99,17 +108,94 @@ class HttpClient:
         limit: int,
     ) -> Answer:
         try:
-            connection.request(verb, path, body, headers)
-            response = connection.getresponse()
-            answer = Answer(response.status, _read_bounded(response, limit, self._waits.answer))
+            _send(connection, verb, path, body, headers)
+            with closing(_Response(connection.sock, method=verb)) as response:
+                response.begin()
+                answer = Answer(response.status, _read_bounded(response, limit, self._waits.answer))
+                stays = response.isclosed() and not response.will_close
         except BaseException:
             connection.close()
             raise
-        if response.isclosed() and connection.sock is not None:
+        if stays:
             self._idle.append(connection)
         else:
             connection.close()
         return answer
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head is read line by line; the body is read as ever."""
+
+    def begin(self) -> None:
+        """Read the head; one of WIRE_FAULTS if it is none."""
+        version, status = _read_status(self.fp)
+        while status == HTTPStatus.CONTINUE:
+            _read_headers(self.fp)
+            version, status = _read_status(self.fp)
+        self.code = self.status = status
+        self.version = 10 if version == "HTTP/1.0" else 11
+        headers = _read_headers(self.fp)
+        self.chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        length = headers.get("content-length", "")
+        known = length.isascii() and length.isdecimal() and not self.chunked
+        self.length = int(length) if known else None
+        if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            self.length = 0
+        # A body that nothing bounds ends with the connection.
+        asks_to_close = self.version == 10 or "close" in headers.get("connection", "").lower()
+        self.will_close = asks_to_close or not (self.chunked or self.length is not None)
+
+
+def _read_status(stream: BinaryIO) -> tuple[str, int]:
+    """The first line of a head: the version of HTTP, and the status."""
+    line = stream.readline(_MAX_LINE + 1)
+    if len(line) > _MAX_LINE:
+        raise http.client.LineTooLong("status line")
+    if not line:
+        raise http.client.RemoteDisconnected("the other end closed the connection without an answer")
+    version, _, rest = line.decode("iso-8859-1").partition(" ")
+    status = rest[:3]
+    if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdecimal() and len(status) == 3):
+        raise http.client.BadStatusLine(repr(line[:80]))
+    return version, int(status)
+
+
+def _read_headers(stream: BinaryIO) -> dict[str, str]:
+    """The fields of a head by their names in small letters; of a name that comes twice the first."""
+    fields: dict[str, str] = {}
+    for _ in range(_MAX_HEADERS + 1):
+        line = stream.readline(_MAX_LINE + 1)
+        if len(line) > _MAX_LINE:
+            raise http.client.LineTooLong("header line")
+        if line in (b"\r\n", b"\n", b""):
+            return fields
+        name, _, value = line.decode("iso-8859-1").partition(":")
+        fields.setdefault(name.lower(), value.strip())
+    raise http.client.HTTPException(f"got more than {_MAX_HEADERS} headers")
+
+
+def _send(
+    connection: http.client.HTTPConnection, verb: str, path: str, body: bytes | None, headers: Mapping[str, str]
+) -> None:
+    """Send a request; InvalidURL or ValueError for a path or a header that would say more than itself."""
+    if _PATH_ENDS.search(path):
+        raise http.client.InvalidURL("the address has a character that no path may have")
+    own = {"Host": _name_host(connection), "Accept-Encoding": "identity"}
+    length = {} if body is None else {"Content-Length": str(len(body))}
+    lines = [f"{name}: {value}" for name, value in (own | length | dict(headers)).items()]
+    if any(_LINE_ENDS.search(line) for line in lines):
+        raise ValueError("a header has a line break")
+    head = "\r\n".join([f"{verb} {path} HTTP/1.1", *lines, "", ""]).encode("iso-8859-1")
+    # One packet for what fits into it.
+    connection.sock.sendall(head + body if body is not None and len(body) < _PIECE else head)
+    if body is not None and len(body) >= _PIECE:
+        connection.sock.sendall(body)
+
+
+def _name_host(connection: http.client.HTTPConnection) -> str:
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return host if connection.port == connection.default_port else f"{host}:{connection.port}"
 
 
 def encode_query(path: str, params: Mapping[str, str]) -> str:
