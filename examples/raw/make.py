@@ -155,6 +155,7 @@ HOSPITALS = {
 
 def write_files(folder: Path) -> list[Path]:
     """Write every hospital's file into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, hospital in HOSPITALS.items():
         path = folder / f"{name}.csv"

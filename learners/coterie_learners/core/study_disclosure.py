@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from coterie_learners.study.document import Study
+from coterie_learners.study.preparation.words import list_preparation
 
 Protection = Literal["plain", "masked", "blinded"]
 
@@ -99,9 +100,16 @@ class Disclosure:
 
 
 def describe_patients(study: Study) -> tuple[str, ...]:
-    """By what patients are counted in a study split by rows; nothing for one split by columns."""
+    """Which rows a study split by rows takes, and by what patients are counted; nothing for one split by columns."""
     if study.columns:
         return ()
+    chosen = list_preparation(study)
+    if chosen:
+        chosen = (*chosen, "How many rows a condition leaves out stays at the site.")
+    return (*chosen, *_describe_identifier(study))
+
+
+def _describe_identifier(study: Study) -> tuple[str, ...]:
     if study.patient:
         return (f"Floors count patients. The column {study.patient!r} identifies them; it never leaves a site.",)
     return (

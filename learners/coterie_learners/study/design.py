@@ -32,6 +32,7 @@ from coterie_learners.study.formula import (
     parse_formula,
     unite_formulas,
 )
+from coterie_learners.study.preparation.plan import BEHIND
 from coterie_learners.study.rows import Block, Codes
 from coterie_learners.study.time_columns import COLUMN_KEYS, list_time_columns
 
@@ -90,6 +91,7 @@ class Design:
                     "CO-S202",
                     f"The formula names {name!r}, which the study does not declare. Add [variables.{name}].",
                 )
+        _check_units(self)
         _check_roles(self)
         _check_weights(self, self.weights)
         if study.columns:
@@ -118,9 +120,38 @@ class Design:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """Every variable that is read from the file: those of the formula, then what the cohort has complete."""
+        """Every variable of the rows: of the formula, what the cohort has complete, then what only stands behind."""
+        return tuple(dict.fromkeys((*self.used, *self.behind)))
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The variables that a row of the study has: those of the formula, then what the cohort has complete."""
         more = (name for name in self.study.cohort.complete if self._holds(name))
         return tuple(dict.fromkeys((*self.inputs, *more)))
+
+    @cached_property
+    def behind(self) -> Mapping[str, Variable]:
+        """Columns that conditions or derivations alone read: kept for the privacy log, and they may lack values.
+
+        Where patients take the place of rows, a number stands for all values of a patient.
+        """
+        plan = self.study.preparation
+        if plan is None:
+            return {}
+        names = [name for name in plan.raw if name not in self.used]
+        return {name: BEHIND if plan.by_patient else self.study.variables[name] for name in names}
+
+    @property
+    def file_columns(self) -> tuple[str, ...]:
+        """Every variable that is read from the file: the others are derived from these."""
+        plan = self.study.preparation
+        if plan is None:
+            return self.used
+        return tuple(dict.fromkeys((*(name for name in self.used if name not in self.study.derive), *plan.raw)))
+
+    def declaration(self, name: str) -> Variable:
+        """What a column of `read` is."""
+        return self.behind[name] if name in self.behind else self.study.variables[name]
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -147,6 +178,16 @@ class Design:
         if name in self.functions:
             return self.functions[name][0].sources
         return self._derivations[name].sources if name in self._derivations else (name,)
+
+    def list_descendants(self, names: Sequence[str]) -> tuple[str, ...]:
+        """These variables and all that conditions of the study or its formula derive from them, however indirectly."""
+        plan = self.study.preparation
+        sources = {} if plan is None else {name: typed.sources for name, typed in plan.derived.items()}
+        sources |= {name: frozenset(part.sources) for name, part in self.derived.items()}
+        out = dict.fromkeys(names)
+        while more := [name for name, read in sources.items() if name not in out and not read.isdisjoint(out)]:
+            out |= dict.fromkeys(more)
+        return tuple(out)
 
     def parts_of(self, name: str) -> tuple[str, ...]:
         """The variables that a part of a term stands for: itself, or what a function makes."""
@@ -355,7 +396,10 @@ def _list_free(study: Study) -> tuple[str, ...]:
     options = study.learner.options
     roles = {options.get("weights"), *(options.get(key) for key in COLUMN_KEYS)}
     offset = set(re.findall(r"offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)", study.formula[:MAX_FORMULA]))
-    return tuple(name for name in study.variables if name not in roles and name not in offset)
+    plan = study.preparation
+    names = study.variables if plan is None or not plan.by_patient else plan.patient_derived
+    dates = {name for name in names if study.variables[name].type == "date"}
+    return tuple(name for name in names if name not in roles and name not in offset and name not in dates)
 
 
 def _check_split(design: Design) -> None:
@@ -372,6 +416,25 @@ def _check_split(design: Design) -> None:
             name = ":".join(v for v, _ in term)
             message = f"The term {name} multiplies variables of {' and '.join(sites)}"
             raise StudyError("CO-S209", f"{message}; no site could compute it. Leave it out.")
+
+
+def _check_units(design: Design) -> None:
+    """StudyError for dates in a model, and for values of visits where the study is of patients."""
+    study, plan = design.study, design.study.preparation
+    dates = [name for name in design.used if study.variables[name].type == "date"]
+    if dates:
+        raise StudyError(
+            "CO-S205",
+            f"{dates[0]} is a date, which no model reads. Derive a number from it: [derive] "
+            f'age = "years(birth, {dates[0]})".',
+        )
+    wrong = [] if plan is None or not plan.by_patient else [n for n in design.used if n not in plan.patient_derived]
+    if wrong:
+        raise StudyError(
+            "CO-S215",
+            f"{wrong[0]} is a value of each visit, and the study takes a patient's visits together. Derive a value of "
+            f'the patient: [derive] NAME = "first({wrong[0]})".',
+        )
 
 
 def _check_roles(design: Design) -> None:

@@ -7,12 +7,13 @@ result depends on stays outside the hash.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,7 +26,11 @@ from pydantic import (
 )
 
 from coterie_learners.errors import StudyError
+from coterie_learners.study.days import read_day
 from coterie_learners.study.toml_text import parse_toml
+
+if TYPE_CHECKING:
+    from coterie_learners.study.preparation.plan import Preparation
 
 MAX_SITES = 253
 MAX_MODELS = 100
@@ -38,6 +43,8 @@ FormulaText = Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 # Characters that nobody sees, or that turn round what follows: two texts would look the same, or read another way.
 INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+ExpressionText = Annotated[str, Field(max_length=2000, pattern=rf"^[^\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]*$")]
+MAX_DERIVED = 200
 Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 
 
@@ -58,22 +65,35 @@ class Variable(Frozen):
 
     number: a measurement inside `range` (unit as written). count: a whole number inside `range`. binary: 0 or 1.
     category: one of `levels`, the first being the reference; `missing` is the level that a missing value has, if any.
+    date: a day inside `range`, as days since 1970-01-01; it serves conditions and derived variables only.
     """
 
-    type: Literal["number", "count", "binary", "category"]
+    type: Literal["number", "count", "binary", "category", "date"]
     unit: Text = ""
     range: tuple[float, float] | None = None
     levels: tuple[Text, ...] = ()
     label: Text = ""
     missing: Text = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_days(cls, plain: Any) -> Any:
+        """The range of a date as days."""
+        if (
+            not isinstance(plain, dict)
+            or plain.get("type") != "date"
+            or not isinstance(plain.get("range"), list | tuple)
+        ):
+            return plain
+        return {**plain, "range": [_days_of(value) for value in plain["range"]]}
+
     @model_validator(mode="after")
     def _check_type(self) -> Self:
-        numeric = self.type in ("number", "count")
+        numeric = self.type in ("number", "count", "date")
         if numeric and (self.range is None or not self.range[0] < self.range[1]):
-            raise ValueError("a number or count needs range = [low, high] with low < high")
+            raise ValueError("a number or count needs range = [low, high] with low < high, and so does a date")
         if not numeric and self.range is not None:
-            raise ValueError("only a number or count has a range")
+            raise ValueError("only a number or count has a range, and a date")
         if self.type == "category" and (len(self.levels) < 2 or len(set(self.levels)) != len(self.levels)):
             raise ValueError("a category needs at least two different levels")
         if self.type != "category" and self.levels:
@@ -86,6 +106,13 @@ class Variable(Frozen):
     def bounds(self) -> tuple[float, float]:
         """Least and largest value that the study allows."""
         return self.range if self.range is not None else (0.0, 1.0)
+
+
+def _days_of(value: Any) -> Any:
+    """Days since 1970-01-01 of a date of TOML or a text; anything else as it is."""
+    text = value.isoformat() if type(value) is datetime.date else value
+    day = read_day(text) if isinstance(text, str) else None
+    return value if day is None else day
 
 
 class LearnerChoice(BaseModel):
@@ -182,10 +209,24 @@ class CohortRules(Frozen):
 
     name: each site keeps the study's patients under this name, and later studies of the name stand on exactly these,
     though the files grow. complete: rows that lack one of these columns are no part of it, whatever the formula reads.
+    where: conditions that rows (then patients) fulfil, one after the other; order: the column by which a patient's
+    visits follow each other.
     """
 
     name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$")] = ""
     complete: tuple[ColumnName, ...] = ()
+    where: Annotated[tuple[ExpressionText, ...], Field(max_length=20)] = ()
+    order: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _list_conditions(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        unset = {name for name in ("where", "order") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 class EvaluationRules(Frozen):
@@ -238,8 +279,9 @@ class Study(Frozen):
     Sites hold the same variables of different patients (rows split), or, with `columns`, other variables of the same
     patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
     of every site's file by which patients find each other: a list of names, or names with what each column holds.
-    Where rows are split, `helpers` names the sites without data, which only compute, and `patient` the column that
-    identifies patients; it never leaves a site. Without it rows are taken for patients.
+    `derive`: variables that each site computes from its columns; their declarations stand among `variables` once the
+    study is read. Where rows are split, `helpers` names the sites without data, which only compute, and `patient` the
+    column that identifies patients; it never leaves a site. Without it rows are taken for patients.
     """
 
     format: Literal[1] = 1
@@ -250,6 +292,7 @@ class Study(Frozen):
     models: Annotated[tuple[ModelChoice, ...], Field(max_length=MAX_MODELS)] = ()
     formula: FormulaText = Field(None, validate_default=True)
     variables: dict[ColumnName, Variable]
+    derive: Annotated[dict[ColumnName, ExpressionText], Field(max_length=MAX_DERIVED)] = {}
     columns: dict[Name, tuple[ColumnName, ...]] = {}
     identifier: tuple[ColumnName, ...] | dict[ColumnName, IdentifierKind] = ()
     learner: LearnerChoice
@@ -309,6 +352,19 @@ class Study(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _declare_derived(self) -> Self:
+        if not self.derive and not self.cohort.where and not self.cohort.order:
+            return self
+        if self.columns:
+            raise ValueError("[derive] and `cohort.where` are for rows split over sites")
+        if self.patient and self.patient in self.derive:
+            raise ValueError("`patient` is a column of the file, and no derived variable")
+        from coterie_learners.study.preparation.plan import declare_derived  # it reads declarations
+
+        self.variables.update(declare_derived(self))
+        return self
+
+    @model_validator(mode="after")
     def _check_evaluation(self) -> Self:
         for name in self.evaluate.by:
             declared = self.variables.get(name)
@@ -324,10 +380,17 @@ class Study(Frozen):
             raise ValueError("`rows.shared_patients` counts patients, so that `patient` must name their column")
         if self.rows.shared_patients != "ignore" and self.ledger.silent_site == "exclude":
             raise ValueError("`rows.shared_patients` needs every site's list, so that no site can be excluded")
-        undeclared = sorted(set(self.cohort.complete) - set(self.variables))
+        undeclared = sorted(set(self.cohort.complete) - set(self.variables) - set(self.derive))
         if undeclared:
             raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")
         return self
+
+    @cached_property
+    def preparation(self) -> Preparation | None:
+        """What each site does with its rows before the model reads them; None where it takes them as they are."""
+        from coterie_learners.study.preparation.plan import plan_preparation  # it reads declarations
+
+        return plan_preparation(self)
 
     @cached_property
     def by_model(self) -> Mapping[str, Study]:
@@ -402,12 +465,15 @@ class Study(Frozen):
         older |= {"evaluate"} if self.evaluate == EvaluationRules() else set()
         older |= set() if self.patient else {"patient"}
         older |= {"formula"} if self.models else {"models"}
+        older |= set() if self.derive else {"derive"}
         older |= set() if self.helpers else {"helpers"}
         plain = self.model_dump(mode="json", exclude=older)
         plain["rows"] = self.rows.as_dict()
         for variable in plain["variables"].values():
             if not variable["missing"]:
                 del variable["missing"]
+        if "cohort" in plain:
+            plain["cohort"] = self.cohort.as_dict()
         if "disclosure" in plain:
             plain["disclosure"] = self.disclosure.as_dict()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -20,7 +20,7 @@ from coterie_learners.study.rows import Codes
 from coterie_learners.study.syntax import Bracket, Call, Chain, Constant, Node, Symbol, write_node
 
 Interval = tuple[float, float]
-COMPARISONS = ("<", ">", "<=", ">=", "==")
+COMPARISONS = ("<", ">", "<=", ">=", "==", "!=")
 _LN2, _LN10 = 0.6931471805599453, 2.302585092994046
 MAX_EXPONENT = 99
 
@@ -67,25 +67,32 @@ def evaluate(node: Node, codes: Codes) -> Array:
     if isinstance(node, Bracket):
         return evaluate(node.inner, codes)
     if isinstance(node, Call):
-        value = evaluate(node.arguments[0][1], codes)
-        return value if node.function == "I" else _FUNCTIONS[node.function](value)
+        return apply_function(node.function, evaluate(node.arguments[0][1], codes))
     assert isinstance(node, Chain)
     (sign, first), *rest = node.parts
     out = evaluate(first, codes)
     out = -out if sign == "-" else out
     for sign, part in rest:
-        out = _combine(sign, out, evaluate(part, codes))
+        out = combine(sign, out, evaluate(part, codes))
     return out
 
 
-def _combine(sign: str, left: Array, right: Array) -> Array:
+def combine(sign: str, left: Array, right: Array) -> Array:
+    """Two operands under an operator (m,); NaN where one is missing."""
     if sign == "^":
         out = left
         for _ in range(int(right) - 1):  # not np.power, whose last bit depends on the processor
             out = out * left
         return out
     if sign in COMPARISONS:
-        answer = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal, "==": np.equal}[sign]
+        answer = {
+            "<": np.less,
+            ">": np.greater,
+            "<=": np.less_equal,
+            ">=": np.greater_equal,
+            "==": np.equal,
+            "!=": np.not_equal,
+        }[sign]
         missing = np.isnan(left) | np.isnan(right)
         return np.where(missing, np.nan, answer(left, right).astype(np.float64))
     if sign == "+":
@@ -111,7 +118,7 @@ def bound(node: Node, variables: Mapping[str, Variable]) -> Interval:
     low, high = bound(first, variables)
     low, high = (-high, -low) if sign == "-" else (low, high)
     for sign, part in rest:
-        low, high = _combine_bounds(node, sign, (low, high), bound(part, variables))
+        low, high = combine_bounds(node, sign, (low, high), bound(part, variables))
     if not math.isfinite(low) or not math.isfinite(high):
         raise _error(node, "is beyond all numbers at an end of the declared ranges")
     return low, high
@@ -127,7 +134,17 @@ def _bound_name(name: str, variables: Mapping[str, Variable]) -> Interval:
 def _bound_call(node: Call, variables: Mapping[str, Variable]) -> Interval:
     if node.function not in ARITHMETIC or len(node.arguments) != 1 or node.arguments[0][0]:
         raise _error(node, f"is none of {', '.join(ARITHMETIC)} with one argument")
-    low, high = bound(node.arguments[0][1], variables)
+    return bound_function(node, bound(node.arguments[0][1], variables))
+
+
+def apply_function(function: str, values: Array) -> Array:
+    """One of ARITHMETIC at values (m,)."""
+    return values if function == "I" else _FUNCTIONS[function](values)
+
+
+def bound_function(node: Call, ends: Interval) -> Interval:
+    """Least and largest value of one of ARITHMETIC over an interval; StudyError (CO-S213) where it has none."""
+    low, high = ends
     if node.function == "I":
         return low, high
     if node.function in _DOMAINS:
@@ -139,11 +156,12 @@ def _bound_call(node: Call, variables: Mapping[str, Variable]) -> Interval:
         return (0.0 if low < 0.0 < high else min(abs(low), abs(high))), max(abs(low), abs(high))
     if node.function == "exp" and high > 700.0:
         raise _error(node, f"is beyond all numbers at {high:.6g}: divide by a constant first")
-    ends = _FUNCTIONS[node.function](np.array([low, high]))
-    return float(ends[0]), float(ends[1])
+    values = _FUNCTIONS[node.function](np.array([low, high]))
+    return float(values[0]), float(values[1])
 
 
-def _combine_bounds(node: Node, sign: str, left: Interval, right: Interval) -> Interval:
+def combine_bounds(node: Node, sign: str, left: Interval, right: Interval) -> Interval:
+    """Least and largest value of two operands under an operator; StudyError (CO-S213) where it has none for some."""
     if sign in COMPARISONS:
         return 0.0, 1.0
     if sign == "+":

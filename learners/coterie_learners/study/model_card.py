@@ -18,8 +18,11 @@ def make_model_card(study: Study) -> dict[str, Any]:
     names = Design(study).inputs if not study.columns else tuple(study.variables)
     used = [name for name in study.variables if name in names]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
+    named |= {"where": list(study.cohort.where)} if study.cohort.where else {}
+    derived = {name: study.derive[name] for name in used if name in study.derive}
     return {
         "formula": study.formula,
         "variables": {name: study.variables[name].model_dump(mode="json", exclude_defaults=True) for name in used},
-        **({"cohort": named} if study.cohort.name else {}),
+        **({"cohort": named} if study.cohort.name or study.cohort.where else {}),
+        **({"derived": derived} if derived else {}),
     }

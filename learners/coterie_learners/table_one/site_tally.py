@@ -148,7 +148,7 @@ def _scale_about(
 ) -> Iterator[tuple[str, Array, Slots]]:
     """Each number's present values about their means, with their slots."""
     for name, mean in means.items():
-        scaled = scale_values(plan.study.variables[name], codes[name])
+        scaled = scale_values(plan.design.declared[name], codes[name])
         present = ~np.isnan(scaled)
         at = slots[present] if len(mean) > 1 else np.zeros(int(np.count_nonzero(present)), dtype=np.int64)
         yield name, scaled[present] - mean[at], at

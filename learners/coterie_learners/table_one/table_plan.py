@@ -183,14 +183,14 @@ class CharacteristicsPlan:
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """The variables of the table, in the formula's order."""
-        names = [name for term in self.design.formula.terms for name, _ in term]
+        names = self.design.list_covariates()
         names = names if self.options.groups else [self.design.formula.outcome, *names]
-        return tuple(Line(name, self.study.variables[name]) for name in dict.fromkeys(names))
+        return tuple(Line(name, self.design.declared[name]) for name in dict.fromkeys(names))
 
     @cached_property
     def bins(self) -> dict[str, Bins]:
         """The bins of each number with a grid."""
-        return {name: Bins.of(self.study.variables[name], grid) for name, grid in self.options.quantiles.items()}
+        return {name: Bins.of(self.design.declared[name], grid) for name, grid in self.options.quantiles.items()}
 
     @property
     def has_rate(self) -> bool:
@@ -217,8 +217,9 @@ class CharacteristicsPlan:
 def check_table_plan(plan: CharacteristicsPlan) -> None:
     """StudyError for a study of which no table can be made."""
     study, formula = plan.study, plan.design.formula
-    if formula.offset or formula.functions or any(len(term) > 1 or term[0][1] > 1 for term in formula.terms):
-        message = f"The formula is {study.formula!r}; a table has variables, no products, powers, functions or offsets"
+    if formula.offset or any(len(term) > 1 or term[0][1] > 1 for term in formula.terms):
+        has = "a table has variables and functions of them, no products, powers or offsets"
+        message = f"The formula is {study.formula!r}; {has}"
         raise StudyError("CO-S339", f"{message}. Write `group ~ a + b`.")
     if plan.group is not None and not plan.group.levels:
         message = f"{plan.group.name!r} makes the columns, and is declared as {plan.group.variable.type}"
@@ -236,8 +237,8 @@ def check_table_plan(plan: CharacteristicsPlan) -> None:
 
 def _check_grids(plan: CharacteristicsPlan) -> None:
     numbers = {line.name for line in plan.lines if not line.levels}
-    for name, bins in plan.bins.items() if set(plan.options.quantiles) <= set(plan.study.variables) else ():
-        low, high = plan.study.variables[name].bounds
+    for name, bins in plan.bins.items() if set(plan.options.quantiles) <= set(plan.design.declared) else ():
+        low, high = plan.design.declared[name].bounds
         meets = bins.start < high and bins.start + bins.steps * bins.width > low
         if not meets or not bins.multiples or bins.steps > MOST_BINS:
             message = f"The grid of {name!r} makes {bins.steps} bins, or misses the declared range {low:g} to {high:g}"

@@ -284,5 +284,5 @@ def _write_notes(shown: Shown) -> Iterator[str]:
 
 
 def _name_unit(shown: Shown, name: str) -> str:
-    unit = shown.plan.study.variables[name].unit
+    unit = shown.plan.design.declared[name].unit
     return f" {unit}" if unit else ""

@@ -15,8 +15,10 @@ from coterie_learners.study.document import Study as PlainStudy
 from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
-from coterie_node.data.installed_source import RowsAddress, SourceAddress, parse_rows_address
+from coterie_node.data.cohort.flow import Prepared, list_flow_lines
+from coterie_node.data.installed_source import parse_rows_address
 from coterie_node.data.load import Loaded, load_site
+from coterie_node.data.tables.frame import ArrowStream, FrameAddress, RowsPlace
 from coterie_node.release.gate import Gate
 from coterie_node.run.follower import Progress
 from coterie_node.run.simulate import check_sites, simulate
@@ -33,9 +35,13 @@ class Study(PlainStudy):
 
 
 def analyse(
-    study: PlainStudy, data: Mapping[str, str | RowsAddress], observe: Callable[[Progress], None] = lambda _: None
+    study: PlainStudy,
+    data: Mapping[str, str | RowsPlace | ArrowStream],
+    observe: Callable[[Progress], None] = lambda _: None,
 ) -> Result:
-    """Fit a study on one file (CSV or Parquet) or one address per site, all sites in this process, and replay it.
+    """Fit a study on the rows of each site, all sites in this process, and replay it.
+
+    Rows are a file (CSV, Parquet, a mapping), an address, or a table of Python: pandas, polars, Arrow, DuckDB.
 
     Nothing leaves the machine; a payload that would be kept back at its site is refused here too. Raises DataError,
     StudyError, ReleaseRefused, NotConverged, Separation or Collinear.
@@ -53,18 +59,24 @@ def analyse(
     return describe_files(result, loaded)
 
 
-def load_sites(study: PlainStudy, data: Mapping[str, str | RowsAddress]) -> dict[str, Loaded]:
+def load_sites(study: PlainStudy, data: Mapping[str, str | RowsPlace | ArrowStream]) -> dict[str, Loaded]:
     """The checked rows of each site that has any; DataError if two sites have the same ones."""
     check_sites(study, data)
-    addresses = {name: parse_rows_address(at) if isinstance(at, str) else at for name, at in data.items()}
+    addresses = {name: _read_address(at) for name, at in data.items()}
     if not study.columns:
         check_files_differ({name: at for name, at in addresses.items() if isinstance(at, Path)})
     loaded = {name: load_site(at, study, name) for name, at in addresses.items()}
     rows = {name: site_data for name, site_data in loaded.items() if site_data is not None}
     if not study.columns:
-        others = {name: site_data for name, site_data in rows.items() if isinstance(addresses[name], SourceAddress)}
+        others = {name: site_data for name, site_data in rows.items() if not isinstance(addresses[name], Path)}
         _check_digests({name: (item.source.digest().hex(), item.source.origin.name) for name, item in others.items()})
     return rows
+
+
+def _read_address(place: str | RowsPlace | ArrowStream) -> RowsPlace:
+    if isinstance(place, str):
+        return parse_rows_address(place)
+    return FrameAddress(place) if isinstance(place, ArrowStream) else place
 
 
 def describe_files(result: Result, rows: Mapping[str, Loaded]) -> Result:
@@ -105,10 +117,14 @@ def describe_counts(rows: Loaded) -> str:
     events = "" if rows.events is None else f", {rows.events} events"
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
     which = f" (a row may lack several: {lacking})" if rows.dropped else ""
-    return f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+    text = f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+    if rows.flow is None or not isinstance(rows.source, Prepared):
+        return text
+    return f"{text} Before: {'; '.join(line.removeprefix('- ') for line in list_flow_lines(rows.flow)[:-1])}."
 
 
 def list_counts(rows: Loaded) -> dict[str, Any]:
     """The same as JSON has it: rows read, used and dropped, events among those used, and who lacks which variable."""
     counts = {"read": rows.read, "used": rows.n, "dropped": rows.dropped, "events": rows.events}
-    return {**counts, "missing": dict(rows.missing)}
+    flow = {"flow": rows.flow.as_dict()} if rows.flow is not None and isinstance(rows.source, Prepared) else {}
+    return {**counts, "missing": dict(rows.missing), **flow}

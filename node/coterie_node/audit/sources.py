@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.ledger.urls import open_installed
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_node.data.cohort.flow import Flow
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
-from coterie_node.site.folder import find_node
+from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.run_folder import RunFolder
 
 # Every command of a study finds its number here; what a replay imports is for those that replay.
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 FindFile = Callable[[bytes], Path | None]
 ReadWarnings = Callable[[int, bytes], tuple[str, ...]]
+ReadFlows = Callable[[int, bytes], Mapping[str, Flow]]
+
+
+def _read_own_flow(folder: SiteFolder, number: int, study: bytes) -> Mapping[str, Flow]:
+    flow = folder.read_flow(number, study)
+    return {} if flow is None else {folder.name: flow}
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,15 @@ class AuditLocation:
 class AuditSources:
     """A reader of a network, a store if one is named, and where the certificate of a study (by its hash) may lie.
 
-    `read_row_warnings`: what the results here of a study (its number, its hash) warn of a site's own rows.
+    `read_row_warnings`: what the results here of a study (its number, its hash) warn of a site's own rows;
+    `read_flows`: how many rows of a site were read, left out and used, exactly.
     """
 
     ledger: Ledger
     store: BlobStore | None
     find_certificate: FindFile = lambda _: None
     read_row_warnings: ReadWarnings = lambda *_: ()
+    read_flows: ReadFlows = lambda *_: {}
 
     @property
     def network(self) -> Network:
@@ -101,12 +111,16 @@ def open_sources(stack: ExitStack, where: AuditLocation) -> AuditSources:
         folder = find_node(where.node)
         ledger = stack.enter_context(folder.open_ledger())
         return AuditSources(
-            ledger, own or folder.open_archive(), folder.decisions.certificate, folder.read_row_warnings
+            ledger,
+            own or folder.open_archive(),
+            folder.decisions.certificate,
+            folder.read_row_warnings,
+            partial(_read_own_flow, folder),
         )
     if where.at is not None:
         run = RunFolder(where.at)
         ledger, blobs = stack.enter_context(run.reader()), own or run.blobs()
-        return AuditSources(ledger, blobs, lambda _: run.certificate, run.read_row_warnings)
+        return AuditSources(ledger, blobs, lambda _: run.certificate, run.read_row_warnings, run.read_flows)
     if where.chain is None:
         message = "No ledger is named to read, and the working folder is not a node's folder"
         raise ConfigError("CO-F303", f"{message}. Give --node DIR, --at DIR, or --chain URL with --store URL.")

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coterie_node.cli.options import Json, NodeOption, StudyFile, open_node_folder
 from coterie_node.cli.output import print_document, print_json
 from coterie_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from coterie_learners.study.document import Study
+    from coterie_node.data.installed_source import RowsAddress
+    from coterie_node.data.quality.check import DataCheck
 
 FLOOR = 5
 
@@ -24,20 +29,19 @@ def check_command(
         list[Path] | None, typer.Option(help="Profile of another site; may be given several times.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="New file for the report as an HTML page.")] = None,
+    flow: Annotated[
+        Path | None, typer.Option(help="New SVG of the flow of rows for others, counts banded to the study's floor.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Report on a site's rows for a study, at home: missing, wrong, far off, double, unordered; status 10 for faults.
 
     With --against also what is odd beside other sites' profiles: another unit, an exchanged label.
     """
-    from dataclasses import replace
-
+    from coterie_node.data.cohort.flow import draw_flow
     from coterie_node.data.installed_source import parse_rows_address
-    from coterie_node.data.quality.against import compare_with_profiles
     from coterie_node.data.quality.check import check_data
     from coterie_node.data.quality.page import list_lines, write_page
-    from coterie_node.data.quality.profile_file import read_profile
-    from coterie_node.data.quality.study_profile import profile_study
     from coterie_node.run.study_files import load_study
 
     loaded = load_study(study)
@@ -52,14 +56,27 @@ def check_command(
         raise ConfigError("CO-F302", f"{message}. Write --data SITE=FILE.")
     check = check_data(address, loaded, site)
     if against:
-        others = [read_profile(path) for path in against]
-        own = profile_study(address, loaded, site, max(other.floor for other in others))
-        check = replace(check, against=compare_with_profiles(own, others))
+        check = _compare(check, address, loaded, against)
     if html is not None:
         _write_new(html, write_page(check))
+    if flow is not None:
+        _write_new(flow, draw_flow(check.flow, max(loaded.disclosure.cell, FLOOR)))
     print_document(check.as_dict(), "\n".join(list_lines(check)), as_json)
     if check.faults:
         raise typer.Exit(10)
+
+
+def _compare(check: DataCheck, address: RowsAddress, study: Study, against: list[Path]) -> DataCheck:
+    """The check with what is odd beside other sites' profiles."""
+    from dataclasses import replace
+
+    from coterie_node.data.quality.against import compare_with_profiles
+    from coterie_node.data.quality.profile_file import read_profile
+    from coterie_node.data.quality.study_profile import profile_study
+
+    others = [read_profile(path) for path in against]
+    own = profile_study(address, study, check.site, max(other.floor for other in others))
+    return replace(check, against=compare_with_profiles(own, others))
 
 
 def profile_command(

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.days import read_day, write_day
 from coterie_learners.study.document import Variable
 from coterie_node.data.arrow_values import Mask, Values, read_doubles, read_mask, set_null, text_values
 from coterie_node.data.findings import join_values
@@ -34,6 +35,7 @@ FAULTS = {
     "CO-D115": "neither 0 nor 1",
     "CO-D116": "not a declared level",
     "CO-D117": "missing",
+    "CO-D190": "not a date as YYYY-MM-DD",
 }
 
 
@@ -57,6 +59,8 @@ def code(column: Values, variable: Variable) -> Coded:
 def _code_as_it_is(column: Values, variable: Variable) -> Coded:
     if pa.types.is_dictionary(column.type):
         return _through_dictionary(cast(DictionaryValues, column), variable)
+    if variable.type == "date":
+        return _code_dates(column)
     if variable.type == "category":
         text = column if _is_text(column.type) else pc.cast(column, pa.string())
         missing = _missing_text(text, variable)
@@ -66,6 +70,19 @@ def _code_as_it_is(column: Values, variable: Variable) -> Coded:
         return _code_numbers(column, variable)
     values = _floats(column)
     return Coded(values, np.isnan(values))
+
+
+def _code_dates(column: Values) -> Coded:
+    """Days since 1970-01-01."""
+    text = column if _is_text(column.type) else pc.cast(column, pa.string())
+    missing = read_mask(pc.or_(pc.is_null(text), pc.is_in(text, value_set=text_values(MISSING, text.type))))
+    days = [np.nan if value is None else _read_date(value) for value in text.to_pylist()]
+    return Coded(np.array([np.nan if day is None else day for day in days], dtype=np.float64), missing)
+
+
+def _read_date(text: str) -> float | None:
+    """The day of a date, behind which a time of day may stand; None for what is none."""
+    return read_day(text[:10]) if len(text) == 10 or text[10:11] in ("T", " ") else None
 
 
 def _code_numbers(column: Values, variable: Variable) -> Coded:
@@ -92,7 +109,7 @@ def faults(coded: Coded, variable: Variable) -> Iterator[tuple[str, Mask]]:
     else:
         low, high = variable.bounds
         outside = ~unread & ((values < low) | (values > high))
-        yield "CO-D112", unread
+        yield ("CO-D190" if variable.type == "date" else "CO-D112"), unread
         yield "CO-D113", outside
         if variable.type == "count":
             yield "CO-D114", ~coded.missing & ~unread & ~outside & (values != np.floor(values))
@@ -101,6 +118,10 @@ def faults(coded: Coded, variable: Variable) -> Iterator[tuple[str, Mask]]:
 def is_storable(kind: pa.DataType, variable: Variable) -> bool:
     """Whether a Parquet column of this type can hold the variable."""
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if variable.type == "date":
+        return bool(
+            _is_text(inner) or pa.types.is_date(inner) or pa.types.is_timestamp(inner) or pa.types.is_null(inner)
+        )
     if pa.types.is_integer(inner) or pa.types.is_null(inner):
         return True
     if variable.type == "category":
@@ -112,12 +133,16 @@ def is_storable(kind: pa.DataType, variable: Variable) -> bool:
 def advice(fault: str, variable: Variable, value: object) -> str:
     """What to do about a fault of which `value` is an example."""
     text = value if isinstance(value, str) else ""
+    if fault == "CO-D190":
+        return "Write dates as 2021-03-09, or name their form in a mapping."
     if fault == "CO-D117":
         return 'Fill them in, or let the study leave such rows out with rows.missing = "drop".'
     if fault == "CO-D116":
         return _advice_on_level(variable, text)
     if fault == "CO-D113":
         low, high = variable.bounds
+        if variable.type == "date":
+            return f"The study allows {write_day(low)} to {write_day(high)}. Check the value."
         return (
             f"The study allows {low:.15g} to {high:.15g} {variable.unit}".rstrip() + ". Check the unit and the value."
         )

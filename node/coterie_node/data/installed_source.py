@@ -67,7 +67,7 @@ def open_installed(address: SourceAddress, design: Design, site: str) -> Install
     (entry, *_) = entry_points(group=SOURCE_GROUP, name=address.name)
     source: Source = entry.load()(address.text)
     origin = Origin(site, source.name)
-    wanted = (*design.read, *design.identifier)
+    wanted = (*design.file_columns, *design.identifier)
     check_header(origin, source.columns(), wanted)
     return InstalledRows(origin, source, design, wanted)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data
 from coterie_node.data.arrow_values import Mask
 from coterie_node.data.checks import PatternRows, Spread, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
+from coterie_node.data.cohort.flow import Flow, FlowStep, Prepared
 from coterie_node.data.files.csv_file import open_csv
 from coterie_node.data.files.row_spool import RowSpool
 from coterie_node.data.findings import FileOrigin, Findings, Origin, quote
-from coterie_node.data.installed_source import RowsAddress, SourceAddress, open_installed
+from coterie_node.data.installed_source import SourceAddress, open_installed
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
 from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, WithRaw, raw_of_codes
 from coterie_node.data.row_copies import Contents, RowCopies, make_key
@@ -40,6 +41,7 @@ from coterie_node.data.streaming import (
     number_patients,
     width,
 )
+from coterie_node.data.tables.frame import FrameAddress, RowsPlace, open_frame
 from coterie_node.privacy.prints import RawRows
 
 # A Parquet file whose design matrix is larger is read again in each pass.
@@ -82,6 +84,7 @@ class Loaded:
     events: int | None
     rows: Data
     before: str | None = None
+    flow: Flow | None = field(default=None, kw_only=True)
 
     @property
     def n(self) -> int:
@@ -141,7 +144,7 @@ class FirstPass:
         self.spool: RowSpool | None = None
         self.findings = Findings()
         self.spread = Spread()
-        self.missing = dict.fromkeys(design.read, 0)
+        self.missing = dict.fromkeys(design.used, 0)
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
         self.identifiers: list[tuple[str, ...]] = []
@@ -204,9 +207,10 @@ class FirstPass:
         self.findings.note(name, "CO-D134", wrong, self.read, column.__getitem__)
 
     def _check(self, name: str, coded: Coded, batch: Batch) -> None:
-        self.missing[name] += int(np.count_nonzero(coded.missing))
-        wrong = list(faults(coded, self.design.study.variables[name]))
-        if self.design.study.rows.missing == "refuse":
+        wrong = list(faults(coded, self.design.declaration(name)))
+        if name not in self.design.behind:
+            self.missing[name] += int(np.count_nonzero(coded.missing))
+        if name not in self.design.behind and self.design.study.rows.missing == "refuse":
             wrong.append(("CO-D117", coded.missing))
         for fault, mask in wrong:
             self.findings.note(name, fault, mask, self.read, lambda i: value_at(batch[name], i))
@@ -219,7 +223,7 @@ class CodesPass(FirstPass):
         return compact(codes, self.design)
 
 
-def load_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
+def load_rows(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> MemoryRows:
     """Read rows and check all of them; DataError names site, file, column and rows of what is wrong."""
     source, before = open_source(address, design, site, objectors)
     small = source.rows is None or source.rows * len(design.columns) * 8 <= IN_MEMORY
@@ -232,13 +236,13 @@ def load_rows(address: RowsAddress, design: Design, site: str, objectors: frozen
     return MemoryRows(source, site, first.read, first.missing, _count_events(design, first), rows, before)
 
 
-def _find_most_rows(address: RowsAddress, row: int) -> int | None:
+def _find_most_rows(address: RowsPlace, row: int) -> int | None:
     """How many rows of so many bytes stay in memory; None for a CSV, which a daemon reads from its copy."""
     plain = isinstance(address, Path) and address.suffix.lower() == ".csv"
     return None if plain else IN_MEMORY // max(row, 1)
 
 
-def load_columns(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+def load_columns(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check the columns that a site holds of its own patients, and what identifies these."""
     source, before = open_source(address, design, site, objectors)
     first = check_rows(source, before, FirstPass(design, keep=True))
@@ -247,11 +251,14 @@ def load_columns(address: RowsAddress, design: Design, site: str, objectors: fro
     return _build_columns(source, before, design, contents, first.spread)
 
 
-def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+def load_coded_rows(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check a site's rows as the variables' values; a table of the R package pda comes as it is."""
     if isinstance(address, Path) and address.suffix.lower() == ".json":
         file = FileRows(FileOrigin.of(site, address))
         before = file.stamp()
+        if design.study.preparation is not None:
+            text = "The study has conditions or derived variables, which a table of patterns cannot fulfil."
+            raise file.origin.error("CO-D191", f"{text} Take part with rows.")
         from coterie_node.data import pda  # it imports COLA
 
         table = pda.read_table(file.origin, design)
@@ -262,17 +269,17 @@ def load_coded_rows(address: RowsAddress, design: Design, site: str, objectors: 
     return loaded
 
 
-def load_values(address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
+def load_values(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
     """Read and check a site's rows as the variables' values, of which some may be missing; no model stands on them."""
     return _load_codes(address, design, site, objectors)[0]
 
 
 def _load_codes(
-    address: RowsAddress, design: Design, site: str, objectors: frozenset[str]
+    address: RowsPlace, design: Design, site: str, objectors: frozenset[str]
 ) -> tuple[CodedLoaded, FirstPass]:
     source, before = open_source(address, design, site, objectors)
     keeps = design.study.rows.missing == "keep"
-    row = sum(8 if keeps else width(design.study.variables[name]).itemsize for name in design.read)
+    row = sum(8 if keeps else width(design.declaration(name)).itemsize for name in design.read)
     small = source.rows is None or source.rows * row <= IN_MEMORY
     first = check_rows(source, before, CodesPass(design, small, _find_most_rows(address, row)))
     counts = (first.read, first.missing, _count_events(design, first))
@@ -311,7 +318,7 @@ def _join_columns(design: Design, first: FirstPass) -> Codes:
 
 
 def load_site(
-    address: RowsAddress | None,
+    address: RowsPlace | None,
     study: Study,
     site: str,
     exclude: Path | None = None,
@@ -332,12 +339,16 @@ def load_site(
     # A copy holds complete rows only.
     copied = form in BUILDERS and isinstance(address, Path) and _is_slow_to_read(address, design)
     if copies is None or not isinstance(address, Path) or not copied:
-        return LOADERS[form](address, design, site, objectors)
-    return _load_by_copy(FileOrigin.of(site, address), form, design, objectors, copies)
+        loaded = LOADERS[form](address, design, site, objectors)
+    else:
+        loaded = _load_by_copy(FileOrigin.of(site, address), form, design, objectors, copies)
+    return replace(loaded, flow=read_flow(loaded.source, loaded.read, loaded.missing, loaded.n))
 
 
 def _is_slow_to_read(path: Path, design: Design) -> bool:
     """Whether a copy saves anything: Parquet has types already, unless identifiers are brought to their normal form."""
+    if design.study.preparation is not None:  # a copy does not count those that a condition left out
+        return False
     suffix = path.suffix.lower()
     return suffix == ".csv" or (suffix == ".parquet" and bool(design.identifier))
 
@@ -367,7 +378,7 @@ BUILDERS: Mapping[str, Callable[[Identity, str, Design, Contents, Spread], Loade
     "columns": _build_columns,
 }
 
-LOADERS: Mapping[str, Callable[[RowsAddress, Design, str, frozenset[str]], Loaded]] = {
+LOADERS: Mapping[str, Callable[[RowsPlace, Design, str, frozenset[str]], Loaded]] = {
     "rows": load_rows,
     "codes": load_coded_rows,
     "values": load_values,
@@ -382,7 +393,7 @@ def check_rows(source: RowSource, before: str, first: FirstPass) -> FirstPass:
         first.put_aside(source.origin)
     check_unchanged(source, before)
     check_values(source, first)
-    _check_enough(source.origin, first)
+    _check_enough(source, first)
     return first
 
 
@@ -391,29 +402,44 @@ def _count_events(design: Design, first: FirstPass) -> int | None:
 
 
 def open_source(
-    address: RowsAddress, design: Design, site: str, objectors: frozenset[str] = frozenset()
+    address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()
 ) -> tuple[RowSource, str]:
-    """A site's rows, and their stamp from before anything of them was read; DataError if they cannot be opened."""
-    source: RowSource
+    """A site's rows as the study takes them, and their stamp from before anything of them was read.
+
+    DataError if they cannot be opened.
+    """
+    source, before = open_file_rows(address, design, site)
+    source = WithoutObjectors(source, design.identifier[0], objectors) if objectors else source
+    plan = design.study.preparation
+    if plan is None:
+        return source, before
+    from coterie_node.data.cohort.prepared_rows import PreparedRows  # for studies with conditions alone
+
+    return PreparedRows(source, design, plan), before
+
+
+def open_file_rows(address: RowsPlace, design: Design, site: str) -> tuple[RowSource, str]:
+    """All rows of a site in the study's words, before any condition; and their stamp. DataError as `open_source`."""
     if isinstance(address, SourceAddress):
-        source = open_installed(address, design, site)
-        before = source.stamp()
-    elif address.suffix.lower() == ".toml":
+        installed = open_installed(address, design, site)
+        return installed, installed.stamp()
+    if isinstance(address, FrameAddress):
+        frame = open_frame(address, design, site)
+        return frame, frame.stamp()
+    if address.suffix.lower() == ".toml":
         from coterie_node.data.mapping.mapped_rows import open_mapped  # for sites with a mapping alone
 
-        source = open_mapped(address, design, site)
-        before = source.stamp()
-    else:
-        origin = FileOrigin.of(site, address)
-        before = stamp_file(origin)
-        source = _open(origin, design)
-    return (WithoutObjectors(source, design.identifier[0], objectors) if objectors else source), before
+        mapped = open_mapped(address, design, site)
+        return mapped, mapped.stamp()
+    origin = FileOrigin.of(site, address)
+    before = stamp_file(origin)
+    return _open(origin, design), before
 
 
 def _open(origin: FileOrigin, design: Design) -> RowSource:
     suffix = origin.path.suffix.lower()
     if suffix == ".csv":
-        return open_csv(origin, (*design.read, *design.identifier))
+        return open_csv(origin, (*design.file_columns, *design.identifier))
     if suffix == ".parquet":
         from coterie_node.data.files.parquet_file import (
             open_parquet,
@@ -440,7 +466,7 @@ def check_values(source: RowSource, first: FirstPass) -> None:
         raise source.origin.error(
             fault, f"{_describe_identifier_fault(first, name, fault, where)}{findings.others(key)}"
         )
-    todo = advice(fault, design.study.variables[name], findings.by_column[key].first[0][1])
+    todo = advice(fault, design.declaration(name), findings.by_column[key].first[0][1])
     raise source.origin.error(
         fault, f"The {kind} {quote(name)} is {FAULTS[fault]} {where}. {todo}{findings.others(key)}"
     )
@@ -456,7 +482,30 @@ def _describe_identifier_fault(first: FirstPass, name: str, fault: str, where: s
     return f"The identifying column {quote(name)}, declared as {kind}, has {first.refusals[name]}, {where}. {todo}"
 
 
-def _check_enough(origin: Origin, first: FirstPass) -> None:
+def read_flow(
+    source: Identity, read: int, missing: Mapping[str, int], used: int, why: str = "a value is missing"
+) -> Flow:
+    """The flow of a site's rows into the study, of the latest pass over them; `why` the last ones are left out."""
+    steps: list[FlowStep] = []
+    whole, patients = read, None
+    if isinstance(source, Prepared):
+        whole, patients, steps = source.read, source.patients, list(source.steps)
+        source = source.source
+    if isinstance(source, WithoutObjectors) and source.excluded:
+        whole += source.excluded
+        steps.insert(0, FlowStep("patients who object", source.excluded))
+    if read > used:
+        lacking = ", ".join(f"{name} {count}" for name, count in missing.items() if count)
+        unit: Literal["rows", "patients"] = "rows" if patients is None else "patients"
+        steps.append(FlowStep(why, read - used, unit=unit, detail=lacking))
+    return Flow(whole, tuple(steps), used, patients)
+
+
+def _check_enough(source: RowSource, first: FirstPass) -> None:
+    origin = source.origin
+    if first.read == 0 and isinstance(source, Prepared) and source.read:
+        text = f"None of {source.read} rows fulfils the study's conditions ({'; '.join(s.rule for s in source.steps)})."
+        raise origin.error("CO-D192", f"{text} Look at `coterie data check`, or do not take part.")
     if first.read == 0:
         raise origin.error("CO-D103", "There is a header and no rows. Export the rows as well.")
     minimum = first.design.study.rows.minimum

@@ -111,7 +111,7 @@ def explain_change(origin: Origin) -> DataError:
 
 def check_kinds(origin: Origin, design: Design, kinds: Mapping[str, pa.DataType]) -> None:
     """DataError for a column that is stored as something that the study does not declare."""
-    for name in design.inputs:
+    for name in design.file_columns:
         variable, kind = design.study.variables[name], kinds[name]
         if not is_storable(kind, variable):
             wanted = "text or whole numbers" if variable.type == "category" else "numbers"

@@ -176,7 +176,11 @@ def compact(codes: Codes, design: Design) -> Codes:
     """The same values with whole numbers in as few bytes as their declaration needs; floats where some are missing."""
     if design.study.rows.missing == "keep":
         return codes
-    return {name: values.astype(width(design.declared[name]), copy=False) for name, values in codes.items()}
+    wide = design.behind
+    return {
+        name: values if name in wide else values.astype(width(design.declared[name]), copy=False)
+        for name, values in codes.items()
+    }
 
 
 def width(variable: Variable) -> np.dtype[Any]:
@@ -191,7 +195,7 @@ def width(variable: Variable) -> np.dtype[Any]:
 
 def code_columns(batch: Batch, design: Design) -> dict[str, Coded]:
     """Every variable's numbers in a batch."""
-    return {name: code(batch[name], design.study.variables[name]) for name in design.read}
+    return {name: code(batch[name], design.declaration(name)) for name in design.read}
 
 
 def complete(coded: Mapping[str, Coded], design: Design) -> Codes:
@@ -205,7 +209,7 @@ def complete(coded: Mapping[str, Coded], design: Design) -> Codes:
 def lacking(coded: Mapping[str, Coded], design: Design) -> Mask:
     """Which rows lack a value; of the outcome or of what the cohort has complete, where the study keeps other rows."""
     keeps, outcome = design.study.rows.missing == "keep", design.formula.outcome
-    names = (outcome, *design.study.cohort.complete) if keeps else tuple(coded)
+    names = (outcome, *design.study.cohort.complete) if keeps else design.used
     none: Mask = np.zeros(len(next(iter(coded.values())).values), dtype=np.bool_)
     mask: Mask = np.logical_or.reduce([none, *(coded[name].missing for name in names)])
     return mask

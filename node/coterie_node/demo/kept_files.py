@@ -13,7 +13,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_node.data.coding import as_text
 from coterie_node.data.installed_source import RowsAddress, SourceAddress
-from coterie_node.data.load import open_source
+from coterie_node.data.load import open_file_rows
 from coterie_node.data.mapping.words import is_mapping
 from coterie_node.demo.cases.case import RunFiles
 from coterie_node.errors import ConfigError
@@ -48,7 +48,7 @@ def _copy_files(study: Study, files: Mapping[str, Path], folder: Path, sites: Se
 def _write_converted(study: Study, mapping: Path, folder: Path, site: str) -> Path:
     """A copy of the rows that a mapping names, in the study's words, that only its owner may read."""
     target = folder / site / CSV
-    source, _ = open_source(mapping, Design(study, site), site)
+    source, _ = open_file_rows(mapping, Design(study, site), site)
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as copy:
         writer = csv.writer(copy, lineterminator="\n")

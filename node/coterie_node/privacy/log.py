@@ -7,6 +7,7 @@
     judged/DIGEST       what the values of a release were found to show
     set/DIGEST          a row set: bits by patient
     values/DIGEST       value prints of one column, row by row, where patients have no identifier; by one of the values
+    table/DIGEST        prints of a derived column that is a table
     release/NUMBER      what was released (`Head`)
     cohort/NAME         a declared cohort
     refused/DIGEST      what was refused of the study with this hash

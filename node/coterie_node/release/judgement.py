@@ -35,6 +35,7 @@ from coterie_node.privacy.parties import (
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
     Column,
+    LevelTable,
     Sample,
     judge_column,
     judge_dominance,
@@ -45,6 +46,7 @@ from coterie_node.privacy.values import (
     judge_values,
 )
 from coterie_node.release.known_cuts import judge_cuts, log_functions
+from coterie_node.release.known_derivations import judge_derivations, keep_tables, read_former_tables
 from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_ranges import CountedRanges, judge_known_ranges
@@ -99,6 +101,7 @@ class Judgement:
         if self._known[key][1] is not None:
             return self._known[key][1]
         later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts, self._scores)
+        later = (*later, self._derivations)
         return pick_gravest(objection for look in later for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -109,7 +112,10 @@ class Judgement:
             self._keep_cohort(site, self._waiting)
             for place, objections in self._verdicts.items():
                 self.log.storage[place] = objections_to_json(objections)
-            self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason)))
+            design = self._design_of(site)
+            tables = {n: t for n, t in self._list_tables(design).items() if n in design.derived}
+            kept = keep_tables(self.log, self._waiting, tables)
+            self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason, tables=kept)))
             self._waiting = None
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
@@ -173,14 +179,14 @@ class Judgement:
             yield from self._undone_masks(candidate.head)
         if kind == "plain":
             yield from self._columns(candidate) if exposure.by_columns else ()
-            yield from judge_known_sets(self.log, candidate, raw, self.floors.cell)
+            yield from judge_known_sets(self.log, candidate, self._derived or raw, self.floors.cell)
             yield from self._patterns(candidate, raw) if exposure.by_columns else ()
         if kind == "masked" and not exposure.labels_only:
             yield from self._parties(candidate)
             yield from self._judge_left_out(candidate.head)
         if not exposure.labels_only and kind != "factor":
             opens = exposure.opening or bool(exposure.pooled) or exposure.uncounted
-            yield from judge_sets_of_pool(self.log, candidate, raw, self.floors.cell, opens)
+            yield from judge_sets_of_pool(self.log, candidate, self._derived or raw, self.floors.cell, opens)
         if not exposure.labels_only:
             yield from self._judge_values(site, exposure, raw, candidate.head)
 
@@ -201,10 +207,34 @@ class Judgement:
         self._verdicts[place] = out
         return out
 
+    def _derivations(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections to columns that a former study on these rows derived in another way."""
+        candidate = self._waiting
+        if candidate is None or exposure.labels_only or self.floors.cell < 2:
+            return  # judged before it was written
+        head = candidate.head
+        same = [h for h in self.log.others(head) if h.kind in ("plain", "masked") and _shares_rows(h, head)]
+        same = [h for h in same if h.rows == head.rows or not head.identified]
+        if head.kind not in ("plain", "masked") or not same:
+            return
+        assert self._design is not None
+        new = {name: table for name, table in self._list_tables(self._design).items() if name != head.outcome}
+        former = read_former_tables(self.log, candidate, same, new)
+        derived = {*self._design.derived, *self._design.study.derive}
+        yield from judge_derivations(new, former, derived, self.floors.cell, head.kind == "plain")
+
+    def _list_tables(self, design: Design) -> dict[str, LevelTable]:
+        """The columns of the model that are tables, derived ones among them."""
+        names = (name for name in (*design.variables, *design.inputs) if name in self._measures)
+        tables = {name: self._measures[name].table for name in dict.fromkeys(names)}
+        return {name: table for name, table in tables.items() if table is not None}
+
     def _patterns(self, candidate: Candidate, raw: RawRows) -> Iterator[Objection]:
         same = self._same_rows(candidate.head)
         if any(head.terms != candidate.head.terms for head in same):
-            tables = {name: column.table for name, column in self._measures.items()}
+            assert self._design is not None
+            behind = self._design.behind
+            tables = {name: column.table for name, column in self._measures.items() if name not in behind}
             yield from judge_known_patterns(candidate, same, raw, tables, self.floors.cell)
 
     def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
@@ -328,7 +358,7 @@ class Judgement:
             if other.covers(head) and other.outcome == head.outcome:
                 return tuple(name for name in other.measured if name in head.columns)
         assert self._raw is not None
-        columns = [name for name in self._raw.values if name != head.outcome]
+        columns = [name for name in self._raw.values if name != head.outcome and name not in design.behind]
         only_tabled = self._find_only_tabled(design)
         return tuple(name for name in columns if not self._is_table(name) and name not in only_tabled)
 
@@ -471,9 +501,8 @@ def judge_sample(
     values = {name: raw.values[name] for name in names}
     parts = [[design.parts_of(name) for name, _ in term] for term in design.formula.terms if len(term) > 1]
     products = [names for choices in parts for names in itertools.product(*choices)]
-    sample = Sample(
-        values, design.formula.outcome, products, site.study.disclosure.sensitive, categories=raw.levels.keys()
-    )
+    sensitive = design.list_descendants(site.study.disclosure.sensitive)
+    sample = Sample(values, design.formula.outcome, products, sensitive, categories=raw.levels.keys())
     yield from judge_values(sample, floor, columns=columns)
     for model in design.models:
         yield from judge_weights(model, raw, floor)

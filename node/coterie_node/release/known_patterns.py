@@ -19,6 +19,7 @@ from coterie_node.privacy.objections import Objection
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.spans import Whole
 from coterie_node.privacy.values import LevelTable
+from coterie_node.release.known_derivations import list_term_parts
 
 # Each column as a table, or None.
 Tables = Mapping[str, LevelTable | None]
@@ -71,13 +72,22 @@ def _of_patients_and_events(equations: Whole) -> Whole:
     return np.unique(np.hstack([without, with_outcome - without]), axis=0)
 
 
+def _list_variables(term: str, levels: Mapping[str, Whole]) -> tuple[str, ...]:
+    """The variables of a term; a derived one is known by its text, which may have brackets."""
+    derived = [name for name in list_term_parts(term, levels) if not name.isidentifier()]
+    for name in sorted(derived, key=len, reverse=True):
+        if term.startswith(f"{name}["):
+            return (name,)
+    return tuple(re.sub(r"\[[^]]*\]", "", term).split(":"))
+
+
 def _build_design(terms: Sequence[str], levels: Mapping[str, Whole], cells: int) -> Whole:
     """The columns (cells, p) of a study: everybody, and each level of every term of tables alone.
 
     A column of levels stands for each of its values, so that no equation of a number with few values is left out.
     """
     columns = [np.ones(cells, np.int64)]
-    for names in dict.fromkeys(tuple(re.sub(r"\[[^]]*\]", "", term).split(":")) for term in terms):
+    for names in dict.fromkeys(_list_variables(term, levels) for term in terms):
         if set(names) <= set(levels):
             codes = np.column_stack([levels[name] for name in dict.fromkeys(names)])
             kinds, inverse = np.unique(codes, axis=0, return_inverse=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_learners.core.disclosure import name_events
 from coterie_node.privacy.entries import Head, Kind
@@ -23,6 +25,7 @@ from coterie_node.privacy.own_rows import RowSet, find_known_sets, rest_set
 from coterie_node.privacy.patients import Indices, PatientMask
 from coterie_node.privacy.prints import Fingerprints, RawRows, print_levels, print_numbers
 from coterie_node.privacy.values import Sample, judge_levels, judge_values
+from coterie_node.release.known_derivations import list_term_parts, read_prints
 
 # Kinds of releases that are taken off a new one.
 _PLAIN: tuple[Kind, ...] = ("plain",)
@@ -33,13 +36,15 @@ SUMS: tuple[Kind, ...] = ("plain", "masked")
 class KnownSet:
     """Patients whose sums follow: the earlier study, and their value prints (n,) by column that both read.
 
-    `terms`: the design's columns of both. `rows`: the patients' places among the new release's rows, if all are there.
+    `terms`: the design's columns of both. `rows`: the patients' places among the new release's rows, if all are there;
+    else `derived` has the prints of the tables that the former study derived, and the new one as well.
     """
 
     study: str
     columns: Mapping[str, Fingerprints]
     terms: frozenset[str]
     rows: Indices | None = None
+    derived: Mapping[str, Fingerprints] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -89,10 +94,26 @@ def _sample(known: KnownSet, candidate: Candidate, raw: RawRows, key: bytes) -> 
     """What is judged of a set: its raw values where its patients are still in the file, else their prints."""
     outcome, categories = candidate.head.outcome, raw.levels.keys()
     if known.rows is not None:
-        values = {name: raw.values[name][known.rows] for name in known.columns}
+        names = [*known.columns, *_list_common_derived(known, candidate, raw)]
+        values = {name: _fill_gaps(raw.values[name])[known.rows] for name in names}
         return Sample(values, outcome, known.products, categories=categories)
     zeros = {name: _print_zero(raw, name, key) for name in raw.values}
-    return Sample(known.columns, outcome, known.products, zeros=zeros, categories=categories)
+    zeros |= {name: int(print_numbers(np.zeros(1), name, key)[0]) for name in known.derived}
+    return Sample({**known.columns, **known.derived}, outcome, known.products, zeros=zeros, categories=categories)
+
+
+def _list_common_derived(known: KnownSet, candidate: Candidate, raw: RawRows) -> list[str]:
+    """The columns that both formulas derive: their sums over the set follow as well."""
+    names = [name for name in raw.values if name not in candidate.head.columns]
+    return [name for name in names if any(list_term_parts(term, [name]) for term in known.terms)]
+
+
+def _fill_gaps(values: NDArray[Any]) -> NDArray[Any]:
+    """The values with the median in place of missing ones, which a column behind a condition may have."""
+    gaps = np.isnan(np.asarray(values, dtype=np.float64))
+    if not gaps.any():
+        return values
+    return np.where(gaps, 0.0 if gaps.all() else np.nanmedian(values), values)
 
 
 def _find_alike(log: PrivacyLog, candidate: Candidate, kinds: Collection[Kind]) -> list[Head]:
@@ -110,7 +131,7 @@ def _list_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head], res
     new, past = _row_sets(log, candidate, heads)
     for other, mask in find_known_sets(new, past):
         head = next(head for head, row_set in zip(heads, past, strict=True) if row_set is other)
-        yield _read_set(candidate, head, mask)
+        yield _read_set(log, candidate, head, mask)
     if rest:
         yield from _list_rest(log, candidate, heads)
 
@@ -124,7 +145,7 @@ def _list_rest(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> 
     rest = rest_set(new, past)
     whole = [new.bits, *(mask for _, mask in find_known_sets(new, past))]
     if rest is not None and rest.any() and not any(np.array_equal(rest, mask) for mask in whole):
-        yield _read_set(candidate, heads[-1], rest)
+        yield _read_set(log, candidate, heads[-1], rest)
 
 
 def _row_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> tuple[RowSet, list[RowSet]]:
@@ -138,7 +159,7 @@ def _shows_all(former: Head, new: Head) -> bool:
     return former.kind == "plain" and former.covers(new) and set(new.terms) <= set(former.terms)
 
 
-def _read_set(candidate: Candidate, head: Head, mask: PatientMask) -> KnownSet:
+def _read_set(log: PrivacyLog, candidate: Candidate, head: Head, mask: PatientMask) -> KnownSet:
     """The set with the prints of the columns that both releases read."""
     places = np.flatnonzero(mask).astype(np.uint32)
     present = bool(candidate.bits[places].all())
@@ -149,7 +170,20 @@ def _read_set(candidate: Candidate, head: Head, mask: PatientMask) -> KnownSet:
         if name in head.columns
     }
     rows = np.flatnonzero(mask[candidate.at]).astype(np.uint32) if present else None
-    return KnownSet(head.study, columns, _common_terms(candidate.head, head), rows)
+    terms = _common_terms(candidate.head, head)
+    derived = {} if present else _read_derived(log, head, places, terms)
+    return KnownSet(head.study, columns, terms, rows, derived)
+
+
+def _read_derived(log: PrivacyLog, head: Head, places: Indices, terms: frozenset[str]) -> dict[str, Fingerprints]:
+    """The prints (m,) of derived tables of patients of a former release; nothing if one of them was not in it."""
+    inside = np.flatnonzero(log.bits(head, 0))
+    at = np.minimum(np.searchsorted(inside, places), max(len(inside) - 1, 0))
+    if not len(inside) or not np.array_equal(inside[at], places):
+        return {}
+    common = [name for name in head.tables if any(list_term_parts(term, [name]) for term in terms)]
+    parts = {name: read_prints(log, head, name) for name in common}
+    return {name: prints[at] for name, prints in parts.items() if prints is not None and len(prints) == len(inside)}
 
 
 def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> Iterator[KnownSet]:

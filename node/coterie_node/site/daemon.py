@@ -523,6 +523,7 @@ class Daemon:
         fit = None if runner.machine.result is None else fit_to_json(runner.machine.result)
         status = {"study": task.number, "hash": task.hash.hex(), "name": task.name, "fit": fit}
         status |= {"network": self.services.network.scope, "row_warnings": list(task.row_warnings), "gain": gain}
+        status |= {} if task.flow is None else {"flow": task.flow.as_dict()}
         try:
             results.mkdir(mode=0o700, exist_ok=True)
             replace_private(results / f"{task.number}.json", json.dumps(status, indent=2))
@@ -581,6 +582,7 @@ class Daemon:
         node = self._node_of(view, decision)
         task.name = node.study.name
         task.row_warnings = () if node.rows is None else node.rows.row_warnings
+        task.flow = None if node.rows is None else node.rows.flow
         # The document stays within reach for as long as the study does.
         self.services.blobs.put(node.study.document)
 

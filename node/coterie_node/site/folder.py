@@ -24,6 +24,7 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_node.data.cohort.flow import Flow, parse_flow
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_keys import current_keys
 from coterie_node.site.config import CONFIG, NodeConfig, load_config
@@ -130,6 +131,10 @@ class SiteFolder:
     def read_gain(self, number: int, study: bytes) -> str:
         """What joining a study (its number, its hash) bought this site, in one sentence; empty without a result."""
         return str(self._read_result(number, study).get("gain", ""))
+
+    def read_flow(self, number: int, study: bytes) -> Flow | None:
+        """The flow of this site's rows into a study (its number, its hash), exact; None without a result."""
+        return parse_flow(self._read_result(number, study).get("flow"))
 
     def _read_result(self, number: int, study: bytes) -> dict[str, Any]:
         """What the node wrote about a study that has ended; nothing for another study or an unreadable file."""

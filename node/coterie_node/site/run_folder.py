@@ -16,13 +16,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_learners.core.registry import GROUP
+from coterie_node.data.cohort.flow import Flow, parse_flow
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
 from coterie_node.release.policy import Policy
@@ -89,16 +90,29 @@ class RunFolder:
         """The result of the one study of a run that is kept."""
         return self.root / "result.json"
 
+    def read_flows(self, number: int, study: bytes) -> dict[str, Flow]:
+        """The flow of the rows of each site of the run into a study, where it is known."""
+        names = sorted(path.name for path in (self.root / "sites").glob("*/"))
+        flows = {name: self.site(name).read_flow(number, study) for name in names}
+        kept = {name: parse_flow(rows.get("flow")) for name, rows in self._read_kept(study).get("rows", {}).items()}
+        known = [*kept.items(), *flows.items()]
+        return {name: flow for name, flow in known if flow is not None}
+
     def read_row_warnings(self, number: int, study: bytes) -> tuple[str, ...]:
         """What the results of a study (its number, its hash) warn of the rows of any site of the run."""
         names = sorted(path.name for path in (self.root / "sites").glob("*/"))
         by_site = (self.site(name).read_row_warnings(number, study) for name in names)
+        kept = self._read_kept(study).get("row_warnings", ())
+        return tuple(dict.fromkeys((*(text for texts in by_site for text in texts), *map(str, kept))))
+
+    def _read_kept(self, study: bytes) -> dict[str, Any]:
+        """The result of the run that is kept here, if it is of this study (its hash)."""
         try:
             same = hashlib.sha256((self.root / "study.json").read_bytes()).digest() == study
-            kept = json.loads(self.result.read_bytes()).get("row_warnings", ()) if same else ()
-        except (OSError, ValueError, AttributeError):
-            kept = ()
-        return tuple(dict.fromkeys((*(text for texts in by_site for text in texts), *map(str, kept))))
+            kept = json.loads(self.result.read_bytes()) if same else {}
+        except (OSError, ValueError):
+            kept = {}
+        return kept if isinstance(kept, dict) else {}
 
     @property
     def chain_state(self) -> Path:

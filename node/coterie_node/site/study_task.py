@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from coterie_chain.ledger.protocol import Terms
+from coterie_node.data.cohort.flow import Flow
 from coterie_node.run.runner import Runner
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.statements.joining import Joining
@@ -129,6 +130,7 @@ class StudyTask:
     def __init__(self, number: int, hash: bytes, proposer: str = "") -> None:
         self.number, self.hash, self.proposer, self.name = number, hash, proposer, ""
         self.row_warnings: tuple[str, ...] = ()
+        self.flow: Flow | None = None
         self.state = TaskState.WAITING
         self.waits_for: Wait | None = None
         self.fault: Exception | None = None

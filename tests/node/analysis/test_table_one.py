@@ -10,7 +10,7 @@ import pytest
 from support.lanes import later
 from support.learners.r_stays import GOLDEN, SPLITS, references
 from support.learners.survival_study import curve_study
-from support.learners.table_study import LACKING, arm_study, split_arms, split_stays, table_study
+from support.learners.table_study import LACKING, arm_study, read_stays, split_arms, split_stays, table_study
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError, StudyError
@@ -127,3 +127,20 @@ def test_synthetic_patients_of_a_table_are_values_of_its_variables() -> None:
     for data in cohort.sites.values():
         (codes,) = list(data.codes())  # type: ignore[union-attr]
         assert set(codes) == {"ward", "age", "frail", "pain", "infections", "stay"}
+
+
+def test_a_line_is_a_function_or_a_derived_variable_of_the_rows_that_a_condition_lets_in(tmp_path: Path) -> None:
+    cohort, derive = {"where": "age >= 40 or age is missing"}, {"old": "age > 65"}
+    formula = "ward ~ cut(age, c(-Inf, 60, 75, Inf)) + old + log1p(infections)"
+    study = table_study(3, formula, learner={"quantiles": {}}, cohort=cohort, derive=derive)
+    table = analyse(study, dict(write_files(tmp_path)))
+    _, columns = read_stays()
+    age = columns["age"][~(columns["age"] < 40)]
+    lines = [line.strip() for line in table.text().splitlines()]
+    assert lines[next(k for k, line in enumerate(lines) if line.startswith("n ")) :][0].split()[1] == str(len(age))
+    middle, old = int(np.sum((age > 60) & (age <= 75))), int(np.sum(age > 65))
+    assert any(line.startswith("(60,75]") and f" {middle} (" in line for line in lines)
+    assert any(line.startswith("old") and f" {old} (" in line for line in lines)
+    assert any(line.startswith("log1p(infections): mean (SD)") for line in lines)
+    assert table.replay is not None
+    assert table.replay.grade == "identical"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.node.commands import run
+from support.node.commands import refusal, run
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
@@ -89,6 +89,41 @@ def test_a_wrong_unit_is_caught(folder: Path) -> None:
 def test_a_turned_label_is_caught(folder: Path) -> None:
     notes = check_west(folder, 'from = "EXITUS"', 'from = "EXITUS"\nyes = ["0"]\nno = ["1"]')
     assert any(note.startswith("death: ") and "are exchanged" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('from = "CREAT_MG_DL"', 'from = "CREAT_MG_DL"\nfactor = 88.42', "umol/L where the others have mg/dL"),
+        ('from = "DIABETES"', 'from = "DIABETES"\nyes = ["0"]\nno = ["1"]', "0 and 1 are exchanged"),
+    ],
+    ids=["unit", "label"],
+)
+def test_other_wrong_units_and_turned_labels_are_caught(folder: Path, old: str, new: str, words: str) -> None:
+    study = folder / "more.toml"
+    study.write_text(STUDY.replace('creatinine"', 'creatinine + diabetes"') + '[variables.diabetes]\ntype = "binary"\n')
+    mapping = (folder / "west.mapping.toml").read_text(encoding="utf-8")
+    assert old in mapping
+    changed = folder / f"planted-{words[:4].strip('/ ')}.mapping.toml"
+    changed.write_text(mapping.replace(old, new), encoding="utf-8")
+    peer = folder / "more-north.json"
+    if not peer.exists():
+        run("data", "profile", folder / "north.mapping.toml", "--study", study, "--site", "north", "--out", peer)
+    printed = run("data", "check", study, "--data", f"west={changed}", "--against", peer, "--json")
+    assert any(words in note for note in json.loads(printed)["notes"]), printed
+
+
+def test_a_column_that_a_site_lacks_is_named_before_anything_leaves(folder: Path, tmp_path: Path) -> None:
+    mapping = (folder / "west.mapping.toml").read_text(encoding="utf-8").replace('from = "NIHSS"', 'from = "NIH"')
+    changed = folder / "lacking.mapping.toml"
+    changed.write_text(mapping, encoding="utf-8")
+    error = refusal("data", "check", folder / "study.toml", "--data", f"west={changed}")
+    assert error.code == "CO-D106"
+    assert "'NIH' (did you mean 'NIHSS'?)" in error.message
+    raw = (folder / "west.csv").read_text(encoding="utf-8").replace("NIHSS", "SCORE")
+    (tmp_path / "west.csv").write_text(raw, encoding="utf-8")
+    draft = draft_from_files([folder / "north.csv", folder / "south.csv", tmp_path / "west.csv"], tmp_path / "s.toml")
+    assert any(text.startswith("nihss: ") and "west has no column of that name" in text for text in draft.apart)
 
 
 def test_an_undeclared_code_for_missing_is_caught(folder: Path) -> None:

@@ -81,6 +81,7 @@ def report_on_study(
             command,
             _parse_certificate(read.read_certificate(study_hash)),
             read.read_row_warnings(number, study_hash),
+            read.read_flows(number, study_hash),
         ),
         now,
     )

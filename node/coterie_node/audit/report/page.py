@@ -28,6 +28,7 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Study
 from coterie_learners.study.model_card import make_model_card
+from coterie_learners.study.preparation.words import describe_preparation
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
 from coterie_node.audit.influence import Screen, screen_steps
 from coterie_node.audit.printed.characteristics import print_characteristics
@@ -40,6 +41,7 @@ from coterie_node.audit.report.model_words import describe_model, describe_patie
 from coterie_node.audit.report.survival_figure import draw_survival, list_causes
 from coterie_node.audit.report.tripod import TripodItem, items_to_json, list_items, print_tripod
 from coterie_node.audit.result import VALIDATION, finite, limits, numbers, soundness_of
+from coterie_node.data.cohort.flow import Flow, draw_flow
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.follower import Progress
@@ -55,6 +57,8 @@ ODD = frozenset(
 # More steps than this are counted, not listed; `coterie audit history` has them all.
 MOST_STEPS = 400
 DECIMALS = 6
+# Counts of rows in a report are multiples of this, or of the study's floor if that is more.
+BAND = 5
 # What became of rows with missing values, by the study's rule.
 _MISSING = {"drop": "left out", "refuse": "not accepted", "keep": "kept, and missing values counted"}
 
@@ -73,13 +77,14 @@ NOT_PROVED = (
 class ReportSource:
     """Where a study was read from: what it rests on in sentences, and the command that repeats the check.
 
-    `row_warnings`: what a site that makes the report knows of its own rows, and no auditor.
+    `row_warnings` and `flows`: what a site that makes the report knows of its own rows, and no auditor.
     """
 
     trust: tuple[str, ...]
     command: str
     certificate: Mapping[str, Any] | None = None
     row_warnings: tuple[str, ...] = ()
+    flows: Mapping[str, Flow] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -308,6 +313,12 @@ class AuditReport:
             return {"unknown": (f"{error.code}: {error.message}",)}
 
     @property
+    def flows(self) -> dict[str, str]:
+        """The flow of rows at each site that is known here, as SVG with counts banded to the study's floor."""
+        floor = max(BAND, 0 if self.study is None else self.study.disclosure.cell)
+        return {site: draw_flow(flow, floor) for site, flow in self.source.flows.items()}
+
+    @property
     def methods(self) -> str:
         """A paragraph for a paper."""
         return methods(self) if self.study is not None and self.view is not None else ""
@@ -474,7 +485,8 @@ def methods(report: AuditReport) -> str:
         f"We {verb} a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "
         f"{report.versions.get('coterie', '')} "
         f"(learner {study.learner.name} {study.learner.version}); {_describe_disclosure(study)}. "
-        f"{formula}; rows with missing values were {_MISSING[study.rows.missing]}. All sites "
+        f"{formula}; rows with missing values were {_MISSING[study.rows.missing]}.{describe_preparation(study)} "
+        "All sites "
         f"approved the protocol (SHA-256 {study.hash.hex()}) before the first step, and each step was recorded on a "
         f"shared ledger as study {view.id}.{rounds}{_methods_of_models(report)}{_describe_evaluation(fit)} "
         f"{_describe_replay(report.verdict)}"

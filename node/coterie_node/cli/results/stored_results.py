@@ -46,5 +46,6 @@ def read_with_cohort(folder: SiteFolder, which: str) -> dict[str, Any]:
     study = study_on_ledger(view, folder.open_archive())
     cards = {"model": make_model_card(study)} if study.models else {}
     cohort = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
+    cohort |= {"where": list(study.cohort.where)} if study.cohort.where else {}
     plain: dict[str, Any] = finite({"study": name, **numbers(fit, contributors), "notes": list(fit.notes)})
     return {**plain, "cohort": cohort, **cards}

@@ -19,6 +19,7 @@ from coterie_learners.core.registry import complete_study, find_learner, learner
 from coterie_learners.errors import StudyError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.preparation.words import list_preparation
 from coterie_learners.sums.families import choose_family
 from coterie_node.analysis.trial import Width, can_try, expect_widths, guess_sizes, try_gate
 from coterie_node.cli.options import Json, StudyFile
@@ -152,6 +153,7 @@ def describe(study: Study) -> dict[str, Any]:
         "sites": list(study.sites),
         "split": study.split,
         **({"models": _list_models(study), "cohort": _describe_cohort(study)} if study.models else {}),
+        **({"rows": list(list_preparation(study))} if study.preparation is not None else {}),
         "formula": study.formula,
         "learner": f"{learner.name} {learner.version}",
         "options": _name_link(study.learner.options),
@@ -290,5 +292,5 @@ def in_words(value: Any) -> str:
         return ", ".join(f"{key} = {json.dumps(item)}" for key, item in value.items())
     if isinstance(value, list):
         # Formulas and options have commas.
-        return ("\n" + 11 * " " if any(": " in item for item in value) else ", ").join(value)
+        return ("\n" + 11 * " " if any(": " in item or item.endswith(".") for item in value) else ", ").join(value)
     return str(value)

@@ -20,9 +20,18 @@ def draft_command(
     from_sites: Annotated[
         bool, typer.Option("--from-sites", help="The files are profiles that sites wrote by `coterie data profile`.")
     ] = False,
+    split_by: Annotated[
+        str | None, typer.Option("--split-by", help="One file of all sites: the column that names each row's site.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draft a study and one mapping a site from the sites' own columns, and name what people must confirm."""
+    if split_by is not None:
+        from coterie_node.data.draft.split import split_file
+
+        if from_sites or len(files) != 1:
+            raise typer.BadParameter("It divides one file of rows. Give that file alone.", param_hint="--split-by")
+        files = split_file(files[0], split_by, out.parent)
     if from_sites:
         from coterie_node.data.quality.profile_file import read_profile
 

@@ -127,6 +127,7 @@ def result_command(
     """Print the result of a study that this site's node has written, or its table in another format."""
     from coterie_learners.study.model_card import make_model_card
     from coterie_node.audit.result import finite, fit_lines, numbers, soundness_line, soundness_of
+    from coterie_node.data.cohort.flow import list_flow_lines
     from coterie_node.run.recorded_steps import list_contributors
 
     shape = choose_shape(shape, as_json, out)
@@ -134,6 +135,7 @@ def result_command(
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
+        flow = folder.read_flow(view.id, view.terms.hash)
         entries, end = list(ledger.history(view.id)), find_end(ledger, view.id)
         study = study_on_ledger(view, folder.open_archive())
         contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
@@ -142,6 +144,7 @@ def result_command(
     if shape is Format.json:
         summary = {"study": name, **numbers(fit, contributors, level), "details": dict(fit.details)}
         summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
+        summary |= {} if flow is None else {"flow": flow.as_dict()}
         summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
         save_or_print(format_json(finite(summary)), out)
     elif shape is not Format.text:
@@ -151,6 +154,7 @@ def result_command(
             *fit_lines(fit, printable(name), contributors, level=level),
             *_describe_exclusion(view, contributors),
             *([f"On the way: {'; '.join(lost)}."] if lost else []),
+            *([] if flow is None else [f"Flow at {folder.name}: {'; '.join(list_flow_lines(flow))}."]),
             *row_warnings,
             soundness_line((*fit.warnings, *row_warnings)),
             *fit.own,

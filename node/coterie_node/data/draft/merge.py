@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from coterie_learners.study.days import read_day
 from coterie_learners.study.document import Variable
 from coterie_node.data.draft.vocabulary import find_conversion, list_known_ratios, load_vocabulary, name_level
+from coterie_node.data.mapping.dates import DateForm
 from coterie_node.data.mapping.document import ColumnMapping
 from coterie_node.data.quality.profile import ColumnProfile, SiteProfile, widen
 
@@ -17,6 +20,10 @@ UNLIKELY_RATIO = 3.0
 BEYOND = 10.0
 # A known conversion explains a ratio of medians that comes so near it.
 NEAR = 1.6
+
+# The range of a date of which nothing is known.
+FIRST_DAY, LAST_DAY = "1900-01-01", "2099-12-31"
+ANY_DAY = (read_day(FIRST_DAY) or 0.0, read_day(LAST_DAY) or 0.0)
 
 # ISO/IEC 5218, which files with 1 and 2 for sex mostly follow.
 _SEX_CODES = {"1": "male", "2": "female"}
@@ -28,6 +35,7 @@ class Merged:
 
     profiles: Sequence[SiteProfile]
     variables: dict[str, Variable] = field(default_factory=dict)
+    dates: dict[str, Variable] = field(default_factory=dict)
     rules: dict[str, dict[str, ColumnMapping]] = field(default_factory=dict)
     questions: list[str] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
@@ -42,6 +50,7 @@ def merge_profiles(profiles: Sequence[SiteProfile]) -> Merged:
                 merged.apart.append(f"{profile.site}: {look.name!r} is left out: {look.apart}.")
             merged.questions += [f"{profile.site}: {look.name!r}: {text}." for text in look.questions]
     names = dict.fromkeys(look.variable for p in profiles for look in p.columns if look.kind not in ("apart", "date"))
+    _merge_dates(merged)
     for name in names:
         looks = {p.site: own for p in profiles if (own := p.find(name)) is not None}
         lacking = [profile.site for profile in profiles if profile.site not in looks]
@@ -51,6 +60,19 @@ def merge_profiles(profiles: Sequence[SiteProfile]) -> Merged:
             continue
         _merge_variable(merged, name, looks)
     return merged
+
+
+def _merge_dates(merged: Merged) -> None:
+    """The dates that all sites have under one name: for conditions and derived variables."""
+    names = dict.fromkeys(look.variable for p in merged.profiles for look in p.columns if look.kind == "date")
+    for name in names:
+        looks = {p.site: own for p in merged.profiles if (own := p.find(name)) is not None and own.kind == "date"}
+        if len(looks) < len(merged.profiles):
+            continue
+        merged.dates[name] = Variable(type="date", range=ANY_DAY)
+        for site, look in looks.items():
+            rule = ColumnMapping(source=look.name, missing=look.codes, date=DateForm.parse(look.form))
+            merged.rules[site][name] = rule
 
 
 def _merge_variable(merged: Merged, name: str, looks: Mapping[str, ColumnProfile]) -> None:
@@ -136,12 +158,13 @@ def find_odd_medians(name: str, medians: Mapping[str, float | None]) -> list[str
 
 
 def explain_ratio(name: str, ratio: float) -> str:
-    """Which units would explain that values are so many times those of others."""
+    """Which units would explain best that values are so many times those of others."""
+    fits: list[tuple[float, str]] = []
     for small, large, factor in list_known_ratios(name):
         for wrong, right, expected in ((small, large, 1.0 / factor), (large, small, factor)):
-            if expected / NEAR < ratio < expected * NEAR:
-                return f"perhaps {wrong} where the others have {right}"
-    return "the unit may be another"
+            if ratio > 0.0 and expected / NEAR < ratio < expected * NEAR:
+                fits.append((abs(math.log(ratio / expected)), f"perhaps {wrong} where the others have {right}"))
+    return min(fits)[1] if fits else "the unit may be another"
 
 
 def _merge_levels(merged: Merged, name: str, looks: Mapping[str, ColumnProfile]) -> None:

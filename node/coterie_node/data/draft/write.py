@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coterie_learners.study.document import Variable
-from coterie_node.data.draft.merge import Merged
+from coterie_node.data.draft.merge import FIRST_DAY, LAST_DAY, Merged
 from coterie_node.data.draft.vocabulary import load_vocabulary
 from coterie_node.data.mapping.document import ColumnMapping
 from coterie_node.data.quality.profile import SiteProfile
@@ -60,8 +60,25 @@ def _write_study(name: str, sites: Sequence[str], merged: Merged, outcome: str) 
     lines += ["", "[rows]", 'missing = "drop"                      # rows that lack a value are left out, and counted']
     for variable, declared in merged.variables.items():
         lines += ["", *_write_variable(variable, declared)]
+    for variable in merged.dates:
+        span = f"range = [{FIRST_DAY}, {LAST_DAY}]  # no model reads a date; a condition or a derived variable does"
+        lines += ["", f"[variables.{variable}]", 'type = "date"', span]
+    lines += ["", *_suggest_conditions(merged)]
     lines += ["", *_comment("Left out:", merged.apart), *_comment("To confirm:", merged.questions)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _suggest_conditions(merged: Merged) -> list[str]:
+    """How the study would take some rows only, and derive variables: lines to uncomment."""
+    dates, numbers = list(merged.dates), [n for n, v in merged.variables.items() if v.type in ("number", "count")]
+    rules = [f"{numbers[0]} >= {_number(merged.variables[numbers[0]].bounds[0])}"] if numbers else []
+    rules += [f"{dates[0]} >= 2020-01-01"] if dates else []
+    if not rules:
+        return []
+    lines = ["# Rows that fulfil conditions, and variables that each site derives (docs/cohort.md):"]
+    lines += ["# [cohort]", f"# where = {_quote(' and '.join(rules))}"]
+    derived = [f"# days = {_quote(f'{dates[1]} - {dates[0]}')}"] if len(dates) > 1 else []
+    return lines + (["# [derive]", *derived] if derived else [])
 
 
 def _choose_family(variables: Mapping[str, Variable], outcome: str) -> str:
@@ -104,6 +121,7 @@ def write_mapping(profile: SiteProfile, rules: Mapping[str, ColumnMapping], file
 def _write_rule(rule: ColumnMapping) -> list[str]:
     lines = [f"from = {_quote(rule.source)}"]
     lines += [f"missing = [{', '.join(map(_quote, rule.missing))}]  # counts as missing"] if rule.missing else []
+    lines += [f"date = {_quote(rule.date.text)}"] if rule.date is not None else []
     if rule.levels:
         pairs = ", ".join(f"{_quote(word)} = {_quote(level)}" for word, level in rule.levels.items())
         lines.append(f"levels = {{ {pairs} }}")
@@ -124,7 +142,7 @@ def _write_dates(profile: SiteProfile) -> list[str]:
     lines = [
         "",
         "[dates]",
-        "# `coterie data check` reads these. For a study, count days: date = FORM, since = DAY or COLUMN",
+        "# `coterie data check` reads these, whether a study does or not.",
     ]
     lines += [line for look in dates.values() for line in _comment("", look.questions)]
     lines.append(f"forms = {{ {', '.join(f'{_quote(n)} = {_quote(look.form)}' for n, look in dates.items())} }}")

@@ -46,11 +46,11 @@ def open_parquet(origin: FileOrigin, design: Design) -> ParquetFile:
             schema, rows = file.schema_arrow, int(file.metadata.num_rows)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise parquet_error(origin, error) from None
-    check_header(origin, schema.names, (*design.read, *design.identifier))
+    check_header(origin, schema.names, (*design.file_columns, *design.identifier))
     check_kinds(origin, design, {field.name: field.type for field in schema})
     if rows == 0:
         raise origin.error("CO-D103", "There are columns and no rows. Export the rows as well.")
-    return ParquetFile(origin, (*design.read, *design.identifier), rows)
+    return ParquetFile(origin, (*design.file_columns, *design.identifier), rows)
 
 
 @contextmanager

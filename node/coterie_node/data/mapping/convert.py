@@ -20,7 +20,7 @@ from coterie_node.data.arrow_values import Mask, Values, read_doubles, read_mask
 from coterie_node.data.coding import MISSING, NUMBER, DictionaryValues
 from coterie_node.data.mapping.document import ColumnMapping, TableForm
 
-ValueKind = Literal["number", "count", "binary", "category", "text"]
+ValueKind = Literal["number", "count", "binary", "category", "date", "text"]
 YES, NO = ("1", "yes", "true"), ("0", "no", "false")
 
 

@@ -102,5 +102,5 @@ def open_mapped_table(mapping: SiteMapping, path: Path, site: str) -> SiteTable:
 
 def list_kinds(design: Design) -> dict[str, ValueKind]:
     """What each column that the study reads holds; identifying ones are text."""
-    kinds: dict[str, ValueKind] = {name: design.study.variables[name].type for name in design.read}
+    kinds: dict[str, ValueKind] = {name: design.study.variables[name].type for name in design.file_columns}
     return kinds | dict.fromkeys(design.identifier, "text")

@@ -133,11 +133,16 @@ def raw_of_codes(
 ) -> RawRows:
     """Raw rows of variables' values, block by block."""
     parts = list(codes)
-    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    levels = {name: study.variables[name].levels for name in values if study.variables[name].levels}
-    for name in levels if study.rows.missing == "keep" else ():
+    names = [name for name in parts[0] if name in study.variables]  # what a formula derives is derived when judged
+    values = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    plan = study.preparation
+    numbers = set(plan.raw) if plan is not None and plan.by_patient else set[str]()
+    levels = {n: study.variables[n].levels for n in values if n not in numbers and study.variables[n].levels}
+    for name in tuple(levels) if plan is not None or study.rows.missing == "keep" else ():
         # A missing value is one more level, so that each value has a text.
         lacks = np.isnan(np.asarray(values[name], dtype=np.float64))
+        if not lacks.any() and study.rows.missing != "keep":
+            continue
         values[name], levels[name] = np.where(lacks, len(levels[name]), values[name]), (*levels[name], "")
     left_out = {} if study.rows.missing == "keep" else dict(lacking or {})
     return RawRows(values, levels, identifiers, left_out)

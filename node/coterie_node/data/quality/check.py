@@ -14,8 +14,9 @@ import numpy as np
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_node.data.coding import as_text, code
+from coterie_node.data.cohort.flow import Flow
 from coterie_node.data.installed_source import RowsAddress
-from coterie_node.data.load import open_source
+from coterie_node.data.load import open_source, read_flow
 from coterie_node.data.mapping.convert import as_texts, decode
 from coterie_node.data.mapping.document import SiteMapping, read_mapping
 from coterie_node.data.mapping.mapped_rows import open_mapped_table
@@ -39,6 +40,7 @@ class DataCheck:
     columns: tuple[ColumnCheck, ...]
     duplicates: tuple[str, ...]
     dates: tuple[str, ...]
+    flow: Flow
     against: tuple[str, ...] = ()
 
     @property
@@ -61,6 +63,7 @@ class DataCheck:
             "source": self.source,
             "rows": self.rows,
             "complete": self.complete,
+            "flow": self.flow.as_dict(),
             "faults": list(self.faults),
             "notes": list(self.notes),
             "columns": [column.as_dict() for column in self.columns],
@@ -77,18 +80,22 @@ def check_data(address: RowsAddress, study: Study, site: str) -> DataCheck:
     """Read all rows of a site once and report on them; DataError if they cannot be read."""
     design = Design(study, site)
     source, _ = open_source(address, design, site)
-    tallies = {name: ColumnTally(name, study.variables[name]) for name in design.read}
+    joined = study.preparation is not None and study.preparation.by_patient
+    names = design.used if joined else design.read  # what stands for all visits of a patient is no value to look at
+    tallies = {name: ColumnTally(name, design.declaration(name)) for name in names}
     rows, complete = 0, 0
     people: Counter[tuple[str, ...]] = Counter()
     for batch in source.batches():
-        usable = [t.add(code(batch[name], study.variables[name]), batch) for name, t in tallies.items()]
-        rows += len(usable[0])
-        complete += int(np.count_nonzero(np.logical_and.reduce(usable)))
+        usable = {name: t.add(code(batch[name], t.variable), batch) for name, t in tallies.items()}
+        rows += len(usable[names[0]])
+        complete += int(np.count_nonzero(np.logical_and.reduce([usable[name] for name in design.used])))
         people.update(zip(*(as_text(batch[name]) for name in design.identifier), strict=True))
     columns = tuple(tally.conclude(source.places) for tally in tallies.values())
     dates = check_dates(address, site) if isinstance(address, Path) and is_mapping(address) else ()
+    why = "a value is missing or wrong" if any(column.faults for column in columns) else "a value is missing"
+    flow = read_flow(source, rows, {name: tallies[name].missing for name in design.used}, complete, why)
     duplicates = _describe_duplicates(people, source, design)
-    return DataCheck(study.name, site, source.origin.name, rows, complete, columns, duplicates, dates)
+    return DataCheck(study.name, site, source.origin.name, rows, complete, columns, duplicates, dates, flow)
 
 
 def _describe_duplicates(people: Counter[tuple[str, ...]], source: RowSource, design: Design) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.days import write_day
 from coterie_learners.study.document import Variable
 from coterie_node.data.arrow_values import Mask
 from coterie_node.data.coding import FAULTS, Coded, faults, value_at
@@ -52,7 +53,8 @@ class ColumnCheck:
     def spread(self) -> str:
         """Least value, quartiles and largest value, or the counts of the levels."""
         if self.quarters is not None:
-            low, first, middle, third, high = (f"{value:.4g}" for value in self.quarters)
+            show = write_day if self.kind == "date" else "{:.4g}".format
+            low, first, middle, third, high = map(show, self.quarters)
             return f"{low} [{first}, {middle}, {third}] {high}"
         return ", ".join(f"{level} {count}" for level, count in self.levels.items())
 
@@ -83,7 +85,7 @@ class ColumnTally:
     def conclude(self, places: Places) -> ColumnCheck:
         """The check of all rows."""
         values = np.concatenate(self.parts) if self.parts else np.zeros(0)
-        numeric = self.variable.type in ("number", "count")
+        numeric = self.variable.type in ("number", "count", "date")
         quarters = _find_quarters(values) if numeric else None
         return ColumnCheck(
             name=self.name,
@@ -92,7 +94,9 @@ class ColumnTally:
             rows=self.read,
             missing=self.missing,
             faults=tuple(self._describe_faults(places)),
-            outliers=() if quarters is None else _find_outliers(values, quarters, places),
+            outliers=()
+            if quarters is None or self.variable.type == "date"
+            else _find_outliers(values, quarters, places),
             quarters=quarters,
             levels={} if numeric else _count_levels(values, self.variable),
         )

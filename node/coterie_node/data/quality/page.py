@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from coterie_node.data.cohort.flow import draw_flow, list_flow_lines
 from coterie_node.data.findings import printable
 from coterie_node.data.quality.check import DataCheck
 
@@ -21,6 +22,7 @@ def list_lines(check: DataCheck) -> list[str]:
     rows = [list(HEADS), *_list_rows(check)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
     lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["Flow into the study:", *(f"  {text}" for text in list_flow_lines(check.flow))]
     lines += ["The study refuses:", *(f"  {text}" for text in check.faults)] if check.faults else []
     lines += ["To look at:", *(f"  {text}" for text in check.notes)] if check.notes else []
     return [printable(line) for line in lines] if check.faults or check.notes else [*lines, "Nothing to look at."]
@@ -36,6 +38,7 @@ def write_page(check: DataCheck) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">{policy}<title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p><strong>{HOME}</strong></p>"
         f"<p>{_show(check.source)}: {check.rows} rows, {check.complete} complete.</p>"
+        f"<h2>Flow into the study</h2>{draw_flow(check.flow)}"
         f"{_list_items('The study refuses', check.faults, 'fault')}{_list_items('To look at', check.notes, 'note')}"
         f"<h2>Variables</h2><table><tr>{head}</tr>{rows}</table></body></html>\n"
     )

@@ -20,10 +20,10 @@ def profile_study(address: RowsAddress, study: Study, site: str, floor: int = 0)
     """The study's variables at a site; values that the study refuses are part of it. DataError if unreadable."""
     design = Design(study, site)
     source, _ = open_source(address, design, site)
-    parts: dict[str, list[Array]] = {name: [] for name in design.read}
-    missing = dict.fromkeys(design.read, 0)
+    parts: dict[str, list[Array]] = {name: [] for name in design.used}
+    missing = dict.fromkeys(design.used, 0)
     for batch in source.batches():
-        for name in design.read:
+        for name in design.used:
             coded = code(batch[name], study.variables[name])
             parts[name].append(coded.values[~np.isnan(coded.values)])
             missing[name] += int(np.count_nonzero(coded.missing))
