@@ -101,8 +101,8 @@ class Judgement:
         if self._known[key][1] is not None:
             return self._known[key][1]
         later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts, self._scores)
-        later = (*later, self._derivations)
-        return pick_gravest(objection for look in later for objection in look(site, exposure))
+        looks = (*later, self._derivations)
+        return pick_gravest(objection for look in looks for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably; labels alone are no release."""
@@ -224,8 +224,11 @@ class Judgement:
         yield from judge_derivations(new, former, derived, self.floors.cell, head.kind == "plain")
 
     def _list_tables(self, design: Design) -> dict[str, LevelTable]:
-        """The columns of the model that are tables, derived ones among them."""
-        names = (name for name in (*design.variables, *design.inputs) if name in self._measures)
+        """The columns of the model that have levels or few values, derived ones among them; no measurement."""
+        raw = self._derived
+        assert raw is not None
+        names = [name for name in (*design.variables, *design.inputs) if name in self._measures]
+        names = [name for name in names if name in raw.levels or raw.find_few(name) is not None]
         tables = {name: self._measures[name].table for name in dict.fromkeys(names)}
         return {name: table for name, table in tables.items() if table is not None}
 

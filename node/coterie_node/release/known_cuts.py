@@ -71,7 +71,8 @@ def list_ways(head: Head, values: RawValues) -> Iterator[Way]:
         if not set(parts[0].sources) <= set(values):
             continue
         if parts[0].variable.levels:
-            yield Way(head.study, parts[0].sources, parts[0].transform(values).astype(np.int64), by)
+            places = np.nan_to_num(parts[0].transform(values), nan=-1.0)  # who lacks the value is in a part of its own
+            yield Way(head.study, parts[0].sources, places.astype(np.int64), by)
         for sources, switch in list_switches(call):
             yield Way(head.study, sources, switch(values).astype(np.int64), by)
 
