@@ -45,8 +45,8 @@ from coterie_node.privacy.values import (
     judge_repeats,
     judge_values,
 )
+from coterie_node.release.derivations.known_derivations import judge_derivations, keep_tables, read_former_tables
 from coterie_node.release.known_cuts import judge_cuts, log_functions
-from coterie_node.release.known_derivations import judge_derivations, keep_tables, read_former_tables
 from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_ranges import CountedRanges, judge_known_ranges

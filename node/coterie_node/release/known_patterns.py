@@ -19,7 +19,7 @@ from coterie_node.privacy.objections import Objection
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.spans import Whole
 from coterie_node.privacy.values import LevelTable
-from coterie_node.release.known_derivations import list_term_parts
+from coterie_node.release.derivations.known_derivations import list_term_parts
 
 # Each column as a table, or None.
 Tables = Mapping[str, LevelTable | None]

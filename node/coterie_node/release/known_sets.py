@@ -25,7 +25,7 @@ from coterie_node.privacy.own_rows import RowSet, find_known_sets, rest_set
 from coterie_node.privacy.patients import Indices, PatientMask
 from coterie_node.privacy.prints import Fingerprints, RawRows, print_levels, print_numbers
 from coterie_node.privacy.values import Sample, judge_levels, judge_values
-from coterie_node.release.known_derivations import list_term_parts, read_prints
+from coterie_node.release.derivations.known_derivations import list_term_parts, read_prints
 
 # Kinds of releases that are taken off a new one.
 _PLAIN: tuple[Kind, ...] = ("plain",)
