@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support.lanes import later
+from support.red_team.sessions import run_in_own_session
 
-from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.data.load import load_site
@@ -72,14 +72,7 @@ def run_study(
     files = write_columns(folder, absent or {})
     data: dict[str, Any] = {site: load_site(file, study, site).rows for site, file in files.items()}  # type: ignore
     gates = {site: Gate(study, log=logs[site]) for site in study.sites}
-    with pytest.MonkeyPatch.context() as patch:
-        make_site = simulation.site_of
-
-        def make_new_site(*args: Any) -> Site:
-            of, site, rows, keys, entries, session = args
-            return make_site(of, site, rows, keys, entries, f"{session}/{name}")  # of its own, as on a ledger
-
-        patch.setattr(simulation, "site_of", make_new_site)
+    with run_in_own_session(name):
         simulation.simulate(study, data, gates=gates)
 
 

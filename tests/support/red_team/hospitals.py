@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from numpy.typing import NDArray
+from support.red_team.sessions import run_in_own_session
 
-from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.data.load import load_site
@@ -74,15 +73,7 @@ class Network:
             write(path, self.data[site], rows if site == at or not at else None)
             loaded[site] = load_site(path, study, site).rows  # type: ignore[union-attr]
         gates = {s: Gate(study, self.policy, self.logs.setdefault(s, PrivacyLog())) for s in study.sites}
-        # Each run has a session of its own, as on a ledger.
-        with pytest.MonkeyPatch.context() as patch:
-            make_site, run = simulation.site_of, self.runs
-
-            def make_new_site(*args: Any) -> Site:
-                of, name, rows, keys, entries, session = args
-                return make_site(of, name, rows, keys, entries, f"{session}/{run}")
-
-            patch.setattr(simulation, "site_of", make_new_site)
+        with run_in_own_session(self.runs):
             _, runners, _ = simulation.simulate(study, loaded, gates=gates)
         return next(iter(runners.values())).machine.result
 
