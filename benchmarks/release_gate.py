@@ -140,7 +140,8 @@ def main(rows: int = 100_000, columns: int = 50, tables: int = 15) -> None:
 
 def rename_session(make: Callable[..., Site], run: int, *args: Any) -> Site:
     """A site in a session of its own for each run, as on a ledger."""
-    return make(*args[:-1], f"{args[-1]}/{run}")
+    of, name, rows, keys, entries, session, *more = args
+    return make(of, name, rows, keys, entries, f"{session}/{run}", *more)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_figures_of_quality_are_those_of_the_opened_coefficients_on_rows_fitted_
             assert abs(found.outcome.absolute[part][k] * OUTCOME - mean_absolute_error(y, guess)) < 1e-3
 
 
-@pytest.mark.parametrize("cohort", [True, *later(False)])
+@pytest.mark.parametrize("cohort", later(True, False))
 def test_cross_validation_equals_a_loop_over_folds_and_opens_only_the_best(cohort: bool) -> None:
     penalties = (1.0, 0.3, 0.1, 0.02) if cohort else (4.0, 1.0, 0.3, 0.05)
     found = run(target(penalties, cohort=cohort, folds=4, path=False))
@@ -177,6 +177,7 @@ def test_without_checks_no_bit_is_opened_and_the_iterations_are_fixed() -> None:
     assert found.outcome.iterations == 40
 
 
+@pytest.mark.long
 def test_a_constant_column_gets_zero_and_a_constant_outcome_its_mean() -> None:
     x = X.copy()
     x[:, 2] = 3.0

@@ -202,6 +202,7 @@ def test_only_the_iterations_that_everybody_learns_change_the_number_of_messages
         assert any(long[:at] + long[at + step :] == short for at in range(len(short) // 2, len(short)))
 
 
+@pytest.mark.long
 def test_separated_patients_open_bits_and_nothing_else() -> None:
     """One bit says that columns are independent, and one after each evaluation that the fit has not settled."""
     rows = draw_rows(160, 2, seed=21)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.lanes import later
 from support.node.crooked_wire import Crookedness, bend_wire, speak
 from support.node.mariadb import MariaDb, find_mariadb, start_mariadb
 from support.node.postgres import PASSWORD, Postgres, find_programs, start_postgres
@@ -102,7 +103,7 @@ def test_rows_without_end_on_mariadb_are_bounded_and_the_rest_is_never_sent(
     assert caught.value.code == "CO-D176"
 
 
-@pytest.mark.parametrize("server", ["mariadb", "postgresql"])
+@pytest.mark.parametrize("server", ["mariadb", *later("postgresql")])
 @pytest.mark.parametrize(
     "kind", ["hangs", pytest.param("drops", marks=pytest.mark.long), pytest.param("garbles", marks=pytest.mark.long)]
 )

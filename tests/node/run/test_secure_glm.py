@@ -72,6 +72,7 @@ def test_more_owners_supply_what_three_parties_compute_on(made: Callable[[], Glm
     assert (verdict.verdict, verdict.grade) == ("RECORD INTACT", "opened results")
 
 
+@pytest.mark.long
 def test_by_rows_and_by_columns_the_same_patients_give_the_same_fit() -> None:
     by_rows, by_columns = run_study(rows_cohort(seed=6))[0], run_study(columns_cohort(seed=6))[0]
     gap = (by_rows.estimates - by_columns.estimates) / by_rows.std_errors
@@ -79,6 +80,7 @@ def test_by_rows_and_by_columns_the_same_patients_give_the_same_fit() -> None:
     assert np.abs(by_rows.std_errors / by_columns.std_errors - 1.0).max() < 1e-4
 
 
+@pytest.mark.long
 def test_masked_glore_and_secure_glm_agree_on_three_sites() -> None:
     c = rows_cohort(hospitals=3, seed=7)
     glore = make_study(3, c.study.sites, "glore", disclosure={"cell": 0})
@@ -104,7 +106,7 @@ def test_an_offset_of_the_rows_is_taken_into_account() -> None:
     assert_pooled(shifted, run_study(shifted)[0])
 
 
-@pytest.mark.parametrize("terms", ["1", "x0"])
+@pytest.mark.parametrize("terms", ["1", *later("x0")])
 def test_a_model_of_an_intercept_alone_or_of_one_column_is_fitted(terms: str) -> None:
     c = rows_cohort(m=1, seed=12)
     if terms == "1":
@@ -118,7 +120,7 @@ def test_a_model_of_an_intercept_alone_or_of_one_column_is_fitted(terms: str) ->
     assert_pooled(c, run_study(c)[0])
 
 
-@pytest.mark.parametrize(("owner", "spread"), [("ana", 0.8), ("bob", 0.01)])
+@pytest.mark.parametrize(("owner", "spread"), [("ana", 0.8), pytest.param("bob", 0.01, marks=pytest.mark.long)])
 def test_an_offset_that_one_owner_has_beside_its_columns_is_taken_into_account(owner: str, spread: float) -> None:
     """A narrow offset fills a small interval of what offsets may be, and is placed there for its digits."""
     c = columns_cohort(seed=8)
@@ -199,6 +201,7 @@ def test_a_constant_column_at_all_sites_is_said_in_words_to_everybody(hospitals:
     assert run_to_error(replace(c, data=data)).code == "CO-N244"
 
 
+@pytest.mark.long
 def test_a_column_that_is_constant_at_one_owner_only_is_fitted() -> None:
     c = rows_cohort(seed=9)
     x = c.x.copy()

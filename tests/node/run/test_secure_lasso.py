@@ -295,6 +295,7 @@ def chi_squared(raw: bytes) -> float:
     return float(((counts - counts.mean()) ** 2 / counts.mean()).sum())
 
 
+@pytest.mark.long
 def test_the_helper_sees_uniform_values_and_tags_that_mean_nothing_elsewhere() -> None:
     c = joins.cohort(300, alpha=ALPHA)
     first, second = run_study(c), run_study(joins.cohort(300, alpha=ALPHA + 0.1))
@@ -326,6 +327,7 @@ def test_an_owner_sees_places_in_a_list_whose_order_it_does_not_know() -> None:
     assert isinstance(open_payload(w, "ana", "match/bob"), Sealed)
 
 
+@pytest.mark.long
 def test_the_helper_has_no_part_in_the_owners_key() -> None:
     w = run_study(joins.cohort(alpha=ALPHA))
     hub = w.runner("hub").machine.site
@@ -348,6 +350,7 @@ def sizes(w: World) -> list[tuple[str, str, str]]:
     return sorted(on_ledger) + sorted(talk)
 
 
+@pytest.mark.long
 def test_changing_a_row_without_a_match_changes_the_length_of_no_message() -> None:
     c = joins.cohort(alpha=ALPHA, check_every=0, max_iterations=30)
     columns_of_site = c.data["ana"]
@@ -360,6 +363,7 @@ def test_changing_a_row_without_a_match_changes_the_length_of_no_message() -> No
     assert sizes(run_study(c)) == sizes(run_study(changed))
 
 
+@pytest.mark.long
 def test_a_fit_at_which_nobody_looked_does_not_say_that_it_converged() -> None:
     """Three steps of a gradient method are not the Lasso, and the result must not look as if they were."""
     w = run_study(joins.cohort(alpha=ALPHA, check_every=0, max_iterations=3))
@@ -428,7 +432,7 @@ def test_rows_below_the_floor_are_refused_before_anything_but_their_number_is_op
     assert "CO-N241" in {e.code for e in site_errors.values() if e is not None}
 
 
-@pytest.mark.parametrize("dead", ["ana", "bob", "hub"])
+@pytest.mark.parametrize("dead", ["ana", *later("bob", "hub")])
 def test_a_party_that_dies_before_the_computation_is_named_and_waited_for(
     dead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
