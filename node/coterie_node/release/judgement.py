@@ -218,7 +218,7 @@ class Judgement:
         if head.kind not in ("plain", "masked") or not same:
             return
         assert self._design is not None
-        new = {name: table for name, table in self._list_tables(self._design).items() if name != head.outcome}
+        new = self._list_tables(self._design)
         former = read_former_tables(self.log, candidate, same, new)
         derived = {*self._design.derived, *self._design.study.derive}
         yield from judge_derivations(new, former, derived, self.floors.cell, head.kind == "plain")

@@ -18,6 +18,7 @@ from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import MOST_LEVELS, Fingerprints, find_few_distinct, print_numbers
 from coterie_node.privacy.values import LevelTable
+from coterie_node.release.derivations.joint_levels import differ_little, isolate_few
 
 DerivedTables = Mapping[str, LevelTable]
 # The print of a level's number is keyed by the column.
@@ -59,7 +60,7 @@ def read_former_tables(
     for head in same:
         names = [name for name in (*head.tables, *head.columns) if name not in known and name not in out]
         for name in names:
-            if name == head.outcome or not any(list_term_parts(term, [name]) for term in head.terms):
+            if name != head.outcome and not any(list_term_parts(term, [name]) for term in head.terms):
                 continue
             prints = read_prints(log, head, name) if name in head.tables else log.values(head, [name])[name]
             table = _read_table(name, prints, rank if head.identified else None, candidate.head.n)
@@ -95,8 +96,15 @@ def judge_derivations(
         for other, earlier in former.items():
             if name not in derived and not _is_derived(other):
                 continue
-            if table.size <= MOST_LEVELS and _differs_little(table, earlier, floor):
-                yield _object(name, other, floor, plain)
+            if table.size <= MOST_LEVELS and differ_little(table, earlier, floor):
+                yield _object(f"{name} and {other} differ by these", f"{name} and {other}", plain, floor)
+                return
+    tables, earlier_tables = ([t for t in side.values() if t.size <= MOST_LEVELS] for side in (new, former))
+    raw = {name for name in (*new, *former) if name not in derived and not _is_derived(name)}
+    if isolate_few(tables, earlier_tables, raw, floor):
+        names = [" and ".join(table.name for table in side) for side in (tables, earlier_tables)]
+        what = f"levels of {names[0]} with those of {names[1]} set these apart"
+        yield _object(what, " with ".join(names), plain, floor)
 
 
 def _is_derived(name: str) -> bool:
@@ -104,21 +112,12 @@ def _is_derived(name: str) -> bool:
     return not name.isidentifier()
 
 
-def _differs_little(a: LevelTable, b: LevelTable, floor: int) -> bool:
-    """Whether a level of one contains a level of the other and fewer patients than the floor besides."""
-    cells = np.bincount(a.codes.astype(np.intp) * b.size + b.codes, minlength=a.size * b.size).reshape(a.size, b.size)
-    more = cells.sum(axis=1)[:, None] - cells
-    fewer = cells.sum(axis=0)[None, :] - cells
-    little = ((fewer == 0) & (more > 0) & (more < floor)) | ((more == 0) & (fewer > 0) & (fewer < floor))
-    return bool(np.any(little & (cells > 0)))
-
-
-def _object(name: str, other: str, floor: int, plain: bool) -> Objection:
+def _object(what: str, subject: str, plain: bool, floor: int) -> Objection:
     where = "it shows" if plain else "at this site it shows, and perhaps in the pool,"
     sentence = (
-        f"with the sums of a former study on the same patients {where} those of fewer than {floor}: {name} and {other} "
-        "differ by these (derived otherwise). Derive the column as before, merge levels, or let a person say "
-        "yes with a reason (coterie release allow)."
+        f"with the sums of a former study on the same patients {where} those of fewer than {floor}: {what} "
+        "(derived otherwise). Derive the column as before, merge levels, or let a person say yes with a reason "
+        "(coterie release allow)."
     )
     grade = Grade.REFUSE if plain else Grade.ASK
-    return Objection(grade, "derived otherwise", sentence, subject=f"{name} and {other}")
+    return Objection(grade, "derived otherwise", sentence, subject=subject)
