@@ -22,8 +22,8 @@ class Head:
     each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them;
     `uncounted`: nobody knows them, as bits were opened in their place or another site was excluded since.
     `times`: the grid of time and this site's counts on it, of curves. `cuts`: columns that are counted by parts.
-    `functions`: what the formula derives, with the declarations of the variables behind it; `tables`: the digest of the
-    prints of each derived column that is a table.
+    `functions`: what the formula derives, with the declarations of the variables behind it; `tables`: each
+    column of the model, with the digest of the prints if a formula derives it, else "derived" or "raw".
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
     let it leave.
     """

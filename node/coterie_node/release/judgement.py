@@ -45,7 +45,18 @@ from coterie_node.privacy.values import (
     judge_repeats,
     judge_values,
 )
-from coterie_node.release.derivations.known_derivations import judge_derivations, keep_tables, read_former_tables
+from coterie_node.release.derivations.known_derivations import (
+    DERIVED,
+    RAW,
+    Sizes,
+    judge_derivations,
+    judge_numbers,
+    keep_columns,
+    list_derived,
+    read_former_columns,
+    read_former_tables,
+)
+from coterie_node.release.derivations.known_parts import judge_parts
 from coterie_node.release.known_cuts import judge_cuts, log_functions
 from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
@@ -113,8 +124,10 @@ class Judgement:
             for place, objections in self._verdicts.items():
                 self.log.storage[place] = objections_to_json(objections)
             design = self._design_of(site)
-            tables = {n: t for n, t in self._list_tables(design).items() if n in design.derived}
-            kept = keep_tables(self.log, self._waiting, tables)
+            kept = keep_columns(self.log, self._waiting, self._list_derived(design))
+            kept |= {
+                name: DERIVED if name in design.study.derive else RAW for name in design.variables if name not in kept
+            }
             self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason, tables=kept)))
             self._waiting = None
         head = self.log.find(site.session, site.parties)
@@ -213,15 +226,34 @@ class Judgement:
         if candidate is None or exposure.labels_only or self.floors.cell < 2:
             return  # judged before it was written
         head = candidate.head
-        same = [h for h in self.log.others(head) if h.kind in ("plain", "masked") and _shares_rows(h, head)]
-        same = [h for h in same if h.rows == head.rows or not head.identified]
-        if head.kind not in ("plain", "masked") or not same:
+        if head.kind not in ("plain", "masked"):
             return
         assert self._design is not None
-        new = self._list_tables(self._design)
-        former = read_former_tables(self.log, candidate, same, new)
-        derived = {*self._design.derived, *self._design.study.derive}
-        yield from judge_derivations(new, former, derived, self.floors.cell, head.kind == "plain")
+        former = [h for h in self.log.others(head) if h.kind in ("plain", "masked")]
+        same = [h for h in former if _shares_rows(h, head) and (h.rows == head.rows or not head.identified)]
+        tables, sizes = self._list_tables(self._design), Sizes(self.floors.cell, head.kind == "plain")
+        derived = {*self._design.derived, *self._design.study.derive}.union(*map(list_derived, former))
+        earlier = read_former_tables(self.log, candidate, same, tables) if same else {}
+        yield from judge_derivations(tables, earlier, derived, sizes)
+        if same:
+            numbers = self._list_numbers(self._design)
+            columns = read_former_columns(self.log, candidate, same, numbers)
+            yield from judge_numbers(numbers, columns, derived, self.log, sizes)
+        others = [h for h in former if h not in same and not set(h.columns).isdisjoint(head.columns)]
+        yield from judge_parts(self.log, candidate, others, tables, sizes)
+
+    def _list_derived(self, design: Design) -> dict[str, _Values]:
+        """What the formula derives: the levels of tables, and numbers, except of functions that make several."""
+        tables = {name: table.codes for name, table in self._list_tables(design).items()}
+        columns = {**self._list_numbers(design), **tables}
+        return {name: values for name, values in columns.items() if name in design.derived}
+
+    def _list_numbers(self, design: Design) -> dict[str, _Values]:
+        """The columns of the model that are numbers of many values, without those of functions that make several."""
+        assert self._derived is not None
+        several = {part.name for parts in design.functions.values() if len(parts) > 1 for part in parts}
+        names = [name for name in design.variables if name in self._measures and name not in several]
+        return {name: self._derived.values[name] for name in names if not self._is_table(name)}
 
     def _list_tables(self, design: Design) -> dict[str, LevelTable]:
         """The columns of the model that have levels or few values, derived ones among them; no measurement."""

@@ -23,7 +23,7 @@ from coterie_node.privacy.multisets import find_excess
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import RowSet, find_known_sets, rest_set
 from coterie_node.privacy.patients import Indices, PatientMask
-from coterie_node.privacy.prints import Fingerprints, RawRows, print_levels, print_numbers
+from coterie_node.privacy.prints import Fingerprints, RawRows, find_few_distinct, print_levels, print_numbers
 from coterie_node.privacy.values import Sample, judge_levels, judge_values
 from coterie_node.release.derivations.known_derivations import list_term_parts, read_prints
 
@@ -183,7 +183,8 @@ def _read_derived(log: PrivacyLog, head: Head, places: Indices, terms: frozenset
         return {}
     common = [name for name in head.tables if any(list_term_parts(term, [name]) for term in terms)]
     parts = {name: read_prints(log, head, name) for name in common}
-    return {name: prints[at] for name, prints in parts.items() if prints is not None and len(prints) == len(inside)}
+    tables = {name: prints for name, prints in parts.items() if prints is not None and find_few_distinct(prints)}
+    return {name: prints[at] for name, prints in tables.items() if len(prints) == len(inside)}
 
 
 def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> Iterator[KnownSet]:

@@ -31,9 +31,7 @@ def differ_little(a: LevelTable, b: LevelTable, floor: int) -> bool:
     return bool(np.any(little & (cells > 0)))
 
 
-def isolate_few(
-    new: Sequence[LevelTable], former: Sequence[LevelTable], plain: Collection[str], floor: int
-) -> bool:
+def isolate_few(new: Sequence[LevelTable], former: Sequence[LevelTable], plain: Collection[str], floor: int) -> bool:
     """Whether levels of both studies set fewer patients than the floor apart that those of no single study do.
 
     `plain`: names of raw columns; what these set apart by themselves is not asked here.

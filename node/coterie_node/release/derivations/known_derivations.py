@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +22,28 @@ from coterie_node.privacy.prints import MOST_LEVELS, Fingerprints, find_few_dist
 from coterie_node.privacy.values import LevelTable
 from coterie_node.release.derivations.joint_levels import differ_little, isolate_few
 
+# In place of a digest: the prints are among those of the raw columns.
+RAW, DERIVED = "raw", "derived"
 DerivedTables = Mapping[str, LevelTable]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The floor, and whether sums of this site alone leave: in the clear."""
+
+    floor: int
+    plain: bool
+
+
 # The print of a level's number is keyed by the column.
 _FIRST_LEVEL = np.zeros(1)
 
 
-def keep_tables(log: PrivacyLog, candidate: Candidate, tables: DerivedTables) -> dict[str, str]:
-    """Write the prints of derived tables, and return the digest of each."""
+def keep_columns(log: PrivacyLog, candidate: Candidate, columns: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Write the prints of what a formula derives, and return the digest of each."""
     out = {}
-    for name, table in tables.items():
-        prints = print_numbers(table.codes, name, log.key)
+    for name, values in columns.items():
+        prints = print_numbers(values, name, log.key)
         if candidate.head.identified:
             prints = prints[np.argsort(candidate.at, kind="stable")]
         digest = hashlib.sha256(prints.tobytes()).hexdigest()
@@ -55,24 +69,42 @@ def read_former_tables(
     log: PrivacyLog, candidate: Candidate, same: Sequence[Head], known: Collection[str]
 ) -> DerivedTables:
     """The tables of models that former studies on these rows read, and the new one does not, in the new one's order."""
-    out: dict[str, LevelTable] = {}
+    former = read_former_columns(log, candidate, same, known)
+    tables = {name: read_table(name, prints) for name, prints in former.items()}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
+def read_former_columns(
+    log: PrivacyLog, candidate: Candidate, same: Sequence[Head], known: Collection[str]
+) -> dict[str, Fingerprints]:
+    """The prints (n,) of the columns of models that former studies on these rows read, in the new one's order."""
+    out: dict[str, Fingerprints] = {}
     rank = np.argsort(np.argsort(candidate.at, kind="stable"), kind="stable")
     for head in same:
-        names = [name for name in (*head.tables, *head.columns) if name not in known and name not in out]
-        for name in names:
-            if name != head.outcome and not any(list_term_parts(term, [name]) for term in head.terms):
-                continue
-            prints = read_prints(log, head, name) if name in head.tables else log.values(head, [name])[name]
-            table = _read_table(name, prints, rank if head.identified else None, candidate.head.n)
-            if table is not None:
-                out[name] = table
+        for name, prints in read_model_columns(log, head, {*known, *out}):
+            if len(prints) == candidate.head.n and (not head.identified or len(rank) == len(prints)):
+                out[name] = prints[rank] if head.identified else prints
     return out
 
 
-def _read_table(name: str, prints: Fingerprints | None, rank: NDArray[np.intp] | None, n: int) -> LevelTable | None:
-    if prints is None or len(prints) != n or (rank is not None and len(rank) != n):
-        return None
-    few = find_few_distinct(prints if rank is None else prints[rank])
+def read_model_columns(log: PrivacyLog, head: Head, without: Collection[str]) -> Iterator[tuple[str, Fingerprints]]:
+    """The prints (n,) of each column that a former model read: by place of the patients, else row by row."""
+    for name in head.tables:
+        prints = None if name in without else read_prints(log, head, name)
+        if prints is None and name not in without and name in head.columns:
+            prints = log.values(head, [name])[name]
+        if prints is not None:
+            yield name, prints
+
+
+def list_derived(head: Head) -> list[str]:
+    """The columns that a model reads and that its study or its formula derives."""
+    return [name for name, place in head.tables.items() if place != RAW]
+
+
+def read_table(name: str, prints: Fingerprints) -> LevelTable | None:
+    """The levels of a column of few values, from its prints."""
+    few = find_few_distinct(prints)
     return None if few is None else LevelTable(name, few[1], len(few[0]))
 
 
@@ -86,38 +118,54 @@ def _begins(part: str, name: str) -> bool:
 
 
 def judge_derivations(
-    new: DerivedTables, former: DerivedTables, derived: Collection[str], floor: int, plain: bool
+    new: DerivedTables, former: DerivedTables, derived: Set[str], sizes: Sizes
 ) -> Iterator[Objection]:
     """Objections to levels of the new study that a former one's levels on these rows differ from by few patients.
 
-    `derived`: the columns of the new study that are derived; those of the former one count all.
+    `derived`: the columns that the new study or a former one derives.
     """
     for name, table in new.items():
         for other, earlier in former.items():
-            if name not in derived and not _is_derived(other):
+            if derived.isdisjoint((name, other)):
                 continue
-            if table.size <= MOST_LEVELS and differ_little(table, earlier, floor):
-                yield _object(f"{name} and {other} differ by these", f"{name} and {other}", plain, floor)
+            if table.size <= MOST_LEVELS and differ_little(table, earlier, sizes.floor):
+                yield object_to_few(f"{name} and {other} differ by these", f"{name} and {other}", sizes)
                 return
     tables, earlier_tables = ([t for t in side.values() if t.size <= MOST_LEVELS] for side in (new, former))
-    raw = {name for name in (*new, *former) if name not in derived and not _is_derived(name)}
-    if isolate_few(tables, earlier_tables, raw, floor):
+    raw = {name for name in (*new, *former) if name not in derived}
+    if isolate_few(tables, earlier_tables, raw, sizes.floor):
         names = [" and ".join(table.name for table in side) for side in (tables, earlier_tables)]
         what = f"levels of {names[0]} with those of {names[1]} set these apart"
-        yield _object(what, " with ".join(names), plain, floor)
+        yield object_to_few(what, " with ".join(names), sizes)
 
 
-def _is_derived(name: str) -> bool:
-    """Whether a former column has no plain name: a formula derived it."""
-    return not name.isidentifier()
+def judge_numbers(
+    new: Mapping[str, NDArray[Any]],
+    former: Mapping[str, Fingerprints],
+    derived: Set[str],
+    log: PrivacyLog,
+    sizes: Sizes,
+) -> Iterator[Objection]:
+    """Objections to numbers of the new study that are those of a former column on these rows except for few patients.
+
+    Each column's prints are its own, so that the new numbers are printed under the former one's name.
+    """
+    for name, values in new.items():
+        for other, prints in former.items():
+            if not derived.isdisjoint((name, other)):
+                apart = int(np.count_nonzero(print_numbers(values, other, log.key) != prints))
+                if 0 < apart < sizes.floor:
+                    yield object_to_few(f"{name} and {other} differ by these", f"{name} and {other}", sizes)
+                    return
 
 
-def _object(what: str, subject: str, plain: bool, floor: int) -> Objection:
-    where = "it shows" if plain else "at this site it shows, and perhaps in the pool,"
+def object_to_few(what: str, subject: str, sizes: Sizes) -> Objection:
+    """The objection to sums that show few patients with those of a former study."""
+    where = "it shows" if sizes.plain else "at this site it shows, and perhaps in the pool,"
     sentence = (
-        f"with the sums of a former study on the same patients {where} those of fewer than {floor}: {what} "
+        f"with the sums of a former study on the same patients {where} those of fewer than {sizes.floor}: {what} "
         "(derived otherwise). Derive the column as before, merge levels, or let a person say yes with a reason "
         "(coterie release allow)."
     )
-    grade = Grade.REFUSE if plain else Grade.ASK
+    grade = Grade.REFUSE if sizes.plain else Grade.ASK
     return Objection(grade, "derived otherwise", sentence, subject=subject)
