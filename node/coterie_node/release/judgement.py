@@ -57,6 +57,7 @@ from coterie_node.release.derivations.known_derivations import (
     read_former_tables,
 )
 from coterie_node.release.derivations.known_parts import judge_parts
+from coterie_node.release.derivations.own_numbers import judge_own_numbers
 from coterie_node.release.known_cuts import judge_cuts, log_functions
 from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
@@ -235,8 +236,10 @@ class Judgement:
         derived = {*self._design.derived, *self._design.study.derive}.union(*map(list_derived, former))
         earlier = read_former_tables(self.log, candidate, same, tables) if same else {}
         yield from judge_derivations(tables, earlier, derived, sizes)
+        numbers = self._list_numbers(self._design)
+        assert self._derived is not None
+        yield from judge_own_numbers(numbers, self._derived.values, self._design, sizes)
         if same:
-            numbers = self._list_numbers(self._design)
             columns = read_former_columns(self.log, candidate, same, numbers)
             yield from judge_numbers(numbers, columns, derived, self.log, sizes)
         others = [h for h in former if h not in same and not set(h.columns).isdisjoint(head.columns)]
