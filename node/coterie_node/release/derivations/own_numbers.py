@@ -35,13 +35,21 @@ def judge_own_numbers(
 
     `values`: the raw columns (n,) and all derived ones.
     """
-    sources = {name: part.sources for name, part in design.derived.items()}
-    plan = plan_preparation(design.study)
-    sources |= {} if plan is None else {name: tuple(typed.sources) for name, typed in plan.derived.items()}
+    sources = _list_sources(design)
     for name in numbers:
         raw = [source for source in _list_raw(name, sources) if source in values]
         if name in sources and raw and _differs_for_few(numbers[name], [values[s] for s in raw], sizes.floor):
             yield _object(name, raw, sizes)
+
+
+def _list_sources(design: Design) -> dict[str, tuple[str, ...]]:
+    """What stands behind each derived column; what is made of a patient's visits is like a column of the file."""
+    out = {name: part.sources for name, part in design.derived.items()}
+    plan = plan_preparation(design.study)
+    for name, typed in ({} if plan is None else plan.derived).items():
+        if plan is not None and (not plan.by_patient or typed.sources <= plan.patient_derived.keys()):
+            out[name] = tuple(typed.sources)
+    return out
 
 
 def _list_raw(name: str, sources: Mapping[str, Sequence[str]]) -> list[str]:
