@@ -49,25 +49,29 @@ def isolate_few(new: Sequence[LevelTable], former: Sequence[LevelTable], plain: 
 
 def _find_alone(tables: Sequence[LevelTable], floor: int) -> NDArray[np.bool_]:
     """Which rows (n,) are of a pattern of few patients that has a combination of levels to itself."""
-    at, first, counts = _find_patterns(tables)
+    at, counts = _find_patterns(tables)
     if not tables or len(counts) > _MOST_PATTERNS or not (counts < floor).any():
         return np.zeros(len(at), np.bool_)
-    levels = _code_levels(np.column_stack([table.codes[first] for table in tables]))
+    row = np.zeros(len(counts), np.intp)
+    row[at] = np.arange(len(at))  # any row of each pattern
+    levels = _code_levels(np.column_stack([table.codes[row] for table in tables]))
     u, s, _ = np.linalg.svd(levels, full_matrices=False)
     basis = u[:, s > _ROUNDED * s[0]]
     alone = (np.einsum("ij,ij->i", basis, basis) >= _ALONE) & (counts < floor)
     return np.asarray(alone[at])
 
 
-def _find_patterns(tables: Sequence[LevelTable]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Each row's pattern of levels (n,), a row of each pattern (m,), and the rows of each (m,)."""
+def _find_patterns(tables: Sequence[LevelTable]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Each row's pattern of levels (n,), and the rows of each (m,); not of all tables if these are too many."""
     at = np.zeros(len(tables[0].codes) if tables else 0, np.intp)
-    first, counts = np.zeros(1, np.intp), np.array([len(at)], np.intp)
+    counts = np.array([len(at)], np.intp)
     for table in tables:
-        _, first, at, counts = np.unique(
-            at * table.size + table.codes, return_index=True, return_inverse=True, return_counts=True
-        )
-    return at, first, counts
+        if len(counts) > _MOST_PATTERNS:
+            break
+        joint = at * table.size + table.codes
+        cells = np.bincount(joint, minlength=len(counts) * table.size)
+        at, counts = (np.cumsum(cells > 0) - 1)[joint], cells[cells > 0]
+    return at, counts
 
 
 def _code_levels(patterns: NDArray[Any]) -> Array:

@@ -1,7 +1,8 @@
 """Columns that are derived in one way in a study and in another way in a former one, on the same rows.
 
-The log keeps keyed prints of each derived column that is a table, as it keeps those of raw columns. Over the same rows
-`age > 40` less `age > 41` is a sum over those of 41: levels of two studies that differ by few patients are refused.
+The log keeps keyed prints of each derived column, as it keeps those of raw columns. Over the same rows `age > 40` less
+`age > 41` is a sum over those of 41. So levels of two studies, or several levels together, that differ by few patients
+are refused, and so are numbers that differ for few. Outcomes, weights and offsets count as covariates do.
 """
 
 from __future__ import annotations
@@ -35,10 +36,6 @@ class Sizes:
     plain: bool
 
 
-# The print of a level's number is keyed by the column.
-_FIRST_LEVEL = np.zeros(1)
-
-
 def keep_columns(log: PrivacyLog, candidate: Candidate, columns: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     """Write the prints of what a formula derives, and return the digest of each."""
     out = {}
@@ -60,17 +57,12 @@ def read_prints(log: PrivacyLog, head: Head, name: str) -> Fingerprints | None:
     return np.frombuffer(zlib.decompress(log.storage[place]), np.uint32)
 
 
-def find_zero(log: PrivacyLog, name: str) -> int:
-    """The print of a derived table's first level."""
-    return int(print_numbers(_FIRST_LEVEL, name, log.key)[0])
-
-
 def read_former_tables(
     log: PrivacyLog, candidate: Candidate, same: Sequence[Head], known: Collection[str]
 ) -> DerivedTables:
     """The tables of models that former studies on these rows read, and the new one does not, in the new one's order."""
     former = read_former_columns(log, candidate, same, known)
-    tables = {name: read_table(name, prints) for name, prints in former.items()}
+    tables = {name: parse_levels(name, prints) for name, prints in former.items()}
     return {name: table for name, table in tables.items() if table is not None}
 
 
@@ -102,7 +94,7 @@ def list_derived(head: Head) -> list[str]:
     return [name for name, place in head.tables.items() if place != RAW]
 
 
-def read_table(name: str, prints: Fingerprints) -> LevelTable | None:
+def parse_levels(name: str, prints: Fingerprints) -> LevelTable | None:
     """The levels of a column of few values, from its prints."""
     few = find_few_distinct(prints)
     return None if few is None else LevelTable(name, few[1], len(few[0]))

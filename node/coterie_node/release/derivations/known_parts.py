@@ -19,8 +19,8 @@ from coterie_node.release.derivations.known_derivations import (
     DerivedTables,
     Sizes,
     judge_derivations,
+    parse_levels,
     read_model_columns,
-    read_table,
 )
 
 
@@ -36,7 +36,7 @@ def judge_parts(
             yield from _judge_part(name, bits[candidate.at], new, sizes)
         elif not (candidate.bits & ~bits).any():
             inside = candidate.bits[np.flatnonzero(bits)]
-            tables = [read_table(column, prints) for column, prints in read_model_columns(log, head, ())]
+            tables = [parse_levels(column, prints) for column, prints in read_model_columns(log, head, ())]
             whole = {table.name: table for table in tables if table is not None and len(table.codes) == len(inside)}
             yield from _judge_part(f"of {name} those of the new study", inside, whole, sizes)
 

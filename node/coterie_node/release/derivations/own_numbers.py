@@ -21,6 +21,8 @@ from coterie_node.privacy.values import is_dominated
 from coterie_node.release.derivations.known_derivations import Sizes
 
 _TRIALS = 40
+# Rows on which each trial is tried, where there are more.
+_SAMPLED = 2000
 # Rows on which a sum is solved, for each of its unknowns.
 _ROWS = 3
 _ROUNDED = 1e-9
@@ -67,21 +69,22 @@ def _differs_for_few(number: NDArray[Any], columns: Sequence[NDArray[Any]], floo
     if len(y) < 2 * rows:
         return False
     rest = _find_rest(x, y, rows)
-    few = np.count_nonzero(rest)
+    few = int(np.count_nonzero(rest))
     return 0 < few < floor or (0 < few <= (1 - _EXPLAINED) * len(y) and is_dominated(rest))
 
 
 def _find_rest(x: Array, y: Array, rows: int) -> Array:
-    """How far off (n,) the sum of multiples is that explains most rows; 0 where it is not off."""
+    """How far off (n,) the sum of multiples is that explains most of some rows; 0 where it is not off."""
     random, tolerance = np.random.default_rng(0), _ROUNDED * float(np.abs(y).max(initial=0.0))
-    best = np.abs(y - y.mean())
+    sample = random.choice(len(y), min(_SAMPLED, len(y)), replace=False)
+    best, least = np.zeros(x.shape[1]), len(sample) + 1
     for _ in range(_TRIALS):
-        at = random.choice(len(y), rows, replace=False)
-        off = np.abs(y - x @ np.linalg.lstsq(x[at], y[at], rcond=None)[0])
-        off = np.where(off > tolerance, off, 0.0)
-        if np.count_nonzero(off) < np.count_nonzero(best):
-            best = off
-    return best
+        at = random.choice(sample, rows, replace=False)
+        multiples = np.linalg.lstsq(x[at], y[at], rcond=None)[0]
+        off = int(np.count_nonzero(np.abs(y[sample] - x[sample] @ multiples) > tolerance))
+        best, least = (multiples, off) if off < least else (best, least)
+    rest = np.abs(y - x @ best)
+    return np.asarray(np.where(rest > tolerance, rest, 0.0))
 
 
 def _object(name: str, raw: Sequence[str], sizes: Sizes) -> Objection:
