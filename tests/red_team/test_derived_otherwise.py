@@ -62,6 +62,14 @@ def test_outcomes_that_differ_for_one_patient_show_no_covariates(network: Networ
         network.fit(studies[1])
 
 
+@pytest.mark.long
+def test_levels_of_derived_columns_alone_show_no_patient(network: Network) -> None:
+    network.fit(write("d ~ over", f'over = "age > 40"\n{DIED}'))
+    women_and_men = f'w = "age > 41 and sex == 0"\nm = "age > 41 and sex == 1"\n{DIED}'
+    with pytest.raises(ReleaseRefused, match=OTHERWISE):
+        network.fit(write("d ~ w + m", women_and_men))
+
+
 @pytest.mark.parametrize(("learner", "rest"), diagonal([PLAIN, MASKED], [KNOWN, ""]))
 def test_levels_of_two_columns_beside_a_level_of_one_show_no_patient(network: Network, learner: str, rest: str) -> None:
     """Women over 41 and men over 41 together are all over 41: no level by itself is close to those over 40."""

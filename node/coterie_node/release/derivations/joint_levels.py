@@ -40,7 +40,7 @@ def isolate_few(new: Sequence[LevelTable], former: Sequence[LevelTable], plain: 
         return False
     whole = [*new, *former]
     few = _find_alone(whole, floor)
-    for part in (new, former, [table for table in whole if table.name in plain]):
+    for part in filter(None, (new, former, [table for table in whole if table.name in plain])):
         if not few.any():
             return False
         few &= ~_find_alone(part, floor)
