@@ -3,13 +3,18 @@ a single column of the others (docs/disclosure.md)."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from support.learners import column_owners, vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
+from support.red_team.hospitals import Network
 
 from coterie_learners.study.document import Study
 from coterie_learners.vertical.valoris import valoris
+from coterie_node.errors import ReleaseRefused
 
 
 def study_of(others: tuple[str, ...]) -> Study:
@@ -66,3 +71,28 @@ def align_signs(scores: Array, covariance: Array) -> Array:
     peak = scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])]
     sign = np.where(peak < 0, -1.0, 1.0)
     return np.asarray(covariance * np.outer(sign, sign))
+
+
+COLUMNS = """
+name = "stays"
+sites = ["a", "b", "c"]
+formula = "stay ~ age + bmi + lab + dose"
+identifier = ["pid"]
+columns = { a = ["stay"], b = ["age", "bmi"], c = ["lab", "dose"] }
+[learner]
+name = "valoris"
+family = "gaussian"
+"""
+
+
+def test_a_site_s_own_gate_lets_no_second_run_leave_one_patient_out(tmp_path: Path) -> None:
+    """The two answers would show that patient's residual. What gets round its own gate is not stopped: stated."""
+    draw = np.random.default_rng(3).normal
+    names = {"a": ("stay",), "b": ("age", "bmi"), "c": ("lab", "dose")}
+    pid = np.array([f"p{k}" for k in range(300)])
+    data = {site: {"pid": pid, **{name: draw(size=300) for name in own}} for site, own in names.items()}
+    kinds = "".join(f'[variables.{n}]\ntype = "number"\nrange = [-9, 9]\n' for own in names.values() for n in own)
+    network = Network(tmp_path, data)
+    network.fit(COLUMNS + kinds)
+    with pytest.raises(ReleaseRefused, match=r"b's release gate keeps 'align/points' back: .*\(dropped\)"):
+        network.fit(COLUMNS + kinds, 299, "b")
