@@ -25,7 +25,7 @@ from coterie_node.network.guided_founding import CARD_PREFIX
 from coterie_node.network.site_programs import SitePrograms
 from coterie_node.site.folder import find_node
 
-pytestmark = [pytest.mark.devnet, pytest.mark.xdist_group("network"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.devnet, pytest.mark.long, pytest.mark.xdist_group("founding"), pytest.mark.timeout(900)]
 PATIENCE = 240.0
 
 
