@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.lanes import later
 from support.learners import column_owners, vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
@@ -15,6 +16,7 @@ from support.red_team.hospitals import Network
 from coterie_learners.study.document import Study
 from coterie_learners.vertical.valoris import valoris
 from coterie_node.errors import ReleaseRefused
+from coterie_node.privacy.log import PrivacyLog
 
 
 def study_of(others: tuple[str, ...]) -> Study:
@@ -73,6 +75,8 @@ def align_signs(scores: Array, covariance: Array) -> Array:
     return np.asarray(covariance * np.outer(sign, sign))
 
 
+OWN = {"a": ("stay",), "b": ("age", "bmi"), "c": ("lab", "dose")}
+KINDS = "".join(f'[variables.{n}]\ntype = "number"\nrange = [-9, 9]\n' for own in OWN.values() for n in own)
 COLUMNS = """
 name = "stays"
 sites = ["a", "b", "c"]
@@ -85,14 +89,32 @@ family = "gaussian"
 """
 
 
-def test_a_site_s_own_gate_lets_no_second_run_leave_one_patient_out(tmp_path: Path) -> None:
-    """The two answers would show that patient's residual. What gets round its own gate is not stopped: stated."""
+@pytest.fixture
+def joined(tmp_path: Path) -> Network:
+    """Three sites with columns of the same 300 patients, which have answered one study."""
     draw = np.random.default_rng(3).normal
-    names = {"a": ("stay",), "b": ("age", "bmi"), "c": ("lab", "dose")}
     pid = np.array([f"p{k}" for k in range(300)])
-    data = {site: {"pid": pid, **{name: draw(size=300) for name in own}} for site, own in names.items()}
-    kinds = "".join(f'[variables.{n}]\ntype = "number"\nrange = [-9, 9]\n' for own in names.values() for n in own)
+    data = {site: {"pid": pid, **{name: draw(size=300) for name in own}} for site, own in OWN.items()}
     network = Network(tmp_path, data)
-    network.fit(COLUMNS + kinds)
+    network.fit(COLUMNS + KINDS)
+    return network
+
+
+def test_a_site_s_own_gate_lets_no_second_run_leave_one_patient_out(joined: Network) -> None:
+    """The two answers would show that patient's residual."""
     with pytest.raises(ReleaseRefused, match=r"b's release gate keeps 'align/points' back: .*\(dropped\)"):
-        network.fit(COLUMNS + kinds, 299, "b")
+        joined.fit(COLUMNS + KINDS, 299, "b")
+
+
+@pytest.mark.parametrize("rows", [299, *later(296)])
+def test_a_site_that_gets_round_its_own_gate_is_refused_the_answer_by_the_others(joined: Network, rows: int) -> None:
+    """Its log is empty, as of a site that lies about its former releases. The others judge the patients who match."""
+    joined.logs["b"] = PrivacyLog()
+    with pytest.raises(ReleaseRefused, match=r"(a|c)'s release gate keeps .* back: .*\(dropped\)"):
+        joined.fit(COLUMNS + KINDS, rows, "b")
+
+
+def test_the_same_patients_and_many_fewer_of_them_are_answered_again(joined: Network) -> None:
+    joined.fit((COLUMNS + KINDS).replace('"stays"', '"again"'))
+    joined.logs["b"] = PrivacyLog()
+    joined.fit((COLUMNS + KINDS).replace('"stays"', '"fewer"'), 200, "b")

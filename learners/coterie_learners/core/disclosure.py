@@ -90,7 +90,8 @@ class Exposure:
     study's learner, or the learner, that does not show the cells. `times`: the grid of time of
     these counts, if they are such. `cuts`: columns that are counted by parts. `ranges`: of counts by range of a score,
     the range (n,) of each row, by the column whose levels are counted apart; `scores`: of sums of a model's scores, the
-    `logit` and the `probability` (n,) of each row. Both are for the gate alone.
+    `logit` and the `probability` (n,) of each row; `matched`: of sums over the patients that sites with other columns
+    have in common, the numbers of their rows. All three are for the gate alone.
     """
 
     what: str
@@ -118,6 +119,7 @@ class Exposure:
     cuts: tuple[ColumnCut, ...] = ()
     ranges: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
     scores: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
+    matched: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     def small(self, floor: int) -> dict[str, int]:
         """The cells above zero and below the floor."""

@@ -186,7 +186,7 @@ class SiteColumns:
     def reveals_factor(self, site: Site, payload: Payload) -> Exposure:
         """What readers can solve from this site's factor or Gram matrix."""
         what = "The Gram matrix of its columns" if "gram" in payload else "A thin factor of its columns"
-        exposure_of_factor = self.disclosure.exposure(what)
+        exposure_of_factor = replace(self.disclosure.exposure(what), matched=self.order)
         if "outcome" not in payload:
             return exposure_of_factor
         # Who holds the outcome adds it, and its offset, where all are to compute with it.
@@ -201,11 +201,11 @@ class SiteColumns:
         """
         sites = len(self.split.study.sites) - 1
         columns = self.disclosure.exposure("Its part of a rotated sum")
-        return replace(columns, sums_only=True, parties=sites)
+        return replace(columns, sums_only=True, parties=sites, matched=self.order)
 
     def reveals_result(self, site: Site, payload: Payload) -> Exposure:
         """What coefficients and covariances disclose: they are the result of the study."""
-        return Exposure("Coefficients with their covariance", self.n, **self._counts(site))
+        return Exposure("Coefficients with their covariance", self.n, matched=self.order, **self._counts(site))
 
     def _counts(self, site: Site) -> dict[str, Any]:
         """Events and coefficients, for the floor on them, at the site that knows the events."""

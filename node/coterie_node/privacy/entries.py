@@ -24,6 +24,7 @@ class Head:
     `times`: the grid of time and this site's counts on it, of curves. `cuts`: columns that are counted by parts.
     `functions`: what the formula derives, with the declarations of the variables behind it; `tables`: each
     column of the model, with the digest of the prints if a formula derives it, else "derived" or "raw".
+    `matched`: the digest of the set of those patients that the sites have in common, where these hold other columns.
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
     let it leave.
     """
@@ -51,6 +52,7 @@ class Head:
     cuts: tuple[Mapping[str, Any], ...] = ()
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
+    matched: str = ""
     missing: tuple[str, ...] = ()
     state: State = "posted"
     reason: str = ""

@@ -177,6 +177,34 @@ class PrivacyLog:
                 self._put_new(f"values/{digest}", partial(_pack_prints, candidate.printed.columns, name))
         self.put_head(candidate.head)
 
+    def judge_matched(self, head: Head, matched: Indices, floor: int) -> list[Objection]:
+        """Objections to sums over the patients that all sites have in common, by those of former joins.
+
+        `matched`: the places of these patients in the dictionary. Another site chooses its own patients: one that
+        leaves a patient out of a second study would learn that patient's part of this site's sums.
+        """
+        past = [other for other in self.others(head) if other.matched]
+        versions = {name: version for name, version in head.columns.items() if isinstance(version, int)}
+        bits = self._set_bits(matched)
+        sets = [replace(_row_set(other, bits), bits=self._read_matched(other, len(bits))) for other in past]
+        history = History(sets, {name: self.column(name) for name in versions})
+        return judge_rows(RowSet(head.study, bits, versions), history, floor) if sets else []
+
+    def note_matched(self, head: Head, matched: Indices) -> None:
+        """Keep the set of a release's patients that all sites have in common."""
+        bits = self._set_bits(matched)
+        digest = _bits_digest(bits)
+        self._put_new(f"set/{digest}", partial(_pack_bits, bits))
+        self.put_head(replace(head, matched=digest))
+
+    def _set_bits(self, places: Indices) -> PatientMask:
+        bits = np.zeros(len(self.patients().prints), bool)
+        bits[places] = True
+        return bits
+
+    def _read_matched(self, head: Head, size: int) -> PatientMask:
+        return _unpack_bits(self.storage[f"set/{head.matched}"], size)
+
     def _put_new(self, place: str, make: Callable[[], bytes]) -> None:
         """Write a blob that is named by its content, unless it is there."""
         if place not in self.storage:

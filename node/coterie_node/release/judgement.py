@@ -32,6 +32,7 @@ from coterie_node.privacy.parties import (
     judge_parties,
     refuse_undone_masks,
 )
+from coterie_node.privacy.patients import Indices
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
     Column,
@@ -113,7 +114,7 @@ class Judgement:
         if self._known[key][1] is not None:
             return self._known[key][1]
         later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts, self._scores)
-        looks = (*later, self._derivations)
+        looks = (*later, self._judge_joins, self._derivations)
         return pick_gravest(objection for look in looks for objection in look(site, exposure))
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -145,6 +146,9 @@ class Judgement:
             self.log.put_head(head)
         if head is not None and exposure.times is not None and self._raw is not None:
             self.log.put_head(replace(head, times=count_times(exposure.times, self._raw).as_dict()))
+        head = self.log.find(site.session, site.parties)
+        if head is not None and exposure.matched is not None and not head.matched:
+            self.log.note_matched(head, self._find_matched(exposure.matched))
 
     def _count_others(self, site: Site) -> int:
         """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
@@ -315,6 +319,7 @@ class Judgement:
             reason=former.reason,
             times=former.times,
             cuts=former.cuts,
+            matched=former.matched,
         )
 
     def _inherit_labels(self, head: Head) -> Head:
@@ -476,6 +481,18 @@ class Judgement:
             both = self.log.bits(other, len(dictionary.prints))[at]
             if both.any() and int(both.sum()) in (head.n, other.n):
                 yield [other], {name: column[both] for name, column in self._raw.values.items()}
+
+    def _judge_joins(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections by the patients of former joins: judged once, until these are in the log."""
+        head = self.log.find(site.session, site.parties)
+        if exposure.matched is not None and head is not None and not head.matched:
+            yield from self.log.judge_matched(head, self._find_matched(exposure.matched), self.floors.cell)
+
+    def _find_matched(self, rows: NDArray[np.int64]) -> Indices:
+        """The places in the dictionary of patients of these rows."""
+        assert self._printed is not None
+        assert self._printed.patients is not None
+        return self.log.patients().place(self._printed.patients)[1][rows]
 
     def _scores(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections to sums of a model's scores of which one patient has nearly all, or few have a level of them."""
