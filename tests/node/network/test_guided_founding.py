@@ -127,14 +127,18 @@ def test_a_name_that_is_no_site_s_name_writes_no_file(cards: list[FounderCard], 
 # Ports and units
 
 
-def test_the_ports_of_a_site_reach_its_settings_its_card_and_its_units(
-    plan: FoundingPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs to name in units, whether or not Geth and Kubo are installed."""
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
     for name in ("COTERIE_GETH", "COTERIE_IPFS"):
         monkeypatch.setenv(name, str(program))
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_ports_of_a_site_reach_its_settings_its_card_and_its_units(plan: FoundingPlan, tmp_path: Path) -> None:
     addresses = propose_addresses(tmp_path / "north")
     assert addresses.chain.startswith("http://127.0.0.1:7002?")
     assert addresses.store.startswith("kubo+http://127.0.0.1:7003?")
@@ -144,14 +148,8 @@ def test_the_ports_of_a_site_reach_its_settings_its_card_and_its_units(
     assert "--authrpc.port 7002" in units["coterie-geth.service"]
 
 
-def test_units_prepare_chain_and_store_and_are_shut_off_from_the_machine(
-    plan: FoundingPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o700)
-    for name in ("COTERIE_GETH", "COTERIE_IPFS"):
-        monkeypatch.setenv(name, str(program))
+@pytest.mark.usefixtures("plan", "programs")
+def test_units_prepare_chain_and_store_and_are_shut_off_from_the_machine(tmp_path: Path) -> None:
     units = render_units(tmp_path / "north")
     assert "geth/chaindata ] || exec" in units["coterie-geth.service"]
     assert "repo/version ] || exec" in units["coterie-kubo.service"]
