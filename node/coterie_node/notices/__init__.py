@@ -1,0 +1,1 @@
+"""Events of a node and the notices about them: e-mail and webhooks."""

@@ -1,0 +1,1 @@
+"""Persons at a site: who they are, what they may do, and what they sign."""

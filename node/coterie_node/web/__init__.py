@@ -1,0 +1,1 @@
+"""The node's web page and HTTP API, as a process of its own."""
