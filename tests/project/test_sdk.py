@@ -29,7 +29,6 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError
 from coterie_learners.study.document import Study
 from coterie_node.cli.main import app
-from coterie_node.cli.study.decide import _resolve_rows
 from coterie_node.data.installed_source import SourceAddress
 from coterie_node.data.load import load_site
 from coterie_node.data.source import check_unchanged
@@ -37,6 +36,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.run.simulate import simulate as run_simulation
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import find_node
+from coterie_node.verbs.decide import resolve_rows
 
 ROOT = Path(__file__).parents[2]
 SITES = ("north", "south")
@@ -154,7 +154,7 @@ def test_a_decision_and_node_toml_name_an_address_as_they_name_a_file(
     folder = find_node(tmp_path / "node")
     assert folder.locate_rows("") == SourceAddress("sqlite", address)
     assert folder.locate_rows("south.csv") == tmp_path / "node" / "south.csv"
-    folder.decisions.record(make_decision(bytes(32), "approve", data=_resolve_rows(address)))
+    folder.decisions.record(make_decision(bytes(32), "approve", data=resolve_rows(address)))
     assert folder.find_rows(bytes(32)) == SourceAddress("sqlite", address)
     study = complete_study(Study.from_toml(STUDY.format(learner="glore", formula="died ~ age"), ""))
     rows = load_site(folder.locate_rows(""), study, "north")

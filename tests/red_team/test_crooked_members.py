@@ -19,8 +19,8 @@ from support.red_team.members import DEEDS, LIAR, CrookedMember
 
 from coterie_chain.ledger.protocol import Event, State
 from coterie_node.audit.replay import replay
-from coterie_node.cli.study.show import describe_progress
 from coterie_node.run.reasons import Reason
+from coterie_node.verbs.studies import describe_progress
 
 THREE, FOUR = (LIAR, "north", "south"), (LIAR, "north", "south", "west")
 # Of an undisturbed run: the counts that open the pool, a sum, and the first turn of a server, which is the liar's.

@@ -184,21 +184,14 @@ def export_bundle_command(
     as_json: Json = False,
 ) -> None:
     """Put a study and all that proves it into one bundle, which `coterie audit verify` checks offline."""
-    from coterie_chain.proof.evidence import gather
-    from coterie_chain.proof.verified_ledger import VerifiedLedger
-    from coterie_node.audit.bundle import collect, save_bundle
-    from coterie_node.audit.sources import find_study_number, open_sources
+    from coterie_node.audit.sources import open_sources
+    from coterie_node.verbs.audits import export_bundle
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
-        evidence = gather(read.network, first, confirmations)
-        number = find_study_number(read.ledger, study)
-        proved = VerifiedLedger(evidence, number)
-        certificate = read.read_certificate(proved.view(number).terms.hash)
-        document = collect(read.network, evidence, proved, read.blobs, number, certificate)
-    save_bundle(document, bundle)
-    summary = {"bundle": str(bundle), "study": number, "last_block": proved.anchor.last, "blocks": len(document.blocks)}
-    text = f"{bundle}: study {number} up to block {proved.anchor.last}, {len(document.blocks)} payload blocks."
+        done = export_bundle(read, study, bundle, first, confirmations)
+    summary = {"bundle": str(bundle), "study": done.study, "last_block": done.last_block, "blocks": done.blocks}
+    text = f"{bundle}: study {done.study} up to block {done.last_block}, {done.blocks} payload blocks."
     print_document(summary, text, as_json)
 
 

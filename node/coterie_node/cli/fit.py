@@ -99,7 +99,7 @@ def simulate_command(
     loaded = load_study(study)
     with split_by_site(loaded, files, by) as parts:
         if dry:
-            from coterie_node.cli.study.advise import disclosure_lines  # advice imports every learner
+            from coterie_node.verbs.disclosure import disclosure_lines  # it imports every learner
 
             if shape is Format.text:
                 print("\n".join(disclosure_lines(loaded)))

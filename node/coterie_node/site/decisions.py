@@ -197,10 +197,11 @@ def make_decision(
     reason: str = "",
     approvals: str = "",
     view: StudyView | None = None,
+    by: str = "",
 ) -> Decision:
-    """A decision of this moment by this user, about the proposal that `view` shows."""
+    """A decision of this moment, about the proposal that `view` shows; `by` a person, or else by this user."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    by = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    by = by or os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
     try:
         decision = Decision(
             study=study.hex(), action=action, at=at, by=by, data=data, reason=reason, approvals=approvals

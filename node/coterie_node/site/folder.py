@@ -22,6 +22,7 @@ from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_node.data.cohort.flow import Flow, parse_flow
@@ -33,6 +34,7 @@ from coterie_node.site.decisions import DecisionFolder
 if TYPE_CHECKING:
     from coterie_node.data.installed_source import RowsAddress
     from coterie_node.data.row_copies import RowCopies
+    from coterie_node.site.votes import BallotBox
 
 KEYS, PASSPHRASE, NETWORK = "keys", "passphrase", "network.json"
 # What an address may name: the file with the secret or the token that opens it.
@@ -48,7 +50,7 @@ class SiteAccess(Protocol):
     def open_store(self) -> BlobStore:
         """The site's own store."""
 
-    def open_ledger(self) -> AbstractContextManager[EthereumLedger]:
+    def open_ledger(self) -> AbstractContextManager[Ledger]:
         """The ledger to read from, without the site's key."""
 
     def open_archive(self) -> BlobStore:
@@ -106,6 +108,13 @@ class SiteFolder:
     def decisions(self) -> DecisionFolder:
         """What this site's people decided about studies."""
         return DecisionFolder(self.root / "decisions")
+
+    @property
+    def ballots(self) -> BallotBox:
+        """What this site's people say on the ledger beside decisions."""
+        from coterie_node.site.votes import BallotBox  # a reader needs no votes
+
+        return BallotBox(self.root / "ballots")
 
     @property
     def releases(self) -> Path:
@@ -183,7 +192,7 @@ class SiteFolder:
         """This site's store."""
         return self.access.open_store()
 
-    def open_ledger(self) -> AbstractContextManager[EthereumLedger]:
+    def open_ledger(self) -> AbstractContextManager[Ledger]:
         """The ledger to read from, without this site's key."""
         return self.access.open_ledger()
 

@@ -17,8 +17,6 @@ from coterie_chain.ledger.memory import MemoryLedger
 from coterie_chain.ledger.protocol import ZERO, Event, Ledger, State
 from coterie_chain.store.cid import RAW, Cid
 from coterie_node.audit.replay import replay
-from coterie_node.cli.study.decide import decline
-from coterie_node.cli.study.statements import supersede, withdraw
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
 from coterie_node.site.decisions import make_decision
@@ -31,6 +29,8 @@ from coterie_node.site.statements.ended_studies import (
 )
 from coterie_node.site.statements.joining import describe_joinings, encode_release, format_release, read_own_release
 from coterie_node.site.votes import Ballot, BallotBox
+from coterie_node.verbs.decide import decline
+from coterie_node.verbs.statements import supersede, withdraw
 
 REASON = "the codes of sex were swapped at west"
 

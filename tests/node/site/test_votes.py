@@ -10,12 +10,12 @@ from support.node.houses import SITES, NodeNetwork, make_node_folder, study_file
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ledger.memory import MemoryLedger
 from coterie_chain.ledger.protocol import Ledger, SiteEntry, State
-from coterie_node.cli.site.members import refuse_seat
 from coterie_node.errors import ConfigError
 from coterie_node.network.checks.ledger_checks import examine_seat
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.statements.open_votes import list_open_votes
 from coterie_node.site.votes import Ballot, BallotBox
+from coterie_node.verbs.members import refuse_seat
 
 
 def vote(node_network: NodeNetwork, ballot: Ballot, *names: str) -> None:

@@ -58,6 +58,6 @@ def _read(which: str, node: Path | None, at: Path | None, site: str | None) -> M
 
         return read_publication(Path(which))
     from coterie_node.cli.options import open_site
-    from coterie_node.cli.results.stored_results import read_with_cohort
+    from coterie_node.verbs.stored_results import read_with_cohort
 
     return read_with_cohort(open_site(node, at, site), which)

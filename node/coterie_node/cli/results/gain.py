@@ -46,7 +46,7 @@ def _read_fit(folder: SiteFolder, ledger: Ledger, view: StudyView) -> Fit:
     """The joint fit, as the node wrote it; of a run without a daemon, as the ledger's posts give it."""
     from coterie_learners.core.fit import Fit
     from coterie_node.audit.replay import replay
-    from coterie_node.cli.results.stored_results import read_stored_result
+    from coterie_node.verbs.stored_results import read_stored_result
 
     try:
         return read_stored_result(folder, view)[1]

@@ -9,12 +9,7 @@ import typer
 
 from coterie_node.cli.options import At, Json, NodeOption, Site, open_site
 from coterie_node.cli.output import print_document
-from coterie_node.errors import ConfigError
-from coterie_node.privacy.log import PrivacyLog
-from coterie_node.privacy.storage import FolderStorage
-from coterie_node.release.approval import ApprovalFolder
-from coterie_node.release.budgets import group_populations
-from coterie_node.site.folder import SiteFolder
+from coterie_node.verbs.releases import allow_refusal, approve_release, list_releases, read_privacy_log
 
 release = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Payloads that wait until this site's people let them leave."
@@ -24,7 +19,7 @@ release = typer.Typer(
 @release.command("list")
 def list_releases_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
     """Show what waits: the verdict, the counts that could be solved, and with --json every number."""
-    payloads = [payload for folder in _list_folders(open_site(node, at, site)) for payload in folder.waiting()]
+    payloads = list_releases(open_site(node, at, site))
     print_document(payloads, _format_payloads(payloads), as_json)
 
 
@@ -36,23 +31,19 @@ def approve_release_command(
     site: Site = None,
 ) -> None:
     """Let one payload leave; the site's node posts it at its next turn."""
-    folders = _list_folders(open_site(node, at, site))
-    matches = [f for f in folders if any(payload["payload_digest"].startswith(digest) for payload in f.waiting())]
-    payload = (matches or folders)[0].approve(digest)
+    payload = approve_release(open_site(node, at, site), digest)
     print(f"Approved: {payload['topic']} ({payload['payload_digest'][:16]}).")
 
 
 @release.command("log")
 def show_log_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
     """Show what has left this site by population, how much of it is known, and what would be refused next."""
-    log = _open_log(open_site(node, at, site))
-    populations = [population.as_dict() for population in group_populations(log)]
-    refusals = log.refusals()
-    lines = [_describe_population(population) for population in populations]
-    for digest, entries in refusals.items():
+    document = read_privacy_log(open_site(node, at, site))
+    lines = [_describe_population(population) for population in document["populations"]]
+    for digest, entries in document["refusals"].items():
         lines += [f"refused  {digest[:16]}  {entry['study']}: {entry['sentence']}" for entry in entries]
     text = "\n".join(lines) or "Nothing has left this site, and nothing was refused."
-    print_document({"populations": populations, "refusals": refusals}, text, as_json)
+    print_document(document, text, as_json)
 
 
 @release.command("allow")
@@ -64,17 +55,8 @@ def allow_release_command(
     site: Site = None,
 ) -> None:
     """Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else."""
-    log = _open_log(open_site(node, at, site))
-    matches = [name for name in log.refusals() if len(digest) >= 8 and name.startswith(digest)]
-    if len(matches) != 1 or not reason.strip():
-        message = f"Nothing was refused of a single study with the hash {digest!r}, or there is no reason"
-        raise ConfigError("CO-F311", f"{message}. List refusals with `coterie release log`.")
-    for entry in log.allow(matches[0], reason.strip()):
+    for entry in allow_refusal(open_site(node, at, site), digest, reason):
         print(f"Allowed: {entry['study']}: {entry['kind']}.")
-
-
-def _open_log(site: SiteFolder) -> PrivacyLog:
-    return PrivacyLog(FolderStorage(site.privacy))
 
 
 def _describe_population(population: Mapping[str, Any]) -> str:
@@ -95,8 +77,3 @@ def _format_payloads(payloads: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"{payload['payload_digest'][:16]}  {payload['topic']}  {payload['sentence']}")
         lines += [f"  {name}: {count}" for name, count in payload["cells_below_floor"].items()]
     return "\n".join(lines) or "Nothing waits for a person's yes."
-
-
-def _list_folders(site: SiteFolder) -> list[ApprovalFolder]:
-    """Where payloads wait: a daemon has a folder for each study, a process of a run one for its only study."""
-    return [ApprovalFolder(folder) for folder in (site.releases, *sorted(site.releases.glob("*/")))]

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from coterie_chain.errors import BlobCorrupt, BlobMissing
-from coterie_chain.ledger.protocol import Event, Ledger, Record, State, StudyView
-from coterie_learners.errors import StudyError
-from coterie_learners.study.document import Study
-from coterie_node.audit.sources import find_study_number
+from coterie_chain.ledger.protocol import StudyView
 from coterie_node.cli.options import (
     At,
     Format,
@@ -29,36 +24,14 @@ from coterie_node.cli.options import (
     open_site,
 )
 from coterie_node.cli.output import format_json, print_document, print_rows, save_or_print, save_or_print_fit
-from coterie_node.cli.results.stored_results import read_stored_result
-from coterie_node.cli.study.twins import compare_terms, describe_twin, find_firsts, warn_of_twins
 from coterie_node.data.findings import printable
-from coterie_node.errors import AuditFailed
-from coterie_node.run.endings import describe_dispute, find_end, list_losses
-from coterie_node.run.reasons import describe_reason
-from coterie_node.run.study_files import study_of, study_on_ledger
-from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.statements.ended_studies import find_supersession, list_inspections
-from coterie_node.site.statements.joining import describe_joinings
-from coterie_node.site.statements.open_votes import list_open_votes
-
-# The name of a study whose document nobody can read.
-UNREADABLE = "(unreadable)"
+from coterie_node.verbs.studies import list_studies, read_status, show_study
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
     """List the studies on the ledger, and what this site decided."""
-    folder = open_site(node, at, site)
-    with folder.open_ledger() as ledger:
-        views = [ledger.view(number) for number in ledger.studies()]
-        firsts = find_firsts(views)
-        names = _read_names(folder, views)
-        rows = [
-            _row(folder, ledger, view) | {"name": names[view.id], "remark": describe_twin(view, firsts)}
-            for view in views
-        ]
-        listed = {view.terms.hash for view in views if view.proposer == folder.name}
-    rows += [_waiting(folder, study) for study in folder.decisions.proposals() if study not in listed]
+    rows = list_studies(open_site(node, at, site))
     print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash", "remark"))
 
 
@@ -73,27 +46,12 @@ def show_command(
 
     Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
     """
-    from coterie_node.cli.study.advise import describe, disclosure_lines, show_file
-
     if Path(which).suffix in (".toml", ".json"):
+        from coterie_node.cli.study.advise import show_file
+
         show_file(Path(which), as_json)
         return
-    folder = open_site(node, at, site)
-    with folder.open_ledger() as ledger:
-        view = ledger.view(find_study_number(ledger, which))
-        row = _row(folder, ledger, view) | warn_of_twins(ledger, view)
-    proposal = study_on_ledger(view, folder.open_archive())
-    summary = {
-        **row,
-        "name": proposal.name,
-        "proposer": view.proposer,
-        "terms": compare_terms(view, proposal),
-        "policy": _policy(folder, proposal),
-        **warn_of_evaluations_here(folder, proposal),
-        "what": describe(proposal),
-        "disclosure": list(disclosure_lines(proposal)),
-        "document": json.loads(proposal.document),
-    }
+    summary = show_study(open_site(node, at, site), which)
     print_document(summary, _format_summary(summary), as_json)
 
 
@@ -101,15 +59,7 @@ def study_status_command(
     which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False
 ) -> None:
     """Show where a study is, which sites it waits for, how it ended, and its last error at this site."""
-    folder = open_site(node, at, site)
-    with folder.open_ledger() as ledger:
-        view = ledger.view(find_study_number(ledger, which))
-        summary = _row(folder, ledger, view) | {"proposer": view.proposer} | describe_progress(ledger, view)
-        summary |= warn_of_twins(ledger, view) | _describe_aftermath(folder, ledger, view)
-    result = folder.results / f"{view.id}.json"
-    soon = "not here yet: the daemon writes it once it is final" if view.state == State.COMPLETED else ""
-    summary["result"] = str(result) if result.exists() else soon
-    summary["last_fault"] = FaultRecord(folder.root / "faults").of(view.id)
+    summary = read_status(open_site(node, at, site), which)
     lines = [f"{name.replace('_', ' '):12s} {printable(str(v))}" for name, v in summary.items() if v != ""]
     print_document(summary, "\n".join(lines), as_json)
 
@@ -125,43 +75,32 @@ def result_command(
     as_json: Json = False,
 ) -> None:
     """Print the result of a study that this site's node has written, or its table in another format."""
-    from coterie_learners.study.model_card import make_model_card
-    from coterie_node.audit.result import finite, fit_lines, numbers, soundness_line, soundness_of
+    from coterie_node.audit.result import finite, fit_lines, soundness_line
     from coterie_node.data.cohort.flow import list_flow_lines
-    from coterie_node.run.recorded_steps import list_contributors
+    from coterie_node.verbs.results import read_outcome
 
     shape = choose_shape(shape, as_json, out)
     folder = open_site(node, at, site)
-    with folder.open_ledger() as ledger:
-        view = ledger.view(find_study_number(ledger, which))
-        superseded = _describe_aftermath(folder, ledger, view).get("superseded", "")
-        flow = folder.read_flow(view.id, view.terms.hash)
-        entries, end = list(ledger.history(view.id)), find_end(ledger, view.id)
-        study = study_on_ledger(view, folder.open_archive())
-        contributors, lost = list_contributors(view, entries), [loss.sentence for loss in list_losses(entries)]
-    ending = "" if end is None else f" {end.describe('it')}"
-    name, fit, row_warnings = read_stored_result(folder, view, ending)
+    outcome = read_outcome(folder, which)
+    fit, name = outcome.fit, printable(outcome.name)
     if shape is Format.json:
-        summary = {"study": name, **numbers(fit, contributors, level), "details": dict(fit.details)}
-        summary |= {"notes": [*fit.notes, *row_warnings], "soundness": soundness_of((*fit.warnings, *row_warnings))}
-        summary |= {} if flow is None else {"flow": flow.as_dict()}
-        summary |= {"superseded": superseded, "lost": lost, "model": make_model_card(study)}
-        save_or_print(format_json(finite(summary)), out)
+        save_or_print(format_json(finite(outcome.as_dict(level))), out)
     elif shape is not Format.text:
-        save_or_print_fit(fit, printable(name), shape, out, level)
+        save_or_print_fit(fit, name, shape, out, level)
     else:
+        flow = [] if outcome.flow is None else list_flow_lines(outcome.flow)
         lines = [
-            *fit_lines(fit, printable(name), contributors, level=level),
-            *_describe_exclusion(view, contributors),
-            *([f"On the way: {'; '.join(lost)}."] if lost else []),
-            *([] if flow is None else [f"Flow at {folder.name}: {'; '.join(list_flow_lines(flow))}."]),
-            *row_warnings,
-            soundness_line((*fit.warnings, *row_warnings)),
+            *fit_lines(fit, name, outcome.contributors, level=level),
+            *_describe_exclusion(outcome.view, outcome.contributors),
+            *([f"On the way: {'; '.join(outcome.lost)}."] if outcome.lost else []),
+            *([f"Flow at {folder.name}: {'; '.join(flow)}."] if flow else []),
+            *outcome.row_warnings,
+            soundness_line((*fit.warnings, *outcome.row_warnings)),
             *fit.own,
             *(f"{name}: {line}" for name, model in fit.models.items() for line in model.own),
-            *_describe_gain(folder, view),
+            *_describe_gain(folder, outcome.view),
         ]
-        save_or_print("\n".join([*([superseded] if superseded else []), *lines]), out)
+        save_or_print("\n".join([*([outcome.superseded] if outcome.superseded else []), *lines]), out)
 
 
 def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
@@ -177,125 +116,6 @@ def _describe_gain(folder: SiteFolder, view: StudyView) -> list[str]:
     """What joining bought this site: of its own rows, so in the text for its people and in no file format."""
     gain = folder.read_gain(view.id, view.terms.hash)
     return [f"{gain} Only {folder.name} knows this; `coterie study gain {view.id}` shows more."] if gain else []
-
-
-def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:
-    decision = folder.decisions.latest(view.terms.hash, view.id)
-    return {
-        "study": view.id,
-        "state": _describe_state(ledger, view),
-        "name": _name(folder, view),
-        "sites": ", ".join(view.terms.sites),
-        "joined": f"{len(view.joined)}/{len(view.terms.sites)}",
-        "decision": decision.action if decision else "",
-        "hash": view.terms.hash.hex()[:16],
-    }
-
-
-def _describe_state(ledger: Ledger, view: StudyView) -> str:
-    """The state of a study; a proposal that nobody can join any more has expired, and a result may be superseded."""
-    if view.state == State.PROPOSED and ledger.now() > view.deadline:
-        return "expired"
-    return view.state.name.lower() + (", superseded" if view.superseded else "")
-
-
-def _describe_aftermath(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, str]:
-    """What the sites have said of a study that has ended: that its result is superseded, and who inspected its rows."""
-    if view.state not in (State.COMPLETED, State.ABORTED):
-        return {}
-    entries = list(ledger.history(view.id))
-    superseded = find_supersession(entries, view.id, folder.open_archive()) if view.superseded else None
-    inspections = "; ".join(inspection.sentence for inspection in list_inspections(entries, view.id))
-    return ({} if superseded is None else {"superseded": superseded.sentence}) | {"inspected": inspections}
-
-
-def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
-    """A proposal of this site that its daemon has not put on the ledger yet, or cannot: `coterie doctor` says why."""
-    proposal = study_of(folder.decisions.read_document(proposed), "The proposed study")
-    summary = {
-        "study": "-",
-        "state": "not on the ledger yet",
-        "name": proposal.name,
-        "sites": ", ".join(proposal.sites),
-    }
-    return summary | {"joined": f"0/{len(proposal.sites)}", "decision": "propose", "hash": proposed.hex()[:16]}
-
-
-def _name(folder: SiteFolder, view: StudyView) -> str:
-    """The study's name, where this site's people proposed or approved it."""
-    path = folder.decisions.document(view.terms.hash)
-    # Whether this installation can run it does not matter here, and its learner is slow to import.
-    return Study.from_json(path.read_bytes(), str(path)).name if path.exists() else ""
-
-
-def _read_names(folder: SiteFolder, views: Sequence[StudyView]) -> dict[int, str]:
-    """The names of studies, from this site's own store where it has decided nothing yet; empty for what is not there.
-
-    A store that lacks one document is asked for no other: each question can last as long as its deadline.
-    """
-    names = {view.id: _name(folder, view) for view in views}
-    blobs = folder.open_archive() if "" in names.values() else None
-    for view in reversed(views):
-        if blobs is None or names[view.id]:
-            continue
-        try:
-            names[view.id] = study_on_ledger(view, blobs).name
-        except BlobMissing:
-            blobs = None
-        except (BlobCorrupt, StudyError, AuditFailed):
-            names[view.id] = UNREADABLE
-    return names
-
-
-def warn_of_evaluations_here(folder: SiteFolder, proposal: Study) -> dict[str, str]:
-    """A warning of earlier evaluations of this site's patients, by its privacy log; nothing without one."""
-    from coterie_node.privacy.storage import FolderStorage
-    from coterie_node.release.known_ranges import warn_of_evaluations
-
-    warning = warn_of_evaluations(proposal, FolderStorage(folder.privacy))
-    return {"evaluation": warning} if warning else {}
-
-
-def _policy(folder: SiteFolder, proposal: Study) -> str:
-    try:
-        folder.config.policy.check(proposal, folder.name)
-    except StudyError as error:
-        return f"{error.code}: {error.message}"
-    return "allowed by this site's policy"
-
-
-def describe_progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
-    """What `study status` says of a study from the ledger alone: joinings, open step, votes, losses and end."""
-    entries = list(ledger.history(view.id))
-    records = [e for e in entries if isinstance(e, Record)]
-    summary: dict[str, Any] = {**describe_joinings(entries), "records": len(records)}
-    if records:
-        summary["last_record"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(records[-1].time))
-    if view.state == State.PROPOSED:
-        summary["waits_for"] = ", ".join(site for site in view.terms.sites if site not in view.joined)
-    if view.open is not None:
-        silent = [site for site in view.open.posters if site not in view.open.posted]
-        summary |= {"position": view.open.position, "round": view.open.round + 1, "waits_for": ", ".join(silent)}
-        summary["deadline"] = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(view.open.deadline))
-    votes = [vote.sentence for vote in list_open_votes(ledger, entries)]
-    return summary | _describe_events(entries) | ({"votes": "; ".join(votes)} if votes else {})
-
-
-def _describe_events(entries: Sequence[Record | Event]) -> dict[str, str]:
-    """How a study ended, and what did not go straight on before: disputes, and sites without which it went on."""
-    events = [e for e in entries if isinstance(e, Event)]
-    lost = [loss.sentence for loss in list_losses(entries)]
-    disputes = [f"{e.site}: {describe_dispute(e)}" for e in events if e.name == "Disputed"]
-    ended = [_describe_ending(e) for e in events if e.name in ("StudyAborted", "StudyDeclined")]
-    lines = {"lost": "; ".join(lost), "disputed": "; ".join(disputes), "ended": "; ".join(ended[-1:])}
-    return {name: line for name, line in lines.items() if line}
-
-
-def _describe_ending(event: Event) -> str:
-    details = dict(event.details)
-    culprit = str(details.get("culprit") or "")
-    blame = f"; the site at fault is {culprit}" if culprit and culprit != event.site else ""
-    return f"{event.site}: {describe_reason(int(details['reason']))}{blame}"
 
 
 def _format_summary(summary: Mapping[str, Any]) -> str:

@@ -8,17 +8,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from coterie_chain.ledger.protocol import State, StudyView
-from coterie_node.audit.sources import find_study_number
 from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, open_site, require_daemon
-from coterie_node.errors import ConfigError
-from coterie_node.site.decisions import make_decision
-from coterie_node.site.folder import SiteFolder
-from coterie_node.site.statements.ended_studies import Supersession
-from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
-from coterie_node.site.votes import Ballot, BallotBox
+from coterie_node.verbs.statements import supersede, withdraw
 
 PublicReason = Annotated[str, typer.Option("--reason", help="Why, in one line, for everybody: it is published.")]
 Successor = Annotated[int, typer.Option("--by", min=0, help="Number of the study whose result replaces it.")]
@@ -41,82 +33,7 @@ def supersede_command(
     print("The daemon (coterie serve) puts it on the ledger; the reason is published to all sites.")
 
 
-def supersede(folder: SiteFolder, which: str, reason: str, by: int = 0) -> StudyView:
-    """Write down that a study's result is superseded; ConfigError if the ledger would refuse it."""
-    with folder.open_ledger() as ledger:
-        view, numbers = ledger.view(find_study_number(ledger, which)), ledger.studies()
-    if view.state != State.COMPLETED or view.superseded:
-        state = "superseded" if view.superseded else view.state.name.lower()
-        message = f"Study {view.id} is {state}; only a completed study's result is superseded, and once"
-        raise ConfigError("CO-F328", f"{message}. Look at `coterie study status {view.id}`.")
-    _check_party(folder, view)
-    if by == view.id or (by and by not in numbers):
-        message = f"Study {by} cannot replace study {view.id}: the ledger has studies 1 to {len(numbers)}"
-        raise ConfigError("CO-F304", f"{message}. Name another one, or leave out --by.")
-    try:
-        statement = Supersession(study=view.id, reason=reason, successor=by)
-    except ValidationError:
-        raise ConfigError("CO-F322", "A reason is one line of 1 to 200 characters.") from None
-    BallotBox(folder.root / "ballots").record(Ballot(motion="supersede", subject=str(view.id), statement=statement))
-    return view
-
-
 def withdraw_command(which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None) -> None:
     """Take back this site's proposal, its approval before it has joined, or its votes in a study that runs."""
     folder = require_daemon(open_site(node, at, site))
     print("\n".join(withdraw(folder, which)))
-
-
-def withdraw(folder: SiteFolder, which: str) -> list[str]:
-    """Take back what this site has said of a study and can take back; returns what that is, in sentences.
-
-    ConfigError (CO-F333) if there is nothing to take back.
-    """
-    waiting = [study for study in folder.decisions.proposals() if len(which) >= 8 and study.hex().startswith(which)]
-    with folder.open_ledger() as ledger:
-        known = {ledger.view(number).terms.hash for number in ledger.studies()}
-        if waiting and waiting[0] not in known:
-            folder.decisions.record(make_decision(waiting[0], "withdraw"))
-            return [f"The proposal {waiting[0].hex()[:16]} is withdrawn; it was not on the ledger yet."]
-        view = ledger.view(find_study_number(ledger, which))
-        votes = list_open_votes(ledger, ledger.history(view.id))
-    _check_party(folder, view)
-    if view.state == State.PROPOSED:
-        return [_withdraw_proposal(folder, view)]
-    return [_withdraw_vote(folder, view, vote) for vote in _list_own(folder, view, votes)]
-
-
-def _withdraw_proposal(folder: SiteFolder, view: StudyView) -> str:
-    """Take back a proposal of this site, or an approval that the ledger does not hold yet."""
-    if view.proposer == folder.name:
-        folder.decisions.record(make_decision(view.terms.hash, "decline", reason="withdrawn", view=view))
-        daemon = "The daemon (coterie serve) records it on the ledger."
-        return f"{folder.name} withdraws its proposal, study {view.id}. {daemon}"
-    if folder.name in view.joined:
-        message = f"{folder.name} has joined study {view.id}, and the ledger takes no joining back"
-        raise ConfigError("CO-F333", f"{message}. To end the proposal: coterie study decline {view.id}.")
-    decision = folder.decisions.latest(view.terms.hash, view.id)
-    if decision is None or not decision.takes_part:
-        message = f"{folder.name} has not approved study {view.id}"
-        raise ConfigError("CO-F333", f"{message}. Look at `coterie study show {view.id}`.")
-    folder.decisions.record(make_decision(view.terms.hash, "withdraw", view=view))
-    return f"{folder.name} takes its approval of study {view.id} back. Nothing of it is on the ledger."
-
-
-def _list_own(folder: SiteFolder, view: StudyView, votes: list[OpenVote]) -> list[OpenVote]:
-    own = [vote for vote in votes if folder.name in vote.voters]
-    if not own:
-        message = f"No vote of {folder.name} counts in study {view.id}, which is {view.state.name.lower()}"
-        raise ConfigError("CO-F333", f"{message}. Look at `coterie study status {view.id}`.")
-    return own
-
-
-def _withdraw_vote(folder: SiteFolder, view: StudyView, vote: OpenVote) -> str:
-    BallotBox(folder.root / "ballots").record(Ballot(motion="withdraw", subject=vote.motion.hex()))
-    return f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. The daemon records it on the ledger."
-
-
-def _check_party(folder: SiteFolder, view: StudyView) -> None:
-    if folder.name not in view.parties:
-        message = f"{folder.name!r} takes no part in study {view.id}; its sites are {', '.join(view.parties)}"
-        raise ConfigError("CO-F302", f"{message}. Name a study of this site.")

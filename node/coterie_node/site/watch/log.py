@@ -57,6 +57,11 @@ def code_of(error: Exception) -> str:
 
 def error_sentence(error: Exception) -> str:
     """What the log may say of an error."""
-    if code_of(error).removeprefix("CO-").startswith(QUIET):
+    if is_quiet(code_of(error)):
         return "The sentence is for this site's people only: ask `coterie study status`."
     return str(getattr(error, "message", error))
+
+
+def is_quiet(code: str) -> bool:
+    """Whether the sentences of a code may quote rows, sums or small counts."""
+    return code.removeprefix("CO-").startswith(QUIET)

@@ -1,0 +1,88 @@
+"""The members of the network, and a site's votes about them; the daemon casts the votes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coterie_chain.ledger.protocol import Ledger, SiteEntry
+from coterie_node.errors import ConfigError
+from coterie_node.site.cards import REVOKED, SeatCard
+from coterie_node.site.folder import SiteFolder
+from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
+from coterie_node.site.votes import Ballot
+from coterie_node.verbs.ballots import sign_ballot
+
+
+def list_members(folder: SiteFolder) -> list[dict[str, Any]]:
+    """The members, and the votes about members that have not passed yet."""
+    with folder.open_ledger() as ledger:
+        members, votes = ledger.sites(), list_open_votes(ledger, ledger.history(0))
+    active = sum(member.active for member in members)
+    rows: list[dict[str, Any]] = [
+        {"site": m.name, "state": "active" if m.active else "revoked", "address": m.address, "votes": ""}
+        for m in members
+    ]
+    for vote in votes:
+        message = f"{', '.join(vote.voters)}: {len(vote.voters)} of {active // 2 + 1} votes"
+        rows.append({"site": vote.subject, "state": vote.what, "address": vote.key, "votes": message})
+    return rows
+
+
+def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "") -> Ballot:
+    """Vote to give a hospital a seat; ConfigError (CO-F329) if its name has one."""
+    with folder.open_ledger() as ledger:
+        seat = _find_seat(ledger, card.name)
+    if seat is not None:
+        raise refuse_seat(seat)
+    return _record(folder, Ballot(motion="admit", subject=card.name, card=card), by)
+
+
+def vote_to_recover(folder: SiteFolder, card: SeatCard, by: str = "") -> Ballot:
+    """Vote to give a member new keys."""
+    _check_member(folder, card.name)
+    return _record(folder, Ballot(motion="recover", subject=card.name, card=card), by)
+
+
+def vote_to_revoke(folder: SiteFolder, name: str, by: str = "") -> Ballot:
+    """Vote to take a member's seat away."""
+    _check_member(folder, name)
+    return _record(folder, Ballot(motion="revoke", subject=name), by)
+
+
+def withdraw_votes(folder: SiteFolder, name: str, by: str = "") -> list[OpenVote]:
+    """Take back this site's votes about a member; ConfigError (CO-F333) if none counts."""
+    with folder.open_ledger() as ledger:
+        votes = list_open_votes(ledger, ledger.history(0))
+    own = [vote for vote in votes if vote.subject == name and folder.name in vote.voters]
+    if not own:
+        message = f"No vote of {folder.name} about {name[:40]!r} counts"
+        raise ConfigError("CO-F333", f"{message}. Look at `coterie site list`.")
+    for vote in own:
+        _record(folder, Ballot(motion="withdraw", subject=vote.motion.hex()), by)
+    return own
+
+
+def refuse_seat(seat: SiteEntry) -> ConfigError:
+    """The error of a vote to admit a name that the Catalog has."""
+    if not seat.active:
+        return ConfigError("CO-F329", f"The seat of {seat.name} was revoked. {REVOKED}")
+    message = f"{seat.name} has a seat already, with the address {seat.address}"
+    return ConfigError("CO-F329", f"{message}. For new keys of that site, run `coterie site recover CARD`.")
+
+
+def _record(folder: SiteFolder, ballot: Ballot, by: str) -> Ballot:
+    signed = sign_ballot(ballot, by)
+    folder.ballots.record(signed)
+    return signed
+
+
+def _find_seat(ledger: Ledger, name: str) -> SiteEntry | None:
+    return next((member for member in ledger.sites() if member.name == name), None)
+
+
+def _check_member(folder: SiteFolder, name: str) -> None:
+    with folder.open_ledger() as ledger:
+        seat = _find_seat(ledger, name)
+        names = ", ".join(member.name for member in ledger.sites() if member.active)
+    if seat is None or not seat.active:
+        raise ConfigError("CO-F329", f"{name[:40]!r} is not an active site of this network. Name one of {names}.")

@@ -1,0 +1,51 @@
+"""Payloads that wait until a site's people let them leave, what has left, and what the privacy log refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from coterie_node.errors import ConfigError
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
+from coterie_node.release.approval import ApprovalFolder
+from coterie_node.release.budgets import group_populations
+from coterie_node.site.folder import SiteFolder
+
+
+def list_releases(folder: SiteFolder) -> list[Mapping[str, Any]]:
+    """What waits for a person's yes, with every number: for this site's own people only."""
+    return [payload for approvals in _list_folders(folder) for payload in approvals.waiting()]
+
+
+def approve_release(folder: SiteFolder, digest: str) -> Mapping[str, Any]:
+    """Let the payload of this digest (its first eight digits or more) leave; ConfigError (CO-F311) if none waits."""
+    folders = _list_folders(folder)
+    matches = [f for f in folders if any(payload["payload_digest"].startswith(digest) for payload in f.waiting())]
+    return (matches or folders)[0].approve(digest)
+
+
+def read_privacy_log(folder: SiteFolder) -> dict[str, Any]:
+    """What has left this site by population, how much of it is known, and what was refused of which study."""
+    log = _open_log(folder)
+    populations = [population.as_dict() for population in group_populations(log)]
+    return {"populations": populations, "refusals": log.refusals()}
+
+
+def allow_refusal(folder: SiteFolder, digest: str, reason: str) -> list[Mapping[str, Any]]:
+    """Say yes to what the privacy log refused of one study, by the start of its hash; ConfigError (CO-F311) else."""
+    log = _open_log(folder)
+    matches = [name for name in log.refusals() if len(digest) >= 8 and name.startswith(digest)]
+    if len(matches) != 1 or not reason.strip():
+        message = f"Nothing was refused of a single study with the hash {digest!r}, or there is no reason"
+        raise ConfigError("CO-F311", f"{message}. List refusals with `coterie release log`.")
+    return list(log.allow(matches[0], reason.strip()))
+
+
+def _open_log(folder: SiteFolder) -> PrivacyLog:
+    return PrivacyLog(FolderStorage(folder.privacy))
+
+
+def _list_folders(folder: SiteFolder) -> list[ApprovalFolder]:
+    """Where payloads wait: a daemon has a folder for each study, a process of a run one for its only study."""
+    return [ApprovalFolder(place) for place in (folder.releases, *sorted(folder.releases.glob("*/")))]
