@@ -36,6 +36,10 @@ COMMANDS: Table = {
         "coterie_node.cli.site.serve:serve_command",
         "Run this site's node: take part in what its people approved, until SIGTERM or Ctrl-C.",
     ),
+    "web": Command(
+        "coterie_node.cli.site.web:web_command",
+        "Show this site's page at the address of [web] in node.toml, until SIGTERM or Ctrl-C; `serve` starts it too.",
+    ),
     "demo": Command(
         "coterie_node.cli.fit:demo_command",
         "Fit death by 1992 in NHEFS on several sites over a ledger, compare with the pooled fit, and replay it all.",

@@ -71,6 +71,20 @@ class ApiPart(Frozen):
     token_file: str = "api.token"
 
 
+class WebPart(Frozen):
+    """The node's page. `hosts`: names by which it answers besides loopback; `proxies`: whose forwarded headers count.
+
+    A session ends after `idle_minutes` without a request, and after `session_hours` in any case.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9480
+    hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9.-]{1,253}$")], ...] = ()
+    proxies: tuple[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:/]{2,49}$")], ...] = ()
+    idle_minutes: Annotated[float, Field(gt=0, le=1440)] = 20
+    session_hours: Annotated[float, Field(gt=0, le=168)] = 12
+
+
 def _check_address(text: str) -> str:
     address_of(text)
     return text
@@ -108,6 +122,7 @@ class NodeConfig(Frozen):
     policy: SitePolicy = SitePolicy()
     api: ApiPart = ApiPart()
     talk: TalkPart = TalkPart()
+    web: WebPart | None = None
 
 
 def load_config(path: Path) -> NodeConfig:

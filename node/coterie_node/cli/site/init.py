@@ -73,6 +73,13 @@ host = "127.0.0.1"
 port = {port}
 token_file = "api.token"
 
+# The page of this node (coterie web; the daemon starts it). `hosts`: its names besides loopback; `proxies`: addresses
+# of the reverse proxies that end TLS for it.
+# [web]
+# port = 9480
+# hosts = ["coterie.hospital.example"]
+# proxies = ["127.0.0.1"]
+
 # Interactive steps (Secure Lasso, Secure GLM, opening = "bits"): where this node and its peers listen, by TLS.
 # [talk]
 # listen = "127.0.0.1:7401"

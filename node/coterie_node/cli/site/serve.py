@@ -40,6 +40,7 @@ from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
+from coterie_node.web.page_process import run_page
 
 # Longer than an answer of the chain node can take.
 SEALER_JOIN_SECONDS = 15.0
@@ -99,6 +100,8 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             log.tell("restored from a backup", level="warning", records_since=unknown)
         daemon = Daemon(services)
         stack.enter_context(_start_api(home, daemon, log))
+        if home.config.web is not None:
+            stack.enter_context(run_page(home.root, lambda text: log.tell(text, level="warning")))
         yield daemon
 
 

@@ -1,0 +1,9 @@
+"""The table of all pages: method, path, what a visitor must be, and what answers."""
+
+from __future__ import annotations
+
+from coterie_node.web.access import PageRoute
+from coterie_node.web.pages.login import LOGIN_ROUTES
+from coterie_node.web.pages.studies import STUDIES_ROUTES
+
+ROUTES: tuple[PageRoute, ...] = (*LOGIN_ROUTES, *STUDIES_ROUTES)

@@ -1,0 +1,75 @@
+"""From values to HTML: templates that escape everything, and the layout that all pages share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse, Response
+
+from coterie_node.audit.report.page import make_environment
+from coterie_node.persons.roles import Role
+from coterie_node.web.access import Visit
+
+# The menu: address, name, and the role that its page needs.
+MENU = (
+    ("/studies", "Studies", Role.READ),
+    ("/network", "Network", Role.READ),
+    ("/audit", "Audit", Role.AUDIT),
+    ("/settings", "Settings", Role.OPERATE),
+)
+
+
+def make_templates() -> Environment:
+    """The templates of the page, with the filters of the audit report."""
+    jinja = Environment(
+        loader=PackageLoader("coterie_node.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters |= {name: make_environment().filters[name] for name in ("num", "p", "plain", "short")}
+    jinja.filters |= {"moment": format_moment, "bytes": format_bytes}
+    return jinja
+
+
+def render(visit: Visit, template: str, status: int = 200, **values: Any) -> Response:
+    """A page: the template with its values inside the layout."""
+    session, services = visit.session, visit.services
+    person = session.person
+    menu = [entry[:2] for entry in MENU if person is not None and person.may(entry[2])]
+    page = services.templates.get_template(template).render(
+        site=services.site.name,
+        person=person,
+        menu=menu,
+        path=visit.request.url.path,
+        token=session.token,
+        message=session.message,
+        **values,
+    )
+    if session.message:
+        services.sessions.update(replace(session, message=""))
+    return HTMLResponse(page, status)
+
+
+def render_error(visit: Visit, status: int, code: str, message: str) -> Response:
+    """A page that says what happened and what to do."""
+    return render(visit, "error.html.j2", status, code=code, text=message)
+
+
+def format_moment(seconds: int) -> str:
+    """A time of the ledger in words (UTC); a dash for none."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "–"
+
+
+def format_bytes(size: int) -> str:
+    """A size for people: bytes, or powers of 1024."""
+    amount, names = float(size), ("bytes", "KiB", "MiB", "GiB")
+    for name in names[:-1]:
+        if amount < 1024:
+            return f"{amount:.0f} {name}" if name == "bytes" else f"{amount:.1f} {name}"
+        amount /= 1024
+    return f"{amount:.1f} {names[-1]}"

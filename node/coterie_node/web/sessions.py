@@ -1,0 +1,103 @@
+"""Sessions of the page, on the server's side; a browser has a random name of 256 bits and nothing else.
+
+    anonymous --sign in--> signed in (another name, another token) --sign out, idle, too old--> gone
+
+A session begins anonymous, because the form of the login needs a CSRF token too. Signing in never keeps a session's
+name. Sessions live in memory: after a restart of the page everybody signs in again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from coterie_node.persons.roles import Person
+
+# Visitors who only look at the login form; the oldest give way.
+MOST_SESSIONS = 4096
+
+
+@dataclass(frozen=True)
+class PageSession:
+    """One visitor: the session's name, its CSRF token, when it began and was last used, and who signed in.
+
+    `message` is shown once, on the next page.
+    """
+
+    name: str
+    token: str
+    begun: float
+    used: float
+    person: Person | None = None
+    message: str = ""
+
+
+class PageSessions(Protocol):
+    """Where sessions are kept."""
+
+    def begin(self, person: Person | None = None) -> PageSession:
+        """A new session under a new name."""
+
+    def find(self, name: str) -> PageSession | None:
+        """The session of this name, which counts as used now; None if there is none or its time is over."""
+
+    def update(self, session: PageSession) -> None:
+        """Keep a session's new state, if it has not ended."""
+
+    def end(self, name: str) -> None:
+        """End a session."""
+
+
+class MemorySessions:
+    """Sessions in memory: `idle` seconds without a request end one, and so do `longest` seconds in all."""
+
+    def __init__(self, idle: float, longest: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._idle, self._longest, self._clock = idle, longest, clock
+        self._sessions: dict[str, PageSession] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, person: Person | None = None) -> PageSession:
+        """A new session under a new name."""
+        now = self._clock()
+        session = PageSession(secrets.token_urlsafe(32), secrets.token_urlsafe(32), now, now, person)
+        with self._lock:
+            self._make_room()
+            self._sessions[session.name] = session
+        return session
+
+    def find(self, name: str) -> PageSession | None:
+        """The session of this name, which counts as used now; None if there is none or its time is over."""
+        with self._lock:
+            session, now = self._sessions.get(name), self._clock()
+            if session is None:
+                return None
+            if now - session.used > self._idle or now - session.begun > self._longest:
+                del self._sessions[name]
+                return None
+            self._sessions[name] = session = replace(session, used=now)
+            return session
+
+    def update(self, session: PageSession) -> None:
+        """Keep a session's new state, if it has not ended."""
+        with self._lock:
+            if session.name in self._sessions:
+                self._sessions[session.name] = session
+
+    def end(self, name: str) -> None:
+        """End a session."""
+        with self._lock:
+            self._sessions.pop(name, None)
+
+    def _make_room(self) -> None:
+        """Drop sessions whose time is over; if there are too many still, the oldest anonymous one."""
+        if len(self._sessions) < MOST_SESSIONS:
+            return
+        now = self._clock()
+        self._sessions = {name: s for name, s in self._sessions.items() if now - s.used <= self._idle}
+        if len(self._sessions) >= MOST_SESSIONS:
+            oldest = min(self._sessions.values(), key=lambda s: (s.person is not None, s.used))
+            del self._sessions[oldest.name]

@@ -1,0 +1,170 @@
+"""What the pages read of a site: its folder, its store, and the ledger as one thread follows it for all visitors.
+
+    ledger --a new block--> snapshot (views and entries of all studies, members) --> every page, every viewer
+
+A page never asks the chain itself, so a hundred viewers cost the chain node and the daemon what one does. Nothing here
+writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+from coterie_chain.errors import ChainError
+from coterie_chain.ledger.protocol import (
+    Event,
+    Ledger,
+    Record,
+    SiteEntry,
+    State,
+    StudyView,
+    get_study_number,
+)
+from coterie_chain.store.protocol import BlobStore
+from coterie_learners.study.document import Study
+from coterie_node.errors import ConfigError
+from coterie_node.run.study_files import study_on_ledger
+from coterie_node.site.folder import SiteFolder
+
+Entries = tuple[Record | Event, ...]
+# Seconds between two looks at the chain, and documents that are kept.
+FOLLOW_SECONDS = 0.3
+MOST_DOCUMENTS = 200
+
+
+@dataclass(frozen=True)
+class StudyLook:
+    """A study as of one block: its view, and its entries in the order of the ledger."""
+
+    view: StudyView
+    entries: Entries
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, with a result or without."""
+        return self.view.state in (State.COMPLETED, State.ABORTED)
+
+
+@dataclass(frozen=True)
+class SiteSnapshot:
+    """The ledger as of one block: `now` is its time; `problem` says why there is no newer one, empty if all is well."""
+
+    block: int = -1
+    now: int = 0
+    sites: tuple[SiteEntry, ...] = ()
+    studies: Mapping[int, StudyLook] = field(default_factory=dict)
+    members: Entries = ()
+    problem: str = ""
+
+
+class SiteReader:
+    """One site for reading. `newest` is the number of the newest block; a reader without blocks looks each time."""
+
+    def __init__(
+        self, folder: SiteFolder, ledger: Ledger, blobs: BlobStore, newest: Callable[[], int] | None = None
+    ) -> None:
+        self.folder, self.ledger, self.blobs = folder, ledger, blobs
+        self._newest = newest
+        self._snapshot = SiteSnapshot()
+        self._lock = threading.RLock()
+        self._follows = False
+        self._documents: OrderedDict[bytes, Study] = OrderedDict()
+        self.version = 0
+
+    @property
+    def name(self) -> str:
+        """The site's name."""
+        return self.folder.name
+
+    def read(self) -> SiteSnapshot:
+        """The newest snapshot."""
+        if not self._follows:
+            self.look()
+        return self._snapshot
+
+    def look(self) -> None:
+        """Read what is new on the ledger; if it is out of reach, the old snapshot stays and says so."""
+        with self._lock:
+            try:
+                self._refresh()
+            except ChainError as error:
+                if self._snapshot.problem != error.message:
+                    self._snapshot = replace(self._snapshot, problem=error.message)
+                    self.version += 1
+
+    @contextmanager
+    def follow(self) -> Iterator[None]:
+        """Follow the ledger in a thread meanwhile."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._run, args=(stop,), name="reader", daemon=True)
+        self.look()
+        self._follows = True
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self._follows = False
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(FOLLOW_SECONDS):
+            self.look()
+
+    def _refresh(self) -> None:
+        block = -1 if self._newest is None else self._newest()
+        old = self._snapshot
+        if block == old.block and self._newest is not None and not old.problem:
+            return
+        with self.ledger.read_at_one_block():
+            entries = tuple(self.ledger.history())
+            by_study: dict[int, list[Record | Event]] = {}
+            for entry in entries:
+                by_study.setdefault(get_study_number(entry), []).append(entry)
+            members = tuple(by_study.pop(0, ()))
+            same = members == old.members
+            studies = {
+                number: self._look_at(
+                    number, tuple(by_study.get(number, ())), old.studies.get(number) if same else None
+                )
+                for number in self.ledger.studies()
+            }
+            self._snapshot = SiteSnapshot(block, self.ledger.now(), self.ledger.sites(), studies, members)
+        if (studies, members, old.problem) != (old.studies, old.members, ""):
+            self.version += 1
+
+    def _look_at(self, number: int, entries: Entries, old: StudyLook | None) -> StudyLook:
+        """A study with its view, which is asked for again only after another entry."""
+        if old is not None and len(old.entries) == len(entries) and old.entries[-1:] == entries[-1:]:
+            return old
+        return StudyLook(self.ledger.view(number), entries)
+
+    def find(self, number: int) -> StudyLook:
+        """A study by its number; ConfigError (CO-F304) if the ledger has none."""
+        studies = self.read().studies
+        if number not in studies:
+            message = f"There is no study {number} on this ledger; there are {len(studies)} studies"
+            raise ConfigError("CO-F304", f"{message}. The list of studies has them all.")
+        return studies[number]
+
+    def read_document(self, view: StudyView) -> Study:
+        """A study's document, checked against its hash; ChainError or StudyError if it cannot be read."""
+        with self._lock:
+            known = self._documents.get(view.terms.hash)
+        if known is not None:
+            return known
+        study = study_on_ledger(view, self.blobs)
+        with self._lock:
+            self._documents[view.terms.hash] = study
+            while len(self._documents) > MOST_DOCUMENTS:
+                self._documents.popitem(last=False)
+        return study
+
+    def close(self) -> None:
+        """Close the ledger, where it can be."""
+        with suppress(AttributeError):
+            self.ledger.close()  # type: ignore[attr-defined]
