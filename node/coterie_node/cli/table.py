@@ -144,6 +144,19 @@ COMMANDS: Table = {
             "withdraw": Command("coterie_node.cli.site.members:site", "Take back this site's votes about a member."),
         },
     ),
+    "token": Group(
+        "Tokens of this site's HTTP API.",
+        {
+            "create": Command(
+                "coterie_node.cli.site.token:token", "Make a token and print it: nobody can read it again."
+            ),
+            "list": Command(
+                "coterie_node.cli.site.token:token",
+                "List the tokens by their IDs, with their scopes and ends; never the tokens themselves.",
+            ),
+            "revoke": Command("coterie_node.cli.site.token:token", "End a token at once."),
+        },
+    ),
     "devnet": Group(
         "Development networks on this machine: a chain node and a store a site.",
         {
