@@ -7,12 +7,13 @@ LOCK := requirements/dev.lock
 
 SEEDS ?= 2000
 TRANSACTIONS ?= 10000
+CALLS ?= 20000
 FUZZ_SEED ?= $(shell date +%j)
 # Tests start many processes; without compiled files each start compiles the rooms again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-long test-brokers test-net faults fuzz slither check audit-deps devnet bench bench-mpc bench-redis \
+.PHONY: help setup tools demo test test-long test-brokers test-net faults fuzz fuzz-api slither check audit-deps devnet bench bench-mpc bench-redis \
   bench-survival bench-twin bench-peers ranges references abi lock lock-images wheel previous mutants clean
 
 help: ## Show these commands
@@ -56,6 +57,9 @@ fuzz: setup ## Send signed garbage to every reader of the ledger: TRANSACTIONS=1
 	COTERIE_FUZZ_TRANSACTIONS=$(TRANSACTIONS) COTERIE_FUZZ_SEED=$(FUZZ_SEED) COTERIE_GARBAGE=2000 \
 	  $(BIN)/python -m pytest -n 2 --dist loadgroup -q tests/red_team/test_total_ledger.py tests/red_team/test_garbage.py $(ARGS)
 
+fuzz-api: setup ## Send calls that schemathesis generates to the HTTP API: CALLS=20000, FUZZ_SEED (the day of the year)
+	COTERIE_API_CALLS=$(CALLS) COTERIE_API_SEED=$(FUZZ_SEED) $(BIN)/python -m pytest -m long -n 0 -q tests/node/web/test_api_fuzz.py $(ARGS)
+
 slither: setup .venv-slither/.ready ## Analyse the contracts; every finding must be answered in contracts/SLITHER.md
 	$(BIN)/python contracts/scripts/slither.py $(CURDIR)/.venv-slither/bin/slither
 
@@ -73,6 +77,7 @@ check: setup ## Check style, types, room walls and the contracts' artifacts
 	$(BIN)/python tools/house/check.py
 	$(BIN)/python tools/house/words.py
 	$(BIN)/python tools/house/errors_page.py --check
+	$(BIN)/python tools/house/api_page.py --check
 	$(BIN)/deptry node learners chain
 	$(BIN)/python tools/house/disclosure_page.py --check
 	$(BIN)/python contracts/scripts/compile.py --check
