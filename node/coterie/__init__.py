@@ -18,6 +18,7 @@ from coterie_node.audit.replay import Verdict, replay
 from coterie_node.audit.result import Result
 from coterie_node.audit.verify import Verified, verify
 from coterie_node.errors import NodeError
+from coterie_node.web.client.remote_node import RemoteNode as Node
 
 __all__ = [
     "ChainError",
@@ -25,6 +26,7 @@ __all__ = [
     "Learner",
     "LearnerError",
     "Machine",
+    "Node",
     "NodeError",
     "Result",
     "Site",

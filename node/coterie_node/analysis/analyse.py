@@ -13,6 +13,7 @@ from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study as PlainStudy
 from coterie_learners.study.model_card import make_model_card
+from coterie_node.audit.printed.notebook import render_facts
 from coterie_node.audit.replay import replay
 from coterie_node.audit.result import Cost, Result
 from coterie_node.data.cohort.flow import Prepared, list_flow_lines
@@ -32,6 +33,12 @@ class Study(PlainStudy):
     def load(cls, path: str | Path) -> Self:
         """Read a study from TOML or canonical JSON, with its learner's options and version completed."""
         return cls.model_validate(load_study(Path(path)).model_dump())
+
+    def _repr_html_(self) -> str:
+        facts: dict[str, Any] = {"title": self.title, "sites": ", ".join(self.sites), "formula": self.formula}
+        facts |= {"models": "; ".join(f"{m.name}: {m.formula}" for m in self.models), "learner": self.learner.name}
+        facts |= {"options": dict(self.learner.options), "hash": self.hash.hex()}
+        return render_facts(f"Study {self.name}", {name: value for name, value in facts.items() if value})
 
 
 def analyse(

@@ -33,6 +33,7 @@ from coterie_learners.core.protocol import Machine, Site
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.study.document import Study
+from coterie_node.audit.printed.notebook import render_facts
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
@@ -107,6 +108,9 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
         return {**asdict(self), "recomputed": self.recomputed}
+
+    def _repr_html_(self) -> str:
+        return render_facts(f"Replay: {self.verdict}", {name: v for name, v in self.as_dict().items() if v != ""})
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.printed.characteristics import print_characteristics
 from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluation
+from coterie_node.audit.printed.forest_picture import draw_rows
+from coterie_node.audit.printed.notebook import Plot, Summary, render_block
 from coterie_node.audit.printed.printed_table import INDENT, PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
+from coterie_node.errors import ConfigError
 
 UNKNOWN = "NA"
 # The family of a result that evaluates a given model.
@@ -89,9 +93,55 @@ class Result:
         """Confidence limits (p, 2) at level 1 - alpha."""
         return np.array([(row.ci_low, row.ci_high) for row in coefficient_table(self.fit, 1.0 - alpha)])
 
-    def summary(self) -> str:
-        """The result for a terminal."""
-        return self.text()
+    @property
+    def vcov(self) -> Array:
+        """Covariance matrix (p, p) of the coefficients; NaN for a method without standard errors."""
+        p = len(self.fit.terms)
+        return np.full((p, p), np.nan) if self.fit.covariance is None else self.fit.covariance
+
+    def summary(self) -> Summary:
+        """The result for a terminal; its table in other formats by `as_latex`, `as_html`, `as_csv`, `as_markdown`."""
+        return Summary(self.text(), self.table)
+
+    def columns(self, level: float | None = None) -> dict[str, list[Any]]:
+        """The coefficient table by broom's column names; of several models with a column `model`."""
+        parts = self.fit.models.items() or (("", self.fit),)
+        rows = [(name, row) for name, model in parts for row in coefficient_table(model, level or self.level)]
+        names = {"term": "term", "estimate": "estimate", "std.error": "std_error", "statistic": "z"}
+        names |= {"p.value": "p_value", "conf.low": "ci_low", "conf.high": "ci_high"}
+        models = {"model": [name for name, _ in rows]} if self.fit.models else {}
+        return models | {column: [getattr(row, field) for _, row in rows] for column, field in names.items()}
+
+    def to_pandas(self) -> Any:
+        """The coefficient table as a DataFrame of pandas; ConfigError (CO-F231) if it is not installed."""
+        return _import_frames("pandas").DataFrame(self.columns())
+
+    def to_polars(self) -> Any:
+        """The coefficient table as a DataFrame of polars; ConfigError (CO-F231) if it is not installed."""
+        return _import_frames("polars").DataFrame(self.columns())
+
+    def plot(self, cause: str = "") -> Plot:
+        """Survival curves (of a cause, if it is named) where the result has some, else the coefficients as a forest."""
+        curves = self.fit.details.get("survival")
+        if curves:
+            from coterie_node.audit.report.survival_figure import draw_survival  # a report imports its template
+
+            return Plot(draw_survival(curves, cause))
+        return Plot(
+            draw_rows(
+                coefficient_table(self.fit, self.level), f"log {self.fit.ratio}" if self.fit.ratio else "estimate"
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        table = print_fit(self.fit, self.beside, self.level)
+        lines = [
+            soundness_line((*self.fit.warnings, *self.warnings)),
+            *self.notes,
+            *self.warnings,
+            self._format_replay(),
+        ]
+        return render_block(title_of(self.fit, self.study), table.head, table.lines, [*self.fit.notes, *lines])
 
     def as_dict(self) -> dict[str, Any]:
         """The stable JSON keys."""
@@ -276,6 +326,14 @@ def _print_models(fit: Fit, level: float) -> PrintedTable:
         lines.append((name, *("",) * (width - 1)))
         lines += [(f"{INDENT}{row[0]}", *row[1:], *("",) * (width - len(row))) for row in body]
     return PrintedTable(head, tuple(lines))
+
+
+def _import_frames(name: str) -> Any:
+    """A package of data frames; ConfigError (CO-F231) if it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigError("CO-F231", f"The package {name} is not installed. Install it: pip install {name}.") from None
 
 
 def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.errors import ConfigError
 from coterie_node.persons.roles import Role
+from coterie_node.run.study_files import study_of
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.decisions import digest_terms
 from coterie_node.verbs.decide import abort, approve, decline, find_open_study, propose, read_proposal, resume
@@ -40,7 +41,7 @@ DAEMON = "The daemon puts it on the ledger."
 
 def propose_study(body: ProposeBody, services: Services, caller: Caller) -> Receipt:
     """Propose a study, and approve it for this site."""
-    study = complete_study(Study.from_toml(body.study, "The study of the request"))
+    study = _read_study(body.study)
     act = Act("propose", Role.PROPOSE, study.hash)
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
     lines = propose(services.folder, study, approvals=signed.approvals, by=signed.by)
@@ -132,6 +133,14 @@ def vote_about_member(body: VoteBody, services: Services, caller: Caller) -> Rec
         vote(folder, _read_card(body.card, body.site), signed.by)
     lines = [f"A vote to {body.motion} {body.site} is written down. {DAEMON}"]
     return Receipt(study=0, hash="", by=signed.by, lines=lines)
+
+
+def _read_study(text: str) -> Study:
+    """A study from TOML, or from its canonical JSON; StudyError for anything else."""
+    where = "The study of the request"
+    if text.startswith("{"):
+        return study_of(text.encode(), where)
+    return complete_study(Study.from_toml(text, where))
 
 
 def _read_card(card: dict[str, Any] | None, site: str) -> SeatCard:

@@ -29,7 +29,7 @@ class ActBody(Frozen):
 
 
 class ProposeBody(Frozen):
-    """A study to propose, as TOML text."""
+    """A study to propose, as TOML or as canonical JSON."""
 
     study: Annotated[str, Field(min_length=1, max_length=1 << 20)]
     signature: SignedText = None

@@ -1,0 +1,1 @@
+"""A client of a node's HTTP API for Python: `coterie.Node`."""
