@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -31,6 +32,10 @@ _PIECE = 1 << 16
 _MAX_LINE, _MAX_HEADERS = 1 << 16, 100
 # Of a path and of a header's value: what would end them.
 _PATH_ENDS, _LINE_ENDS = re.compile(r"[^\x21-\x7e]"), re.compile(r"[\r\n]")
+
+
+# A host and a port, the seconds to wait, and the address to call from.
+Dial = Callable[[tuple[str, int], float, tuple[str, int] | None], socket.socket]
 
 
 class EndlessAnswer(TimeoutError):
@@ -55,13 +60,18 @@ class Waits:
 
 
 class HttpClient:
-    """One server at an http(s) address without a path; `headers` go with every request."""
+    """One server at an http(s) address without a path; `headers` go with every request.
 
-    def __init__(self, url: str, waits: Waits, headers: Mapping[str, str] | None = None) -> None:
+    `dial` opens a connection to a host and a port, for callers who judge where it goes.
+    """
+
+    def __init__(
+        self, url: str, waits: Waits, headers: Mapping[str, str] | None = None, dial: Dial | None = None
+    ) -> None:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         self._kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._host, self._port, self._waits = parts.hostname or "", parts.port, waits
+        self._host, self._port, self._waits, self._dial = parts.hostname or "", parts.port, waits, dial
         self._headers = dict(headers or {})
         self._idle: list[http.client.HTTPConnection] = []
         weakref.finalize(self, _close_all, self._idle)
@@ -94,6 +104,9 @@ class HttpClient:
 
     def _connect(self) -> http.client.HTTPConnection:
         connection = self._kind(self._host, self._port, timeout=self._waits.connect)
+        if self._dial is not None:
+            # The standard library's own seam; TLS still checks the host's name.
+            vars(connection)["_create_connection"] = self._dial
         connection.connect()
         connection.sock.settimeout(self._waits.silence)
         return connection

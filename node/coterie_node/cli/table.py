@@ -157,6 +157,15 @@ COMMANDS: Table = {
             "revoke": Command("coterie_node.cli.site.token:token", "End a token at once."),
         },
     ),
+    "notices": Group(
+        "Notices of this site's events, by e-mail and webhook.",
+        {
+            "test": Command(
+                "coterie_node.cli.site.notices:notices",
+                "Send a test notice by each way that node.toml names; status 12 if one fails.",
+            ),
+        },
+    ),
     "devnet": Group(
         "Development networks on this machine: a chain node and a store a site.",
         {

@@ -65,6 +65,10 @@ class ApprovalFolder:
         """How many payloads wait for a yes."""
         return len(self._list_waiting())
 
+    def list_steps(self) -> list[str]:
+        """The positions and attempts whose payloads wait for a yes."""
+        return sorted(path.stem for path in self._list_waiting())
+
     def _list_waiting(self) -> list[Path]:
         return [path for path in self.root.glob("*.json") if not path.with_suffix(".yes").exists()]
 

@@ -13,6 +13,7 @@ from coterie_learners.study.document import ColumnName, Frozen, LearnerName, Nam
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
 from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
+from coterie_node.notices.settings import NoticesPart
 from coterie_node.peers.address import address_of
 from coterie_node.release.policy import Policy
 
@@ -123,6 +124,7 @@ class NodeConfig(Frozen):
     api: ApiPart = ApiPart()
     talk: TalkPart = TalkPart()
     web: WebPart | None = None
+    notices: NoticesPart = NoticesPart()
 
 
 def load_config(path: Path) -> NodeConfig:

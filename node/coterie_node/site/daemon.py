@@ -22,7 +22,7 @@ import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -42,6 +42,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.errors import LearnerError
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError, NodeError, StudyQuarantined
+from coterie_node.notices.events import Notice
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
@@ -64,6 +65,7 @@ from coterie_node.site.votes import Ballot, BallotBox
 from coterie_node.site.watch.health import Health, describe_standstill
 from coterie_node.site.watch.log import Log, code_of
 from coterie_node.site.watch.metrics import Metrics
+from coterie_node.site.watch.occasions import list_occasions
 
 # Seconds between two looks at the ledger, and until a study that stopped here is tried again.
 LEDGER_POLL_SECONDS, RETRY_SECONDS = 0.5, 60.0
@@ -89,7 +91,7 @@ class NodeServices:
 
     `block_age` is that of the newest block in seconds, and `period` the seconds between two; 0 where blocks come as
     they are wanted. `describe_gain` says of a finished study what joining it bought this site; empty where there is
-    nothing to say.
+    nothing to say. `observe` takes what stands now that people get notices of, and never waits; None where nobody does.
     """
 
     home: SiteFolder
@@ -110,6 +112,7 @@ class NodeServices:
     log: Log = field(default_factory=Log)
     metrics: Metrics = field(default_factory=Metrics)
     describe_gain: Callable[[Site, Any], str] = lambda site, fit: ""
+    observe: Callable[[Sequence[Notice]], object] | None = None
 
     @property
     def name(self) -> str:
@@ -175,6 +178,7 @@ class Daemon:
             self._measure_at = self.services.clock() + MEASURE_SECONDS
             with suppress(ChainError):  # measurements must never stop the work
                 self._measure()
+            self._notify()
         return voted or any(moved)
 
     @property
@@ -668,6 +672,14 @@ class Daemon:
             stop.wait(LEDGER_POLL_SECONDS)  # a ledger that does not wait
         for cause in {task.wait_label for task in self.studies.list_watched()}:
             self.services.metrics.waited.labels(cause).inc(passed)
+
+    def _notify(self) -> None:
+        """Hand over what people get notices of; a fault of files here must not stop the work either."""
+        if self.services.observe is None:
+            return
+        with suppress(OSError):
+            tasks, releases_of = tuple(self.tasks.values()), self._releases_of
+            self.services.observe(tuple(list_occasions(self.services.home, tasks, releases_of, self.health)))
 
     def _measure(self) -> None:
         metrics, services = self.services.metrics, self.services

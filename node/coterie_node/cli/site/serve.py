@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from coterie_node.network.backup import settle_restoration
 from coterie_node.network.checks.machine_checks import PROBE
 from coterie_node.network.founding import find_period
 from coterie_node.network.systemd_units import daemon_unit
+from coterie_node.notices.events import Notice
 from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.peers.tls import TlsExchange
@@ -95,6 +96,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             chain_is_well=drive_sealer(stack, home, log),
             log=log,
             describe_gain=describe_gain,
+            observe=open_notices(stack, home, log),
         )
         if unknown := settle_restoration(home, ledger, journal.vault):
             log.tell("restored from a backup", level="warning", records_since=unknown)
@@ -142,6 +144,26 @@ def _run_beside(stack: ExitStack, run: Callable[[threading.Event], None]) -> Non
 
     thread.start()
     stack.callback(end)
+
+
+def open_notices(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[Sequence[Notice]], object] | None:
+    """Send notices in a thread of their own, if node.toml names anybody who gets them."""
+    part = home.config.notices
+    if not part.wanted:
+        return None
+    from coterie_node.notices.notifier import Notifier
+    from coterie_node.notices.outbox import OUTBOX, Outbox
+    from coterie_node.notices.ways import open_senders
+
+    def report(way: str, error: Exception | None) -> None:
+        if error is None:
+            log.tell("notices are sent again", name=way)
+        else:
+            log.fault("notices cannot be sent", error, name=way)
+
+    outbox = Outbox(home.root / OUTBOX)
+    stack.callback(outbox.close)
+    return stack.enter_context(Notifier(part, outbox, open_senders(home.name, part, home.root), report=report)).observe
 
 
 def check_store(blobs: BlobStore, log: Log) -> None:

@@ -6,6 +6,7 @@ import errno
 import shutil
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pydantic_core import from_json
@@ -16,6 +17,7 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import check_mode, read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_node.network.checks.check_result import CheckResult, run_check
+from coterie_node.notices.ways import check_ways, list_certificates
 from coterie_node.peers.address import address_of
 from coterie_node.site.folder import SiteFolder
 
@@ -34,6 +36,8 @@ def check_machine(home: SiteFolder) -> Iterator[CheckResult]:
     yield run_check("journal", lambda: _check_journal(home))
     yield run_check("daemon", lambda: _check_daemon(home))
     yield run_check("rows", lambda: _check_rows(home))
+    if home.config.notices.wanted:
+        yield run_check("notices", lambda: _check_notices(home))
     if home.config.talk.listen is not None:
         yield run_check("talk", lambda: _check_talk(home))
 
@@ -51,6 +55,13 @@ def _check_folder(home: SiteFolder) -> CheckResult:
 def _check_token(home: SiteFolder) -> CheckResult:
     read_private(home.path(home.config.api.token_file), "the API's token file")
     return CheckResult("API token", True, f"{home.config.api.host}:{home.config.api.port}")
+
+
+def _check_notices(home: SiteFolder) -> CheckResult:
+    part = home.config.notices
+    ends = [notice.text for notice in list_certificates(part, home.root, datetime.now(UTC))]
+    ways = ", ".join(check_ways(part, home.root))
+    return CheckResult("notices", not ends, "; ".join([ways, *ends]), "Renew the certificate that is named.")
 
 
 def _check_disk(home: SiteFolder) -> CheckResult:
