@@ -26,6 +26,7 @@ from coterie_node.web.services import PageServices
 from coterie_node.web.sessions import PageSession
 
 LOGIN = "/login"
+LIVE = "/live/"
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 MAX_FIELDS = 100
 
@@ -50,7 +51,8 @@ def guard(route: PageRoute, services: PageServices) -> Callable[[Request], Await
 
 def find_session(request: Request, services: PageServices) -> PageSession | None:
     """The session of a request, with its person as the site lists them now; None if there is none."""
-    session = services.sessions.find(request.cookies.get(services.cookie, ""))
+    use = not request.url.path.startswith(LIVE)  # a page that is open and watched by nobody keeps no session alive
+    session = services.sessions.find(request.cookies.get(services.cookie, ""), use)
     if session is None or session.person is None:
         return session
     person = services.accounts.refresh(session.person)

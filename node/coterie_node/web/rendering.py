@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
 from coterie_node.audit.report.page import make_environment
+from coterie_node.data.findings import printable
 from coterie_node.persons.roles import Role
 from coterie_node.web.access import Visit
 
@@ -32,7 +33,7 @@ def make_templates() -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters |= {name: make_environment().filters[name] for name in ("num", "p", "plain", "short")}
-    jinja.filters |= {"moment": format_moment, "bytes": format_bytes}
+    jinja.filters |= {"moment": format_moment, "bytes": format_bytes, "plain_lines": spell_lines}
     return jinja
 
 
@@ -58,6 +59,11 @@ def render(visit: Visit, template: str, status: int = 200, **values: Any) -> Res
 def render_error(visit: Visit, status: int, code: str, message: str) -> Response:
     """A page that says what happened and what to do."""
     return render(visit, "error.html.j2", status, code=code, text=message)
+
+
+def spell_lines(text: str) -> str:
+    """Several lines without characters that steer a reader."""
+    return "\n".join(printable(line) for line in str(text).splitlines())
 
 
 def format_moment(seconds: int) -> str:

@@ -14,11 +14,11 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
 from coterie_node.web.access import PagePart
 from coterie_node.web.app import build_app
+from coterie_node.web.live.site_reader import SiteReader
 from coterie_node.web.local_accounts import ACCOUNTS, LocalAccounts
 from coterie_node.web.rendering import make_templates
 from coterie_node.web.services import PageServices
 from coterie_node.web.sessions import MemorySessions
-from coterie_node.web.site_reader import SiteReader
 
 if TYPE_CHECKING:
     from coterie_node.web.accounts import Accounts

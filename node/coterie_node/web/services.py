@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coterie_node.site.config import WebPart
 from coterie_node.web.accounts import Accounts
+from coterie_node.web.live.jobs import JobDesk
+from coterie_node.web.live.part_cache import PartCache
+from coterie_node.web.live.site_reader import SiteReader
 from coterie_node.web.sessions import PageSessions
-from coterie_node.web.site_reader import SiteReader
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,6 +25,13 @@ class PageServices:
     sessions: PageSessions
     templates: Environment
     settings: WebPart
+    jobs: JobDesk = field(default_factory=JobDesk)
+    parts: PartCache = field(default_factory=PartCache)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Counts what has changed: on the ledger and in the site's folder, and of jobs."""
+        return self.site.version, self.jobs.version
 
     @property
     def cookie(self) -> str:

@@ -42,8 +42,11 @@ class PageSessions(Protocol):
     def begin(self, person: Person | None = None) -> PageSession:
         """A new session under a new name."""
 
-    def find(self, name: str) -> PageSession | None:
-        """The session of this name, which counts as used now; None if there is none or its time is over."""
+    def find(self, name: str, use: bool = True) -> PageSession | None:
+        """The session of this name, which counts as used now if `use`; None if there is none or its time is over."""
+
+    def peek(self, name: str) -> bool:
+        """Whether a session of this name has not ended; asking is no use of it."""
 
     def update(self, session: PageSession) -> None:
         """Keep a session's new state, if it has not ended."""
@@ -69,17 +72,27 @@ class MemorySessions:
             self._sessions[session.name] = session
         return session
 
-    def find(self, name: str) -> PageSession | None:
-        """The session of this name, which counts as used now; None if there is none or its time is over."""
+    def find(self, name: str, use: bool = True) -> PageSession | None:
+        """The session of this name, which counts as used now if `use`; None if there is none or its time is over."""
         with self._lock:
-            session, now = self._sessions.get(name), self._clock()
-            if session is None:
-                return None
-            if now - session.used > self._idle or now - session.begun > self._longest:
-                del self._sessions[name]
-                return None
-            self._sessions[name] = session = replace(session, used=now)
+            session = self._find_alive(name)
+            if session is not None and use:
+                self._sessions[name] = session = replace(session, used=self._clock())
             return session
+
+    def peek(self, name: str) -> bool:
+        """Whether a session of this name has not ended; asking is no use of it."""
+        with self._lock:
+            return self._find_alive(name) is not None
+
+    def _find_alive(self, name: str) -> PageSession | None:
+        session, now = self._sessions.get(name), self._clock()
+        if session is None:
+            return None
+        if now - session.used > self._idle or now - session.begun > self._longest:
+            del self._sessions[name]
+            return None
+        return session
 
     def update(self, session: PageSession) -> None:
         """Keep a session's new state, if it has not ended."""

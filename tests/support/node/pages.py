@@ -17,7 +17,7 @@ from coterie_node.web.app import build_app
 from coterie_node.web.rendering import make_templates
 from coterie_node.web.services import PageServices
 from coterie_node.web.sessions import MemorySessions
-from coterie_node.web.site_reader import SiteReader
+from coterie_node.web.live.site_reader import SiteReader
 
 PASSWORD = "correct horse battery"
 ALL_ROLES = frozenset(Role)

@@ -19,7 +19,7 @@ HEADS = ("variable", "type", "missing", "wrong", "spread: least [quartiles] larg
 def list_lines(check: DataCheck) -> list[str]:
     """The report as lines of text."""
     lines = [f"{check.site}, {check.source}: {check.rows} rows, {check.complete} complete, study {check.study}"]
-    rows = [list(HEADS), *_list_rows(check)]
+    rows = [list(HEADS), *list_cells(check)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
     lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["Flow into the study:", *(f"  {text}" for text in list_flow_lines(check.flow))]
@@ -31,7 +31,7 @@ def list_lines(check: DataCheck) -> list[str]:
 def write_page(check: DataCheck) -> str:
     """The report as an HTML page; every value is escaped, and the page has no script."""
     head = "".join(f"<th>{escape(text)}</th>" for text in HEADS)
-    rows = "".join(f"<tr>{''.join(f'<td>{_show(cell)}</td>' for cell in row)}</tr>" for row in _list_rows(check))
+    rows = "".join(f"<tr>{''.join(f'<td>{_show(cell)}</td>' for cell in row)}</tr>" for row in list_cells(check))
     title = f"Rows of {_show(check.site)} for the study {_show(check.study)}"
     policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
     return (
@@ -44,7 +44,8 @@ def write_page(check: DataCheck) -> str:
     )
 
 
-def _list_rows(check: DataCheck) -> list[list[str]]:
+def list_cells(check: DataCheck) -> list[list[str]]:
+    """The cells of the table of variables, under `HEADS`."""
     return [
         [
             column.name + (f" ({column.unit})" if column.unit else ""),

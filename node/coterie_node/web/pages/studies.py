@@ -15,8 +15,10 @@ from coterie_node.persons.roles import Role
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.folder import SiteFolder
 from coterie_node.web.access import Entrance, PageRoute, Visit
+from coterie_node.web.live.site_reader import SiteReader, StudyLook
+from coterie_node.web.live.stream import stream_part
 from coterie_node.web.rendering import render
-from coterie_node.web.site_reader import SiteReader, StudyLook
+from coterie_node.web.services import PageServices
 
 GROUPS = {
     "waiting": "Waiting for us",
@@ -56,17 +58,24 @@ def show_first(visit: Visit) -> Response:
 def list_studies(visit: Visit) -> Response:
     """All studies by group, or those that a search finds."""
     query = visit.request.query_params.get("q", "")[:200]
-    lines = [line for line in read_lines(visit.services.site) if line.matches(query)]
-    groups = {title: [line for line in lines if line.group == key] for key, title in GROUPS.items()}
-    proposals = list_unlisted(visit.services.site) if not query else []
-    return render(
-        visit,
-        "studies.html.j2",
-        groups=groups,
+    part = render_list(visit.services, query)
+    return render(visit, "studies.html.j2", query=query, part=part, may_propose=visit.person.may(Role.PROPOSE))
+
+
+def follow_studies(visit: Visit) -> Response:
+    """The list again after each change."""
+    return stream_part(visit, "studies", lambda services, _: render_list(services))
+
+
+def render_list(services: PageServices, query: str = "") -> str:
+    """The lists of studies, or what a search finds."""
+    lines = [line for line in read_lines(services.site) if line.matches(query)]
+    return services.templates.get_template("studies_part.html.j2").render(
+        groups={title: [line for line in lines if line.group == key] for key, title in GROUPS.items()},
         query=query,
         count=len(lines),
-        proposals=proposals,
-        problem=visit.services.site.read().problem,
+        proposals=[] if query else list_unlisted(services.site),
+        problem=services.site.read().problem,
     )
 
 
@@ -165,4 +174,5 @@ def _read_names(site: SiteReader, look: StudyLook) -> tuple[str, str]:
 STUDIES_ROUTES = (
     PageRoute("GET", "/", Entrance.SIGNED_IN, show_first),
     PageRoute("GET", "/studies", Role.READ, list_studies),
+    PageRoute("GET", "/live/studies", Role.READ, follow_studies),
 )

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from coterie_node.web.access import PageRoute
 from coterie_node.web.pages.login import LOGIN_ROUTES
+from coterie_node.web.pages.propose import PROPOSE_ROUTES
+from coterie_node.web.pages.run import RUN_ROUTES
 from coterie_node.web.pages.studies import STUDIES_ROUTES
+from coterie_node.web.pages.study import STUDY_ROUTES
 
-ROUTES: tuple[PageRoute, ...] = (*LOGIN_ROUTES, *STUDIES_ROUTES)
+ROUTES: tuple[PageRoute, ...] = (
+    *LOGIN_ROUTES,
+    *STUDIES_ROUTES,
+    *PROPOSE_ROUTES,
+    *STUDY_ROUTES,
+    *RUN_ROUTES,
+)

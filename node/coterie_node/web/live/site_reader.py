@@ -29,11 +29,15 @@ from coterie_learners.study.document import Study
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import study_on_ledger
 from coterie_node.site.folder import SiteFolder
+from coterie_node.web.live.posts import PostReader
+from coterie_node.web.live.shared_access import share
 
 Entries = tuple[Record | Event, ...]
 # Seconds between two looks at the chain, and documents that are kept.
 FOLLOW_SECONDS = 0.3
 MOST_DOCUMENTS = 200
+# Folders of the site in which the daemon and commands leave what pages show.
+WATCHED = ("decisions", "releases", "results", "faults", "ballots")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ class SiteReader:
     def __init__(
         self, folder: SiteFolder, ledger: Ledger, blobs: BlobStore, newest: Callable[[], int] | None = None
     ) -> None:
-        self.folder, self.ledger, self.blobs = folder, ledger, blobs
+        self.folder, self.ledger, self.blobs = share(folder, ledger, blobs), ledger, blobs
+        self.posts = PostReader(blobs)
+        self._stamp: tuple[int, ...] = ()
         self._newest = newest
         self._snapshot = SiteSnapshot()
         self._lock = threading.RLock()
@@ -89,6 +95,7 @@ class SiteReader:
     def look(self) -> None:
         """Read what is new on the ledger; if it is out of reach, the old snapshot stays and says so."""
         with self._lock:
+            self._look_at_folder()
             try:
                 self._refresh()
             except ChainError as error:
@@ -114,6 +121,16 @@ class SiteReader:
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(FOLLOW_SECONDS):
             self.look()
+
+    def _look_at_folder(self) -> None:
+        """Count it as a change if decisions, releases, results or faults of this site are others than before."""
+        root = self.folder.root
+        places = [root / name for name in WATCHED]
+        places += sorted((root / "releases").glob("*/"))
+        stamp = tuple(place.stat().st_mtime_ns for place in places if place.exists())
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self.version += 1
 
     def _refresh(self) -> None:
         block = -1 if self._newest is None else self._newest()

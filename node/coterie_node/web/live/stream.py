@@ -1,0 +1,54 @@
+"""Live parts of pages: after each change the server sends the part again, and a small script puts it in its place.
+
+A part is rendered once for each change and each set of roles, however many look at it; what differs between two
+viewers, the token in its forms, is put in when it is sent. A stream keeps no session alive, and ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from coterie_node.web.access import Visit
+from coterie_node.web.services import PageServices
+
+# Seconds between two looks for a change, between two signs of life, and until the browser opens the stream again.
+TICK_SECONDS, BEAT_SECONDS, STREAM_SECONDS = 0.2, 15.0, 600.0
+# What stands in a part for the token of a viewer's session.
+TOKEN_MARK = "%csrf%"
+
+RenderPart = Callable[[PageServices, frozenset[str]], str]
+
+
+def stream_part(visit: Visit, name: str, make: RenderPart) -> Response:
+    """The stream of a part to one viewer."""
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(_follow(visit, name, make), media_type="text/event-stream", headers=headers)
+
+
+async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[str]:
+    services, session = visit.services, visit.session
+    roles = frozenset(str(role) for role in visit.person.roles)
+    sent, beat, now = "", 0.0, 0.0
+    while now < STREAM_SECONDS and services.sessions.peek(session.name):
+        version = services.version
+        part = await run_in_threadpool(services.parts.get, name, roles, version, lambda: make(services, roles))
+        if part != sent:
+            yield _encode(part.replace(TOKEN_MARK, session.token))
+            sent, beat = part, now
+        elif now - beat >= BEAT_SECONDS:
+            yield ": still here\n\n"
+            beat = now
+        while services.version == version and now - beat < BEAT_SECONDS and now < STREAM_SECONDS:
+            await asyncio.sleep(TICK_SECONDS)
+            now += TICK_SECONDS
+    if now < STREAM_SECONDS:
+        yield "event: end\ndata: the session has ended\n\n"
+
+
+def _encode(part: str) -> str:
+    lines = "".join(f"data: {line}\n" for line in part.splitlines())
+    return f"event: part\n{lines}\n"

@@ -1,0 +1,66 @@
+"""A new study: read a document, show what it would do, and propose it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from starlette.responses import Response
+
+from coterie_learners.errors import LearnerError, StudyError
+from coterie_learners.study.document import Study
+from coterie_node.errors import NodeError
+from coterie_node.persons.roles import Role
+from coterie_node.run.study_files import load_study
+from coterie_node.verbs.decide import propose
+from coterie_node.verbs.disclosure import describe
+from coterie_node.web.access import PageRoute, Visit
+from coterie_node.web.guard import go
+from coterie_node.web.pages.study import describe_disclosure
+from coterie_node.web.rendering import render
+
+
+def show_form(visit: Visit) -> Response:
+    """The empty form."""
+    return render(visit, "propose.html.j2", text="", problem="", words={}, disclosure={})
+
+
+def take_document(visit: Visit) -> Response:
+    """Show what a document does; propose it if the person says so."""
+    text, folder = read_text(visit), visit.services.site.folder
+    try:
+        study = parse_document(text)
+        if visit.read_field("act") == "propose":
+            lines = propose(folder, study, by=visit.person.name)
+            return go(visit, "/studies", " ".join(lines))
+        words, disclosure = describe(study), describe_disclosure(study)
+    except (LearnerError, NodeError) as error:
+        problem = f"{error.code}: {error.message}"
+        return render(visit, "propose.html.j2", 422, text=text, problem=problem, words={}, disclosure={})
+    return render(visit, "propose.html.j2", text=text, problem="", words=words, disclosure=disclosure)
+
+
+def read_text(visit: Visit) -> str:
+    """The document of the form: the file if there is one, else the text."""
+    uploaded = visit.form.get("file", b"")
+    if isinstance(uploaded, bytes) and uploaded:
+        try:
+            return uploaded.decode()
+        except UnicodeDecodeError:
+            raise StudyError("CO-S101", "The file is not UTF-8 text. Save it as UTF-8.") from None
+    return str(visit.form.get("text", ""))
+
+
+def parse_document(text: str) -> Study:
+    """A study from its text, TOML as people write it or canonical JSON; StudyError if it is none."""
+    suffix = ".json" if text.lstrip().startswith("{") else ".toml"
+    with TemporaryDirectory(prefix="coterie-") as folder:
+        path = Path(folder) / f"study{suffix}"
+        path.write_text(text, encoding="utf-8")
+        return load_study(path)
+
+
+PROPOSE_ROUTES = (
+    PageRoute("GET", "/propose", Role.PROPOSE, show_form),
+    PageRoute("POST", "/propose", Role.PROPOSE, take_document),
+)
