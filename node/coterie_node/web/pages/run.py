@@ -111,7 +111,7 @@ def draw_curve(site: SiteReader, look: StudyLook) -> Curve | None:
     posts = [entry for entry in look.entries if isinstance(entry, Record) and entry.kind == "server"]
     last = {record.post.position: record for record in posts}
     figures = [site.posts.read(record).figures for _, record in sorted(last.items())]
-    return draw_convergence([item for item in figures if item])
+    return draw_convergence([item for item in figures if "gain" in item])
 
 
 def list_departures(site: SiteReader, look: StudyLook) -> list[Departure]:
