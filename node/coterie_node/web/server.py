@@ -14,8 +14,8 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
 from coterie_node.web.access import PagePart
 from coterie_node.web.app import build_app
+from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
 from coterie_node.web.live.site_reader import SiteReader
-from coterie_node.web.local_accounts import ACCOUNTS, LocalAccounts
 from coterie_node.web.rendering import make_templates
 from coterie_node.web.services import PageServices
 from coterie_node.web.sessions import MemorySessions
@@ -39,7 +39,7 @@ def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> 
     """Answer until a signal; the ledger is only read."""
     with ExitStack() as stack:
         ledger = stack.enter_context(EthereumLedger(folder.network(), None, sleeps=folder.config.chain.sleep))
-        services = make_services(folder, ledger, LocalAccounts(folder.root / ACCOUNTS))
+        services = make_services(folder, ledger, FileAccounts(folder.root / ACCOUNTS))
         part = services.settings
         if part.host not in LOOPBACK_HOSTS:
             log.tell("page is open to other machines", level="warning", address=part.host)

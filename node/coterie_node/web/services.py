@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+# Pages that are open show how much time is left once in so many seconds.
+TIME_STEP_SECONDS = 20
+
+
 @dataclass(frozen=True)
 class PageServices:
     """The seams are the site's ledger and store (in `site`), the accounts and the sessions."""
@@ -30,8 +34,8 @@ class PageServices:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Counts what has changed: on the ledger and in the site's folder, and of jobs."""
-        return self.site.version, self.jobs.version
+        """Counts what has changed: on the ledger and in the site's folder, of jobs, and the ledger's time in steps."""
+        return self.site.version, self.jobs.version, self.site.read().now // TIME_STEP_SECONDS
 
     @property
     def cookie(self) -> str:

@@ -14,10 +14,10 @@ from coterie_node.persons.roles import Person, Role
 from coterie_node.site.config import WebPart
 from coterie_node.web.access import PagePart
 from coterie_node.web.app import build_app
+from coterie_node.web.live.site_reader import SiteReader
 from coterie_node.web.rendering import make_templates
 from coterie_node.web.services import PageServices
 from coterie_node.web.sessions import MemorySessions
-from coterie_node.web.live.site_reader import SiteReader
 
 PASSWORD = "correct horse battery"
 ALL_ROLES = frozenset(Role)

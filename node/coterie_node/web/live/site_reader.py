@@ -9,6 +9,7 @@ writes.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,6 +36,8 @@ from coterie_node.web.live.shared_access import share
 Entries = tuple[Record | Event, ...]
 # Seconds between two looks at the chain, and documents that are kept.
 FOLLOW_SECONDS = 0.3
+# ... and between two questions for the time while no block comes.
+TIME_SECONDS = 10.0
 MOST_DOCUMENTS = 200
 # Folders of the site in which the daemon and commands leave what pages show.
 WATCHED = ("decisions", "releases", "results", "faults", "ballots")
@@ -78,6 +81,7 @@ class SiteReader:
         self._snapshot = SiteSnapshot()
         self._lock = threading.RLock()
         self._follows = False
+        self._time_at = 0.0
         self._documents: OrderedDict[bytes, Study] = OrderedDict()
         self.version = 0
 
@@ -136,6 +140,7 @@ class SiteReader:
         block = -1 if self._newest is None else self._newest()
         old = self._snapshot
         if block == old.block and self._newest is not None and not old.problem:
+            self._refresh_time()
             return
         with self.ledger.read_at_one_block():
             entries = tuple(self.ledger.history())
@@ -153,6 +158,13 @@ class SiteReader:
             self._snapshot = SiteSnapshot(block, self.ledger.now(), self.ledger.sites(), studies, members)
         if (studies, members, old.problem) != (old.studies, old.members, ""):
             self.version += 1
+
+    def _refresh_time(self) -> None:
+        """Ask for the ledger's time now and then, while no block comes."""
+        now = time.monotonic()
+        if now >= self._time_at:
+            self._time_at = now + TIME_SECONDS
+            self._snapshot = replace(self._snapshot, now=self.ledger.now())
 
     def _look_at(self, number: int, entries: Entries, old: StudyLook | None) -> StudyLook:
         """A study with its view, which is asked for again only after another entry."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -32,21 +33,30 @@ def stream_part(visit: Visit, name: str, make: RenderPart) -> Response:
 async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[str]:
     services, session = visit.services, visit.session
     roles = frozenset(str(role) for role in visit.person.roles)
-    sent, beat, now = "", 0.0, 0.0
+    last: tuple[int, ...] = ()
+    beat = now = 0.0
     while now < STREAM_SECONDS and services.sessions.peek(session.name):
         version = services.version
-        part = await run_in_threadpool(services.parts.get, name, roles, version, lambda: make(services, roles))
-        if part != sent:
+        if version != last:
+            last, beat = version, now
+            make_part = partial(make, services, roles)
+            part = await run_in_threadpool(services.parts.get, name, roles, version, make_part)
             yield _encode(part.replace(TOKEN_MARK, session.token))
-            sent, beat = part, now
         elif now - beat >= BEAT_SECONDS:
-            yield ": still here\n\n"
             beat = now
-        while services.version == version and now - beat < BEAT_SECONDS and now < STREAM_SECONDS:
-            await asyncio.sleep(TICK_SECONDS)
-            now += TICK_SECONDS
+            yield ": still here\n\n"
+        now += await _await_change(services, version)
     if now < STREAM_SECONDS:
         yield "event: end\ndata: the session has ended\n\n"
+
+
+async def _await_change(services: PageServices, version: tuple[int, ...]) -> float:
+    """Wait for a change, a second at most, after which the session is looked at again; returns the seconds."""
+    seconds = 0.0
+    while seconds < 1.0 and services.version == version:
+        await asyncio.sleep(TICK_SECONDS)
+        seconds += TICK_SECONDS
+    return seconds
 
 
 def _encode(part: str) -> str:

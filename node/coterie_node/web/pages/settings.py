@@ -49,7 +49,7 @@ def list_settings(values: Mapping[str, Any], before: str = "") -> Iterator[tuple
 def describe_setting(value: Any) -> str:
     """A value in words; an address without the name, password and options that stand in it."""
     if value is None:
-        return "not limited"
+        return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

@@ -24,12 +24,12 @@ from coterie_node.errors import ConfigError
 from coterie_node.persons.roles import Person, Role
 
 ACCOUNTS = "accounts.json"
-MAX_ACCOUNTS_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 20
 # Wrong passwords until an account is locked, and for how many seconds.
-MOST_FAILURES, LOCK_SECONDS = 5, 300.0
+MOST_WRONG, LOCKED_SECONDS = 5, 300.0
 
 
-class LocalAccount(Frozen):
+class FileAccount(Frozen):
     """One account."""
 
     name: Text
@@ -37,10 +37,10 @@ class LocalAccount(Frozen):
     hash: str = Field(repr=False)
 
 
-_FORM = TypeAdapter(dict[str, LocalAccount])
+_FORM = TypeAdapter(dict[str, FileAccount])
 
 
-class LocalAccounts:
+class FileAccounts:
     """The accounts of a file."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +49,7 @@ class LocalAccounts:
         self._failures: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
         # A name that does not exist takes as long as a wrong password.
-        self._nobody = LocalAccount(name="nobody", hash=self._hasher.hash("nobody"))
+        self._nobody = FileAccount(name="nobody", hash=self._hasher.hash("nobody"))
 
     def check(self, name: str, password: str, code: str) -> Person | None:
         """The person of an account with this password; ConfigError (CO-W106) while the account is locked."""
@@ -78,13 +78,13 @@ class LocalAccounts:
     def save(self, account: str, name: str, roles: tuple[Role, ...], password: str) -> None:
         """Add an account, or replace it."""
         accounts = self._read() | {
-            account: LocalAccount(name=name, roles=roles, hash=self._hasher.hash(password)),
+            account: FileAccount(name=name, roles=roles, hash=self._hasher.hash(password)),
         }
         replace_private(self._path, _FORM.dump_json(accounts, indent=2).decode() + "\n")
 
-    def _read(self) -> dict[str, LocalAccount]:
+    def _read(self) -> dict[str, FileAccount]:
         try:
-            return _FORM.validate_json(read_bounded(self._path, MAX_ACCOUNTS_BYTES))
+            return _FORM.validate_json(read_bounded(self._path, MAX_FILE_BYTES))
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError):
@@ -93,14 +93,14 @@ class LocalAccounts:
     def _check_lock(self, name: str) -> None:
         with self._lock:
             count, since = self._failures.get(name, (0, 0.0))
-        if count >= MOST_FAILURES and self._clock() - since < LOCK_SECONDS:
-            minutes = f"{LOCK_SECONDS / 60:.0f} minutes"
+        if count >= MOST_WRONG and self._clock() - since < LOCKED_SECONDS:
+            minutes = f"{LOCKED_SECONDS / 60:.0f} minutes"
             raise ConfigError("CO-W106", f"The account is locked after {count} wrong passwords. Wait {minutes}.")
 
     def _note_failure(self, name: str) -> None:
         with self._lock:
             count, since = self._failures.get(name, (0, 0.0))
-            count = count if self._clock() - since < LOCK_SECONDS else 0
+            count = count if self._clock() - since < LOCKED_SECONDS else 0
             self._failures[name] = (count + 1, self._clock())
-            while len(self._failures) > MAX_ACCOUNTS_BYTES >> 8:
+            while len(self._failures) > MAX_FILE_BYTES >> 8:
                 del self._failures[next(iter(self._failures))]

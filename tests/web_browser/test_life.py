@@ -1,0 +1,178 @@
+"""The whole life of a study on three nodes by browser alone, over a real chain: propose to audit, and then `verify`."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from support.node.browsers import list_faults, open_browser, open_page, sign_in_by_keyboard, take_picture, take_problems
+from support.node.processes import run_command
+
+from coterie_node.network.devnet import stop_programs
+from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.persons.roles import Role
+from coterie_node.site.run_folder import RunFolder
+from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
+
+pytestmark = [pytest.mark.browser, pytest.mark.anvil, pytest.mark.timeout(900)]
+
+PASSWORD = "a long password of hers"
+# Milliseconds: three daemons, three pages and a browser share this machine.
+WITHIN = 240_000
+
+
+@dataclass(frozen=True)
+class Town:
+    """Three nodes with their pages: the run's folder, and the address of each site's page."""
+
+    place: RunFolder
+    pages: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    folder = tmp_path / "town"
+    up = run_command("devnet", "up", folder, "--chain", "anvil", "--store", "folder")
+    place = RunFolder(folder)
+    try:
+        assert up.returncode == 0, up.stderr
+        daemons = SiteDaemons(place)
+        daemons.stop()
+        pages = {site: prepare_site(place, site) for site in place.settings().sites}
+        for service in daemons.services().values():
+            service.start()  # the daemon starts its page
+        yield Town(place, pages)
+    finally:
+        stop_programs(place)
+
+
+def prepare_site(place: RunFolder, site: str) -> str:
+    """Give a site a page, an account, and a rule that a person lets each payload leave; returns the page's address."""
+    root, port = place.site_root(site), free_port()
+    settings = (root / "node.toml").read_text().replace("[policy]\n", "[policy]\nask = true\n")
+    (root / "node.toml").write_text(f"{settings}\n[web]\nport = {port}\n")
+    FileAccounts(root / ACCOUNTS).save("ada", f"Ada of {site}", tuple(Role), PASSWORD)
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+def test_a_study_lives_from_proposal_to_audit_by_browser_alone(town: Town, browser: Browser, tmp_path: Path) -> None:
+    take_problems()
+    visits = {site: enter(browser, address) for site, address in town.pages.items()}
+    first, *others = visits
+    propose(visits[first], town.pages[first], write_study(town, tmp_path))
+    for site in others:
+        approve(visits[site], town.pages[site], site)
+    run_to_the_end(visits, town.pages)
+    check_result(visits[first], town.pages[first], tmp_path)
+    assert take_problems() == []
+    verified = run_command("audit", "verify", tmp_path / "study.zip", "--at", town.place.root)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def enter(browser: Browser, address: str) -> Page:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WITHIN)
+    page = open_page(context)
+    wait_for_server(page, address)
+    sign_in_by_keyboard(page, address, "ada", PASSWORD)
+    return page
+
+
+def wait_for_server(page: Page, address: str) -> None:
+    """Wait until the daemon has started its page."""
+    for _ in range(240):
+        try:
+            with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 1):
+                return
+        except OSError:
+            page.wait_for_timeout(500)
+    raise AssertionError(f"no page at {address}")
+
+
+def write_study(town: Town, tmp_path: Path) -> Path:
+    """The network's study under a name of its own."""
+    text = re.sub(r'^name = ".*"', 'name = "by-browser"', town.place.study.read_text(), count=1, flags=re.MULTILINE)
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def propose(page: Page, address: str, study: Path) -> None:
+    page.get_by_role("link", name="Propose a study").click()
+    page.get_by_label("Study document").set_input_files(study)
+    page.get_by_role("button", name="Show what it does").click()
+    expect(page.get_by_role("heading", name="What it discloses")).to_be_visible(timeout=WITHIN)
+    assert list_faults(page) == []
+    take_picture(page, "life-propose")
+    page.get_by_role("button", name="Propose it to").click()
+    expect(page.get_by_role("status").first).to_contain_text("Proposed", timeout=WITHIN)
+    expect(page.get_by_text("No. 1 ·")).to_be_visible(timeout=WITHIN)  # the list is live
+
+
+def approve(page: Page, address: str, site: str) -> None:
+    expect(page.get_by_text("approve or decline")).to_be_visible(timeout=WITHIN)
+    page.goto(f"{address}/studies/1")
+    page.get_by_label("I have read what leaves this site").check()
+    page.get_by_label("Reason for this site's record").fill("the board agreed")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text(f"Approved by Ada of {site}")).to_be_visible(timeout=WITHIN)
+
+
+def run_to_the_end(visits: dict[str, Page], pages: dict[str, str]) -> None:
+    """Let every payload leave that waits for a person, at each site, until the study is done."""
+    for site, page in visits.items():
+        page.goto(f"{pages[site]}/studies/1/run")
+    pictures = iter(["life-release"])
+    for _ in range(400):
+        for page in visits.values():
+            button = page.get_by_role("button", name="Let it leave").first
+            if button.is_visible():
+                take_picture(page, next(pictures, "life-release-last"))
+                button.click()
+                expect(page.get_by_role("status").first).to_contain_text("Allowed", timeout=WITHIN)
+        if all(page.get_by_text("The study has ended: done.").is_visible() for page in visits.values()):
+            return
+        page.wait_for_timeout(300)
+    raise AssertionError("the study did not end")
+
+
+def check_result(page: Page, address: str, tmp_path: Path) -> None:
+    take_picture(page, "life-run")
+    for _ in range(60):  # the daemon writes the result once it is final
+        page.goto(f"{address}/studies/1/result")
+        if page.get_by_role("button", name="Run the replay").is_visible():
+            break
+        page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Run the replay").click()
+    for _ in range(120):
+        page.goto(f"{address}/studies/1/result")
+        if page.locator(".chip.pass").is_visible():
+            break
+        page.wait_for_timeout(1000)
+    expect(page.get_by_text("An independent replay recomputed")).to_be_visible()
+    take_picture(page, "life-result")
+    for name, ending in [("Export bundle", "study.zip"), ("Audit report", "report.html"), ("CSV", "table.csv")]:
+        with page.expect_download() as download:
+            page.get_by_role("link", name=name, exact=True).click()
+        download.value.save_as(tmp_path / ending)
+    assert "estimate" in (tmp_path / "table.csv").read_text()
+    page.goto(f"{address}/audit?study=1&kind=StudyJoined")
+    assert page.locator("tbody tr").count() == 3
+    take_picture(page, "life-audit")
