@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 # The moves that are voted on, as the contract spells their signatures.
 _SIGNATURES = {
@@ -16,7 +16,7 @@ _SIGNATURES = {
     "abort": "abort(uint64,uint16,uint8)",
     "supersede": "supersede(uint64,uint64,bytes32)",
 }
-_SELECTORS = {move: keccak(text=signature)[:4] for move, signature in _SIGNATURES.items()}
+_SELECTORS = {move: keccak(signature.encode())[:4] for move, signature in _SIGNATURES.items()}
 _Value = int | bytes | str
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 from coterie_chain.ledger.protocol import Post
 from coterie_chain.store.cid import DAG_PB, RAW, Cid, parse_cid

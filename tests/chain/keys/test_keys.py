@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from eth_account import Account
+from eth_keys.main import KeyAPI
 
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
@@ -229,3 +230,10 @@ def expect_fault(code: str, folder: Path, passphrase: str = PASSPHRASE) -> str:
     assert e.value.code == code
     assert passphrase not in str(e.value) or not passphrase
     return str(e.value)
+
+
+def test_an_address_is_spelled_as_the_library_of_keys_spells_it() -> None:
+    for number in range(1, 65):
+        secret = number.to_bytes(32)
+        expected = KeyAPI().PrivateKey(secret).public_key.to_checksum_address()
+        assert SiteKeys.of(secret, bytes(32)).address == expected
