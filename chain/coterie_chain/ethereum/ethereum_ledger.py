@@ -33,7 +33,7 @@ from coterie_chain.ledger.rules import MAX_SITES, MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
 
 if TYPE_CHECKING:
-    from eth_account.signers.local import LocalAccount
+    from coterie_chain.keys.signer import Signer
 
 # Fixed, not estimated: an estimate made in the second of the last block lacks the cost of the new deadline.
 GAS = 500_000
@@ -66,7 +66,7 @@ class EthereumLedger:
     def __init__(
         self,
         network: Network,
-        account: LocalAccount | None = None,
+        account: Signer | None = None,
         journal: Journal | None = None,
         *,
         confirmations: int = 0,

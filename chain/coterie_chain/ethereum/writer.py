@@ -38,8 +38,9 @@ from coterie_chain.keys.journal import Journal, Signed
 from coterie_chain.retry import Backoff, RetryPolicy
 
 if TYPE_CHECKING:
-    from eth_account.signers.local import LocalAccount
     from eth_account.types import TransactionDictType
+
+    from coterie_chain.keys.signer import Signer
 
 # What nodes say about a transaction that they have, or whose nonce has been used.
 _KNOWN_REPLIES = ("already known", "already imported", "known transaction", "already in")
@@ -71,7 +72,7 @@ class Writer:
     def __init__(
         self,
         rpc: Rpc,
-        account: LocalAccount,
+        account: Signer,
         journal: Journal,
         network: Network,
         *,

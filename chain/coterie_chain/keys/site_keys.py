@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coincurve import PrivateKey as PrivateSigningKey
 from coincurve import PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -27,10 +28,13 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.envelopes import open_body_key, seal, unseal
+from coterie_chain.keys.keyfiles import WrongPassphrase, decrypt_keyfile, encrypt_keyfile
 from coterie_chain.keys.private_files import check_mode, read_private, write_private
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
+
+    from coterie_chain.keys.signer import Signer
 
 OPERATOR = "operator.json"
 PRIVATE = "private.json"
@@ -57,13 +61,13 @@ class SiteKeys:
         if not passphrase:
             raise KeyFault("CO-C103", "The passphrase is empty. Choose one that only this site's people know.")
         folder = _create_directory(Path(directory))
-        from eth_account import Account  # it takes most of a second to import
-
-        signing, root = bytes(Account.create().key), secrets.token_bytes(32)
-        _save(folder / OPERATOR, _encrypt_secret(signing, passphrase, scrypt))
-        # The address that the format adds would be the root's, and means nothing.
-        _save(folder / PRIVATE, {k: v for k, v in _encrypt_secret(root, passphrase, scrypt).items() if k != "address"})
-        return cls.of(signing, root)
+        signing, root = PrivateSigningKey().secret, secrets.token_bytes(32)
+        keys = cls.of(signing, root)
+        address = keys.address.removeprefix("0x").lower()
+        _save(folder / OPERATOR, {"address": address, **encrypt_keyfile(signing, passphrase.encode(), scrypt)})
+        # The address that the format may have would be the root's, and means nothing.
+        _save(folder / PRIVATE, encrypt_keyfile(root, passphrase.encode(), scrypt))
+        return keys
 
     @classmethod
     def load(cls, directory: str | Path, passphrase: str) -> SiteKeys:
@@ -79,9 +83,16 @@ class SiteKeys:
         seed, stream = _derive(root, b"coterie/1 sealing key"), _derive(root, b"coterie/1 stream secret")
         return cls(signing, PrivateKey(seed), stream)
 
+    @property
+    def signer(self) -> Signer:
+        """What signs this site's transactions."""
+        from coterie_chain.keys.signer import KeySigner  # commands that sign nothing do not import what it needs
+
+        return KeySigner(self.address, self.signing)
+
     @cached_property
     def account(self) -> LocalAccount:
-        """The account that signs transactions."""
+        """The account as the general library has it, for what deploys contracts."""
         from eth_account import Account  # it takes half a second to import, and many commands sign nothing
 
         account: LocalAccount = Account.from_key(self.signing)
@@ -164,12 +175,6 @@ def is_usable_key(public: bytes) -> bool:
         return False
 
 
-def _encrypt_secret(secret: bytes, passphrase: str, scrypt: int) -> dict[str, object]:
-    from eth_keyfile.keyfile import create_keyfile_json
-
-    return dict(create_keyfile_json(secret, passphrase.encode(), kdf="scrypt", iterations=scrypt))
-
-
 def _save(path: Path, keyfile: dict[str, object]) -> None:
     try:
         write_private(path, json.dumps(keyfile, indent=2) + "\n")
@@ -180,18 +185,14 @@ def _save(path: Path, keyfile: dict[str, object]) -> None:
 
 
 def _read_secret(path: Path, passphrase: str) -> bytes:
-    from eth_keyfile.keyfile import decode_keyfile_json
-
     text = read_private(path, "the key file")
     try:
-        secret = decode_keyfile_json(from_json(text), passphrase.encode())
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as e:
-        if str(e) == "MAC mismatch":
-            message = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
-            cure = (
-                "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
-            )
-            raise KeyFault("CO-C103", f"{message} {cure}") from None
+        secret = decrypt_keyfile(from_json(text), passphrase.encode())
+    except WrongPassphrase:
+        message = f"The passphrase does not open {path}. Put the one that was there when the keys were made"
+        cure = "into the passphrase file again. If nobody has it, this site needs new keys, for which the sites vote."
+        raise KeyFault("CO-C103", f"{message} {cure}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise KeyFault(
             "CO-C104", f"{path} is not a key file, or it is damaged ({type(e).__name__}). Restore it from your copy."
         ) from None
@@ -199,7 +200,7 @@ def _read_secret(path: Path, passphrase: str) -> bytes:
         raise KeyFault(
             "CO-C104", f"{path} holds a key of {len(secret)} bytes instead of 32. Restore it from your copy."
         )
-    return bytes(secret)
+    return secret
 
 
 def _explain_unusable(public: bytes) -> KeyFault:

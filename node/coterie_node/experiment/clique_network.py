@@ -41,7 +41,7 @@ class CliqueNetworks:
             for name, own in keys.items():
                 here = replace(network, url=chain.url(name))
                 await_catalog(here)
-                ledger = EthereumLedger(here, own.account)
+                ledger = EthereumLedger(here, own.signer)
                 stack.callback(ledger.close)
                 ledgers[name] = ledger
             yield ledgers, {name: open_store(swarm.url(name)) for name in keys}

@@ -243,7 +243,7 @@ def _connect_anvil(keys: Mapping[str, SiteKeys]) -> Iterator[Handles]:
         anvil = stack.enter_context(Anvil())
         folder = stack.enter_context(TemporaryDirectory())
         network = deploy(anvil.url, _list_entries(keys))
-        ledgers = {name: EthereumLedger(network, own.account) for name, own in keys.items()}
+        ledgers = {name: EthereumLedger(network, own.signer) for name, own in keys.items()}
         for ledger in ledgers.values():
             stack.callback(ledger.close)
         yield Handles(ledgers, {name: FolderBlobs(folder) for name in keys})

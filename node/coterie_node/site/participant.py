@@ -83,7 +83,7 @@ def open_node(
     folder.config.policy.check(study, name)
     rows = load_site(folder.locate_rows(""), study, name, folder.exclude)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
-    ledger = EthereumLedger(network, keys.account, journal, sleeps=place.settings().sleep)
+    ledger = EthereumLedger(network, keys.signer, journal, sleeps=place.settings().sleep)
     return Node(
         study,
         name,

@@ -76,7 +76,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
         journal = stack.enter_context(SqliteJournal(home.journal))
         keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
         network = home.network()
-        ledger = stack.enter_context(EthereumLedger(network, keys.account, journal, sleeps=home.config.chain.sleep))
+        ledger = stack.enter_context(EthereumLedger(network, keys.signer, journal, sleeps=home.config.chain.sleep))
         blobs = home.blobs()
         check_store(blobs, log)
         services = NodeServices(
