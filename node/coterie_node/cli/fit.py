@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,19 +129,34 @@ def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: P
 
 def take_part_command(
     at: Annotated[Path, typer.Option(help="Folder of the run.")],
-    site: Annotated[str, typer.Option(help="Name of this site.")],
+    site: Annotated[list[str], typer.Option(help="Name of this site, or with --to of each of several.")],
     approve: Annotated[str, typer.Option(help="Hash of the study that this site's people approved.")],
+    to: Annotated[list[int] | None, typer.Option(help="Open file for the lines of each --site.")] = None,
 ) -> None:
-    """Take part in a study as one site; progress as JSON lines."""
-    from coterie_node.site.participant import await_start, enter, open_node, report, take_part
+    """Take part in a study as one site; progress as JSON lines. With --to this process forks the sites."""
     from coterie_node.site.run_folder import RunFolder
 
-    node = open_node(RunFolder(at), site, approve, lambda p: _line(_step(p)))
+    if to is not None:
+        from coterie_node.demo.forked_sites import fork_sites
+
+        name = fork_sites(RunFolder(at), dict(zip(site, to, strict=True)), partial(_start_site, at, approve))
+        if name is None:
+            return
+        site = [name]
+    from coterie_node.site.participant import await_start, enter, open_node, report, take_part
+
+    node = open_node(RunFolder(at), site[0], approve, lambda p: _line(_step(p)))
     number = enter(node)
     await_start(node, number)
     started = time.time()
     runner = take_part(node, number)
     _line({**report(node, number, runner), "started": started, "ended": time.time()})
+
+
+def _start_site(at: Path, approve: str, name: str, output: int) -> int:
+    """Start one site as a process without relation to this one; returns its number."""
+    words = ["take-part", "--at", str(at), "--site", name, "--approve", approve]
+    return subprocess.Popen([sys.executable, "-m", "coterie_node", *words], stdout=output).pid
 
 
 def _pair(text: str) -> tuple[str, RowsAddress]:

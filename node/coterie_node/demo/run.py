@@ -33,6 +33,7 @@ from coterie_node.audit.result import Cost, Result
 from coterie_node.audit.sources import note_seals
 from coterie_node.data.load import Loaded
 from coterie_node.demo.cases.case import Case, RunFiles
+from coterie_node.demo.forked_sites import ONE_THREAD, ForkedSite, can_fork, start_forked
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import check_programs, make_settings, run_network
 from coterie_node.network.devnet import founders as founders
@@ -52,7 +53,7 @@ ProgressCallback = Callable[[Mapping[str, Any]], None]
 class DemoProcesses:
     """The processes of a demo's sites."""
 
-    processes: Mapping[str, subprocess.Popen[str]]
+    processes: Mapping[str, subprocess.Popen[str] | ForkedSite]
 
     def stop(self) -> None:
         """Stop whatever still runs."""
@@ -199,7 +200,7 @@ def run_sites(
 
     The first site's progress is passed on; the first failure of any site stops them all.
     """
-    crew = DemoProcesses({name: start_site(place, name) for name in sites})
+    crew = DemoProcesses(start_sites(place, sites))
     try:
         reports = await_reports(crew, sites[0], tell)
     finally:
@@ -240,7 +241,9 @@ def await_reports(crew: DemoProcesses, spokesman: str, tell: ProgressCallback) -
     return last
 
 
-def _read_lines(name: str, process: subprocess.Popen[str], lines: queue.Queue[tuple[str, str | None]]) -> None:
+def _read_lines(
+    name: str, process: subprocess.Popen[str] | ForkedSite, lines: queue.Queue[tuple[str, str | None]]
+) -> None:
     assert process.stdout is not None
     with process.stdout as stream:
         for line in stream:
@@ -248,21 +251,29 @@ def _read_lines(name: str, process: subprocess.Popen[str], lines: queue.Queue[tu
     lines.put((name, None))
 
 
-def _check_end(name: str, process: subprocess.Popen[str], last: Mapping[str, Any]) -> None:
+def _check_end(name: str, process: subprocess.Popen[str] | ForkedSite, last: Mapping[str, Any]) -> None:
     status = process.wait(timeout=30)
     if status != 0 or "ended" not in last:
         error = last.get("error", {"code": "CO-F401", "message": "the process ended without a word"})
         raise SiteFailed(str(error["code"]), f"{name}: {error['message']}", status or 1)
 
 
+def start_sites(place: RunFolder, names: Sequence[str]) -> Mapping[str, subprocess.Popen[str] | ForkedSite]:
+    """Start one process per site: forked from a warm one where that is safe, so that libraries are imported once."""
+    if can_fork():
+        return start_forked(place, names, load_study(place.study).hash.hex())
+    return {name: start_site(place, name) for name in names}
+
+
 def start_site(place: RunFolder, name: str) -> subprocess.Popen[str]:
     """Start one site's process; it tells its progress as JSON lines on standard output."""
     approved = load_study(place.study).hash.hex()
     arguments = ["take-part", "--at", str(place.root), "--site", name, "--approve", approved]
-    # Sites share this machine's cores: one thread of linear algebra each.
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "coterie_node", *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "coterie_node", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | ONE_THREAD,
     )
 
 
