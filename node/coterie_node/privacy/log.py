@@ -43,6 +43,8 @@ from coterie_node.privacy.prints import (
 from coterie_node.privacy.storage import LogStorage
 
 COUNTER = "privacy-log/releases"
+# Bytes of prints that are held in memory to be written side by side.
+WRITTEN_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,17 @@ class PrivacyLog:
                     self.storage[f"column/{name}"] = _pack_column(column)
             self._put_new(f"set/{candidate.head.rows}", partial(_pack_bits, candidate.bits))
         else:
-            for name, digest in candidate.head.columns.items():
-                self._put_new(f"values/{digest}", partial(_pack_prints, candidate.printed.columns, name))
+            self._write_values(candidate)
         self.put_head(candidate.head)
+
+    def _write_values(self, candidate: Candidate) -> None:
+        """Write the prints of the columns that no release had: as many at once as are small together."""
+        places = {f"values/{digest}": name for name, digest in candidate.head.columns.items()}
+        new = [(place, name) for place, name in places.items() if place not in self.storage]
+        size = max(1, WRITTEN_AT_ONCE // max(candidate.head.n * np.dtype(np.uint32).itemsize, 1))
+        for start in range(0, len(new), size):
+            part = new[start : start + size]
+            self.storage.update({place: _pack_prints(candidate.printed.columns, name) for place, name in part})
 
     def judge_matched(self, head: Head, matched: Indices, floor: int) -> list[Objection]:
         """Objections to sums over the patients that all sites have in common, by those of former joins.

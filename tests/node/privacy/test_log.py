@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from node.privacy.sites import Archive
 
+from coterie_node.privacy import log
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head
 from coterie_node.privacy.log import PrivacyLog
@@ -148,6 +150,36 @@ def test_the_log_survives_in_a_folder_that_only_its_user_reads(tmp_path: Path) -
     assert again.kinds(MORE) == {"added"}
 
 
+def test_several_blobs_are_written_whole_and_in_place_of_former_ones(tmp_path: Path) -> None:
+    storage = FolderStorage(tmp_path / "log")
+    storage["values/a"] = b"old"
+    blobs = {f"values/{name}": name.encode() * 5000 for name in "abcdefghijklmnop"} | {"set/x": b""}
+    storage.update(blobs)
+    assert {name: storage[name] for name in storage} == blobs
+    assert list((tmp_path / "log").rglob("*.part")) == []
+
+
+def test_a_log_writes_its_values_in_parts_that_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "WRITTEN_AT_ONCE", 2 * 4 * len(ALL))
+    storage = CountingStorage()
+    site = Archive(identified=False, log=PrivacyLog(storage))
+    site.release(ALL)
+    assert storage.parts == [2, 1]
+    assert [len(storage[name]) for name in storage if name.startswith("values/")] == 3 * [4 * len(ALL)]
+
+
+class CountingStorage(dict[str, bytes]):
+    """A storage that counts what it is given at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[int] = []
+
+    def update(self, blobs: Mapping[str, bytes], /) -> None:  # type: ignore[override]
+        self.parts.append(len(blobs))
+        super().update(blobs)
+
+
 def test_prints_hold_neither_identifiers_nor_values(tmp_path: Path) -> None:
     site = Archive(log=PrivacyLog(FolderStorage(tmp_path)))
     site.release(ALL)
@@ -183,13 +215,18 @@ class FailingStorage(dict[str, bytes]):
         self.left -= 1
         super().__setitem__(name, content)
 
+    def update(self, blobs: Mapping[str, bytes], /) -> None:  # type: ignore[override]
+        for name, content in blobs.items():
+            self[name] = content
 
+
+@with_and_without
 @pytest.mark.parametrize("writes", range(6))
-def test_a_crash_while_an_entry_is_written_forgets_no_release(writes: int) -> None:
+def test_a_crash_while_an_entry_is_written_forgets_no_release(writes: int, identified: bool) -> None:
     """Whatever was written when the machine stopped: what is posted after is judged against all that left before."""
     storage = FailingStorage()
     storage.left = 100
-    site = Archive(log=PrivacyLog(storage))
+    site = Archive(identified, log=PrivacyLog(storage))
     site.release(ALL)
     storage.left = writes
     second = site.candidate(np.arange(450))
