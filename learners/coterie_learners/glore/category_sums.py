@@ -14,6 +14,7 @@ import numpy as np
 from coterie_learners.glore.category_plan import CategoryPlan
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import special
+from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 
@@ -34,8 +35,8 @@ class RowSums:
 def sum_categories(plan: CategoryPlan, rows: Rows, frame: Frame, theta: Array) -> dict[str, Array]:
     """One site's sums at these coefficients of a frame."""
     total = RowSums(np.zeros(plan.q), np.zeros((plan.q, plan.q)), 0.0, np.zeros(len(plan.levels)))
-    for block in rows.blocks():
-        part = (_sum_ordinal if plan.ordinal else _sum_multinomial)(plan, frame.block(block), theta)
+    measure = _sum_ordinal if plan.ordinal else _sum_multinomial
+    for part in over_blocks(lambda block: measure(plan, frame.block(block), theta), rows):
         total = RowSums(
             total.score + part.score,
             total.information + part.information,

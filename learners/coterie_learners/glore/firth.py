@@ -13,7 +13,8 @@ import numpy as np
 from coterie_learners.core.payload import Payload
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric
-from coterie_learners.study.rows import Rows
+from coterie_learners.study.elsewhere import over_blocks
+from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.rounds import Model
 
@@ -24,11 +25,15 @@ def correct_score(model: Model, rows: Rows, frame: Frame, last: Payload) -> Arra
     if not (last.get("fresh", False) or last.get("rests", False)):
         return out
     inverse = np.linalg.inv(symmetric(last["information"], model.p))
-    for block in rows.blocks():
+
+    def correct_block(block: Block) -> Array:
         here = model.weigh(frame.block(block))
         eta = here.x @ last["beta"] if here.offset is None else here.x @ last["beta"] + here.offset
         parts = model.family.parts(eta, here.y)
         own = np.ones(len(here)) if here.weight is None else here.weight
         leverage = own * parts.weight * np.sum((here.x @ inverse) * here.x, axis=1)
-        out = out + here.x.T @ (leverage * (0.5 - parts.mean))
+        return np.asarray(here.x.T @ (leverage * (0.5 - parts.mean)))
+
+    for part in over_blocks(correct_block, rows):
+        out = out + part
     return out

@@ -30,6 +30,8 @@ from coterie_learners.core.study_disclosure import Disclosure, Protection, StepD
 from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.elsewhere import over_blocks
+from coterie_learners.study.rows import Block
 from coterie_learners.sums.opening.counts import describe_pool
 from coterie_learners.sums.sums_disclosure import list_patterns
 
@@ -117,14 +119,20 @@ def share_points(site: Site, plan: GlorePlan, topic: str, sums: SiteSums, model:
     """This site's score and deviance at each point."""
     rows, frame, points = plan.rows_of(site), plan.frame(model), np.asarray(state["points"])
     out = {name: np.zeros(shape) for name, shape in shape_points(plan).items()}
-    for block in rows.blocks():
+
+    def sum_block(block: Block) -> dict[str, Array]:
         here = plan.model.weigh(frame.block(block))
+        part = {name: np.zeros(shape) for name, shape in shape_points(plan).items()}
         own = np.ones(len(here)) if here.weight is None else here.weight
         for k, point in enumerate(points):
             eta = here.x @ point if here.offset is None else here.x @ point + here.offset
             parts = plan.family.parts(eta, here.y)
-            out["score"][k] += here.x.T @ (parts.residual * own)
-            out["deviance"][k] += parts.deviance @ own
+            part["score"][k] = here.x.T @ (parts.residual * own)
+            part["deviance"][k] = parts.deviance @ own
+        return part
+
+    for part in over_blocks(sum_block, rows):
+        out = {name: out[name] + part[name] for name in out}
     return sums.post(site, topic, out)
 
 

@@ -22,6 +22,7 @@ from coterie_learners.glore.site_profile import find_profile, leverages
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric
+from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.rounds import Model
@@ -48,14 +49,18 @@ def measure_meat(model: Model, rows: Rows, frame: Frame, end: Payload, kind: Rob
         return _measure_profile(model, rows, frame, end, kind)
     inverse = _invert(symmetric(end["information"], model.p))
     meat, by_group = np.zeros((model.p, model.p)), dict[int, Array]()
-    for block in rows.blocks():
+
+    def sum_block(block: Block) -> tuple[Array, list[tuple[int, Array]]]:
         here = model.weigh(frame.block(block))
         scores, times = score_rows(model, here, end["beta"], inverse, kind)
         if kind in CLUSTERS:
-            for group, score in _add_by_cluster(here, scores, kind):
-                by_group[group] = by_group[group] + score if group in by_group else score
-        else:
-            meat = meat + (scores.T * times) @ scores
+            return np.zeros_like(meat), list(_add_by_cluster(here, scores, kind))
+        return (scores.T * times) @ scores, []
+
+    for part, clusters in over_blocks(sum_block, rows):
+        meat = meat + part
+        for group, score in clusters:
+            by_group[group] = by_group[group] + score if group in by_group else score
     if by_group:
         scores = np.array(list(by_group.values()))
         meat = scores.T @ scores

@@ -26,6 +26,7 @@ from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import normal_quantile, t_quantile
 from coterie_learners.study.design import Column, Design, Factor
+from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block
 from coterie_learners.sums.opening.counts import describe_pool
 from coterie_learners.sums.sums_disclosure import list_patterns
@@ -104,7 +105,9 @@ def share_means(site: Site, plan: GlorePlan, columns: LevelColumns, sums: SiteSu
     """This site's sums of means (k,) and of their derivatives by the frame's coefficients (k, p), and its weight."""
     out = {name: np.zeros(shape) for name, shape in shape_means(plan, columns).items()}
     frame, family = plan.frame(model), plan.model.at_state(model).family
-    for block in plan.rows_of(site).blocks():
+
+    def sum_block(block: Block) -> dict[str, Any]:
+        part = {name: np.zeros(shape) for name, shape in shape_means(plan, columns).items()}
         for k in range(len(columns.levels)):
             here = plan.model.weigh(frame.block(columns.set_level(block, k)))
             own = np.ones(len(here)) if here.weight is None else here.weight
@@ -112,9 +115,12 @@ def share_means(site: Site, plan: GlorePlan, columns: LevelColumns, sums: SiteSu
             low, high = family.probes
             first, second = (family.parts(eta, np.full(len(here), y)) for y in (low, high))
             rise = (second.residual - first.residual) / (high - low) * family.variance(first.mean)
-            out["means"][k] += first.mean @ own
-            out["slopes"][k] += here.x.T @ (rise * own)
-        out["mass"] = out["mass"] + own.sum()
+            part["means"][k] = first.mean @ own
+            part["slopes"][k] = here.x.T @ (rise * own)
+        return part | {"mass": own.sum()}
+
+    for part in over_blocks(sum_block, plan.rows_of(site)):
+        out = {name: out[name] + part[name] for name in out}
     return sums.post(site, "standardised", out)
 
 

@@ -22,7 +22,7 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import chi_squared_tails, f_above
 from coterie_learners.numeric.linalg import symmetric
-from coterie_learners.numeric.parallel import in_parallel
+from coterie_learners.study.elsewhere import over_blocks_in_parallel
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.rounds import Model, compute_gram
@@ -89,7 +89,7 @@ def measure(
     def sum_block(block: Block) -> tuple[Array, Array, float, bool]:
         return _block(model, model.weigh(frame.block(block)), beta)
 
-    for one, two, three, at_an_end in in_parallel(sum_block, rows.blocks()):
+    for one, two, three, at_an_end in over_blocks_in_parallel(sum_block, rows):
         score, information, pearson = score + one, information + two, pearson + three
         ends = ends or at_an_end
     if np.any(penalty):

@@ -18,8 +18,8 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
-from coterie_learners.numeric.parallel import in_parallel
 from coterie_learners.study.design import Design
+from coterie_learners.study.elsewhere import over_blocks_in_parallel
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame, Layout
@@ -178,7 +178,7 @@ class Model:
         shapes = self.shapes(kind)
         sums = {name: np.zeros(shape) for name, shape in shapes.items() if name not in ("information", "curvature")}
         square = {name: np.zeros((self.p, self.p)) for name in shapes if name in ("information", "curvature")}
-        for part in in_parallel(measure, rows.blocks()):
+        for part in over_blocks_in_parallel(measure, rows):
             for name, value in part.items():
                 kept = square if name in square else sums
                 kept[name] = kept[name] + value

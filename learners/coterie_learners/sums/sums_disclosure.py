@@ -8,8 +8,10 @@ reader is taken to know which patterns occur at the site.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.study.design import INTERCEPT, Design
+from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.rounds import sum_rows
@@ -59,21 +62,32 @@ def expose_sums(
 
 def _count_values(design: Design, rows: Rows) -> dict[str, int]:
     """How many have each value of a count: sums of functions of it at several shapes tell in the end."""
-    values, counts = np.unique(np.concatenate([block.y for block in rows.blocks()]), return_counts=True)
-    return {f"{design.formula.outcome}={v:g}": c for v, c in zip(values.tolist(), counts.tolist(), strict=True)}
+    counts: Counter[float] = Counter()
+    for part in over_blocks(_count_block_values, rows):
+        counts.update(part)
+    return {f"{design.formula.outcome}={v:g}": counts[v] for v in sorted(counts)}
+
+
+def _count_block_values(block: Block) -> dict[float, int]:
+    values, counts = np.unique(block.y, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _without_weights(rows: Rows, sums: Payload) -> Payload:
     """The same moments with rows in place of weights: weights of one would make the sums these counts."""
-    blocks = list(rows.blocks())
-    gram = sum(block.x.T @ block.x for block in blocks)
+    parts = list(over_blocks(_sum_moments, rows))
+    gram = np.asarray(sum(gram for gram, _, _ in parts))
     moments = {
-        "information": np.asarray(gram)[np.triu_indices(blocks[0].x.shape[1])],
-        "score": np.sum([block.x.T @ block.y for block in blocks], axis=0),
+        "information": gram[np.triu_indices(len(gram))],
+        "score": np.sum([score for _, score, _ in parts], axis=0),
         "n": np.asarray(float(rows.n)),
-        "outcome": np.asarray(sum(float(block.y.sum()) for block in blocks)),
+        "outcome": np.asarray(sum(outcome for _, _, outcome in parts)),
     }
     return {**sums, **moments}
+
+
+def _sum_moments(block: Block) -> tuple[Array, Array, float]:
+    return block.x.T @ block.x, block.x.T @ block.y, float(block.y.sum())
 
 
 def expose_meat(design: Design, family: Family, path: Sequence[View], site: Site) -> Exposure:
@@ -111,11 +125,15 @@ def expose_masked_sums(design: Design, family: Family, path: Sequence[View], sit
     return Exposure(
         what=f"Masked sums of round {len(path)} (score, information, counts)",
         rows=rows.n,
-        events=round(sum(sum_rows(block.y, block) for block in rows.blocks())) if binary else None,
+        events=round(sum(over_blocks(_sum_outcome, rows))) if binary else None,
         parameters=len(design.columns) if len(path) == 1 else 0,
         sums_only=True,
         parties=len(site.parties),
     )
+
+
+def _sum_outcome(block: Block) -> float:
+    return sum_rows(block.y, block)
 
 
 def _tables(design: Design, family: Family, sums: Payload) -> tuple[dict[str, int], dict[str, str]]:
@@ -159,19 +177,32 @@ def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
     An offset is one more column.
     """
     seen_patterns: dict[bytes, Array] = {}
-    for block in rows.blocks():
-        # As many rows as there may be patterns, and a row more, are often enough.
-        if not seen_patterns and len(np.unique(block.x[: most + 1], axis=0)) > most:
+    for part in over_blocks(partial(_list_block_patterns, most), rows):
+        if part is None or len(seen_patterns.keys() | part.keys()) > most:
             return None
-        for cut in np.array_split(np.arange(len(block)), max(len(block) // (4 * most + 4), 1)):
-            whole = block.x if block.offset is None else np.column_stack([block.x, block.offset])
-            x, group = np.unique(whole[cut], axis=0, return_inverse=True)
-            if len(x) + len(seen_patterns) > most and len({row.tobytes() for row in x} | seen_patterns.keys()) > most:
-                return None
-            new = np.stack([np.bincount(group.ravel()), np.bincount(group.ravel(), weights=block.y[cut])], axis=1)
-            for row, count in zip(x, new, strict=True):
-                seen_patterns[row.tobytes()] = seen_patterns.get(row.tobytes(), np.zeros(2)) + count
+        _add_patterns(seen_patterns, part)
     return np.array([np.frombuffer(key) for key in seen_patterns]), np.array(list(seen_patterns.values()))
+
+
+def _list_block_patterns(most: int, block: Block) -> dict[bytes, Array] | None:
+    """The patterns of one block; None if there are more than `most`."""
+    # As many rows as there may be patterns, and a row more, are often enough.
+    if len(np.unique(block.x[: most + 1], axis=0)) > most:
+        return None
+    patterns: dict[bytes, Array] = {}
+    whole = block.x if block.offset is None else np.column_stack([block.x, block.offset])
+    for cut in np.array_split(np.arange(len(block)), max(len(block) // (4 * most + 4), 1)):
+        x, group = np.unique(whole[cut], axis=0, return_inverse=True)
+        new = np.stack([np.bincount(group.ravel()), np.bincount(group.ravel(), weights=block.y[cut])], axis=1)
+        _add_patterns(patterns, {row.tobytes(): count for row, count in zip(x, new, strict=True)})
+        if len(patterns) > most:
+            return None
+    return patterns
+
+
+def _add_patterns(patterns: dict[bytes, Array], more: Mapping[bytes, Array]) -> None:
+    for key, count in more.items():
+        patterns[key] = patterns.get(key, np.zeros(2)) + count
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ nowhere do all patients have one level.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.elsewhere import CodesElsewhere
 from coterie_learners.study.rows import CodedRows
 from coterie_learners.table_one.site_tally import Slots, Tally, find_slots, tally_rows
 from coterie_learners.table_one.table_plan import Alternative, CharacteristicsPlan, CountedItem
@@ -68,8 +70,26 @@ def _fills(plan: CharacteristicsPlan, item: CountedItem, counts: Array) -> bool:
 
 def judge_moments(plan: CharacteristicsPlan, rows: CodedRows) -> JudgeMoments:
     """The judgement on each number of these rows, whose values it keeps by group."""
+    if isinstance(rows, CodesElsewhere):
+        known = rows.together(partial(_judge_all, plan))
+        return lambda name, way: known[name, way.grouped]
+    judge = _judge_numbers(plan, rows)
+    return lambda name, way: judge(name, way.grouped)
+
+
+def _list_numbers(plan: CharacteristicsPlan) -> list[str]:
     numbers = [line.name for line in plan.lines if not line.levels]
-    numbers += [plan.options.time] if plan.options.time and plan.options.time not in numbers else []
+    return numbers + ([plan.options.time] if plan.options.time and plan.options.time not in numbers else [])
+
+
+def _judge_all(plan: CharacteristicsPlan, rows: CodedRows) -> dict[tuple[str, bool], bool]:
+    """The judgement on each number, of all rows together and by group."""
+    judge = _judge_numbers(plan, rows)
+    return {(name, grouped): judge(name, grouped) for name in _list_numbers(plan) for grouped in (False, True)}
+
+
+def _judge_numbers(plan: CharacteristicsPlan, rows: CodedRows) -> Callable[[str, bool], bool]:
+    numbers = _list_numbers(plan)
     parts: dict[str, list[Array]] = {name: [] for name in numbers}
     slots: list[Slots] = []
     for codes in rows.codes():
@@ -80,11 +100,11 @@ def judge_moments(plan: CharacteristicsPlan, rows: CodedRows) -> JudgeMoments:
     groups = [np.flatnonzero(places == slot) for slot in range(plan.slots)]
     verdicts: dict[tuple[str, bool], bool] = {}
 
-    def judge(name: str, way: Alternative) -> bool:
-        key = name, way.grouped
+    def judge(name: str, grouped: bool) -> bool:
+        key = name, grouped
         if key not in verdicts:
             values = np.concatenate(parts[name])
-            chosen = (values.take(group) for group in groups) if way.grouped else (values,)
+            chosen = (values.take(group) for group in groups) if grouped else (values,)
             verdicts[key] = all(hides_patients(_drop_missing(part)) for part in chosen)
         return verdicts[key]
 

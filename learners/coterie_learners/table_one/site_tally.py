@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Variable
+from coterie_learners.study.elsewhere import over_codes
 from coterie_learners.study.rows import CodedRows, Codes
 from coterie_learners.table_one.table_plan import Alternative, CharacteristicsPlan, CountedItem, Line
 
@@ -36,6 +38,14 @@ class Tally:
     rate: Array = field(default_factory=lambda: np.zeros((1, 2, 3)))
     sums: dict[str, Array] = field(default_factory=dict)
     time: Array = field(default_factory=lambda: np.zeros(1))
+
+    def add(self, part: Tally) -> None:
+        """Take in what was counted of more rows."""
+        self.patients = self.patients + part.patients
+        self.rate, self.time = self.rate + part.rate, self.time + part.time
+        for own, new in ((self.cells, part.cells), (self.bins, part.bins), (self.sums, part.sums)):
+            for name, values in new.items():
+                _put(own, name, values)
 
     def count(self, plan: CharacteristicsPlan, item: CountedItem, way: Alternative) -> Array:
         """The counts (s, ...) of an item shown in a way; without missing values where the study has none."""
@@ -61,9 +71,14 @@ class Tally:
 def tally_rows(plan: CharacteristicsPlan, rows: CodedRows) -> Tally:
     """The counts and sums of one site's rows."""
     tally = Tally(np.zeros(plan.slots))
-    for codes in rows.codes():
-        slots = find_slots(plan, codes)
-        _add(tally, plan, codes, slots)
+    for part in over_codes(partial(_tally_block, plan), rows):
+        tally.add(part)
+    return tally
+
+
+def _tally_block(plan: CharacteristicsPlan, codes: Codes) -> Tally:
+    tally = Tally(np.zeros(plan.slots))
+    _add(tally, plan, codes, find_slots(plan, codes))
     return tally
 
 
@@ -135,11 +150,14 @@ def _put(sums: dict[str, Array], name: str, part: Array) -> None:
 
 def sum_squares(plan: CharacteristicsPlan, rows: CodedRows, means: dict[str, Array]) -> dict[str, Array]:
     """Squares (s,) of each number about these means (s,), both on the declared scale; s is 1 for all patients."""
+
+    def square_block(codes: Codes) -> dict[str, Array]:
+        about = _scale_about(plan, codes, find_slots(plan, codes), means)
+        return {name: np.asarray(np.bincount(at, v * v, len(means[name])), np.float64) for name, v, at in about}
+
     squares = {name: np.zeros(len(values)) for name, values in means.items()}
-    for codes in rows.codes():
-        slots = find_slots(plan, codes)
-        for name, around, at in _scale_about(plan, codes, slots, means):
-            squares[name] = squares[name] + np.bincount(at, around * around, len(means[name]))
+    for part in over_codes(square_block, rows):
+        squares = {name: squares[name] + part[name] for name in squares}
     return squares
 
 

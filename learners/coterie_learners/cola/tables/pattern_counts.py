@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from coterie_learners.cola.tables.patterns import Grid, Keys
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
+from coterie_learners.study.elsewhere import over_codes
 from coterie_learners.study.rows import CodedRows, Codes
 from coterie_learners.sums.family import Baseline, Family
 from coterie_learners.sums.frame import Frame, Layout
@@ -67,25 +69,25 @@ class Counts:
         return Counts(self.keys[mask], {name: values[mask] for name, values in self.sums.items()})
 
 
+# The patterns that occur in a block, or None if all of the grid are counted, and their measures (c, m).
+BlockCounts = tuple[Keys | None, Array]
+
+
 @dataclass
 class PatternCounter:
-    """Counters that take in rows block by block."""
+    """Counters that take in what was counted in blocks of rows."""
 
     plan: CountPlan
     dense: Array | None = None
     parts: list[tuple[Keys, Array]] = field(default_factory=list)
 
-    def add(self, codes: Codes) -> None:
+    def add(self, part: BlockCounts) -> None:
         """Take in more rows."""
-        size = self.plan.grid.size
-        outcome = np.asarray(codes[self.plan.design.formula.outcome])
-        keys = self.plan.grid.keys(codes, len(outcome))
-        if size <= max(DENSE, DENSE_PER_ROW * len(keys)):
-            sums = self._sums(keys, size, codes, outcome)
+        occurring, sums = part
+        if occurring is None:
             self.dense = sums if self.dense is None else np.add(self.dense, sums, out=self.dense)
             return
-        occurring, places = np.unique(keys, return_inverse=True)
-        self.parts.append((occurring.astype(np.int64), self._sums(places, len(occurring), codes, outcome)))
+        self.parts.append((occurring, sums))
         if len(self.parts) > 64:
             self.parts = [_join_parts(self.parts)]
 
@@ -99,32 +101,45 @@ class PatternCounter:
         keys, sums = parts[0] if len(parts) == 1 else _join_parts([nothing, *parts])
         return Counts(keys, dict(zip(self.plan.measures, sums, strict=True)))
 
-    def _sums(self, keys: Keys, size: int, codes: Codes, outcome: Array) -> Array:
-        """Measures (c, size) of a block whose rows fall into places 0 to size - 1."""
-        if self.plan.family.binary:
-            # One count of (pattern, outcome) gives both, in whole numbers.
-            levels = self.plan.levels or 2
-            joint = keys * keys.dtype.type(levels) if size * levels < 1 << 31 else keys.astype(np.int64) * levels
-            np.add(joint, outcome.astype(joint.dtype, copy=False), out=joint)
-            table = np.bincount(joint, minlength=size * levels).reshape(size, levels).T
-            return np.concatenate([table.sum(axis=0)[None], table[1:]]).astype(np.float64)
-        sums = [np.bincount(keys, minlength=size).astype(np.float64)]
-        weights = self._weights(codes, outcome.astype(np.float64))
-        return np.stack(sums + [np.bincount(keys, w, minlength=size) for w in weights])
 
-    def _weights(self, codes: Codes, y: Array) -> Sequence[Array]:
-        """Each row's share in the measures after the first."""
-        name, place = self.plan.design.formula.offset, self.plan.place
-        offset = np.full(len(y), place.offset) if name is None else np.asarray(codes[name], dtype=np.float64)
-        shares = self.plan.family.tally(y, offset, place)
-        return (*shares, np.exp(offset - place.offset)) if self.plan.exposure else shares
+def count_block(plan: CountPlan, codes: Codes) -> BlockCounts:
+    """Count the rows of a block."""
+    size = plan.grid.size
+    outcome = np.asarray(codes[plan.design.formula.outcome])
+    keys = plan.grid.keys(codes, len(outcome))
+    if size <= max(DENSE, DENSE_PER_ROW * len(keys)):
+        return None, _sum_measures(plan, keys, size, codes, outcome)
+    occurring, places = np.unique(keys, return_inverse=True)
+    return occurring.astype(np.int64), _sum_measures(plan, places, len(occurring), codes, outcome)
+
+
+def _sum_measures(plan: CountPlan, keys: Keys, size: int, codes: Codes, outcome: Array) -> Array:
+    """Measures (c, size) of a block whose rows fall into places 0 to size - 1."""
+    if plan.family.binary:
+        # One count of (pattern, outcome) gives both, in whole numbers.
+        levels = plan.levels or 2
+        joint = keys * keys.dtype.type(levels) if size * levels < 1 << 31 else keys.astype(np.int64) * levels
+        np.add(joint, outcome.astype(joint.dtype, copy=False), out=joint)
+        table = np.bincount(joint, minlength=size * levels).reshape(size, levels).T
+        return np.concatenate([table.sum(axis=0)[None], table[1:]]).astype(np.float64)
+    sums = [np.bincount(keys, minlength=size).astype(np.float64)]
+    weights = _weigh_rows(plan, codes, outcome.astype(np.float64))
+    return np.stack(sums + [np.bincount(keys, w, minlength=size) for w in weights])
+
+
+def _weigh_rows(plan: CountPlan, codes: Codes, y: Array) -> Sequence[Array]:
+    """Each row's share in the measures after the first."""
+    name, place = plan.design.formula.offset, plan.place
+    offset = np.full(len(y), place.offset) if name is None else np.asarray(codes[name], dtype=np.float64)
+    shares = plan.family.tally(y, offset, place)
+    return (*shares, np.exp(offset - place.offset)) if plan.exposure else shares
 
 
 def count_patterns(plan: CountPlan, rows: CodedRows) -> Counts:
     """Count all rows of a site."""
     tally = PatternCounter(plan)
-    for codes in rows.codes():
-        tally.add(codes)
+    for part in over_codes(partial(count_block, plan), rows):
+        tally.add(part)
     return tally.counts()
 
 

@@ -11,10 +11,9 @@ With `opening = "bits"` nobody sees the counts: the sites compare them with the 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NoReturn
 
 import numpy as np
@@ -27,6 +26,7 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.errors import DataError, Withheld
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
+from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.opening.labels import PostedLabels
 
@@ -115,14 +115,18 @@ class Opening:
             return self._count_patients(site)
         levels = len(self.names) - len(self.mass_names) - len(self.values)
         patients, events = np.zeros(len(self.names)), np.zeros(self.shapes["events"])
-        for block in self.rows_of(site).blocks():
-            masks = np.array([mask for _, mask in self._parts(block)])
-            weight = np.ones(len(block)) if block.weight is None else block.weight
-            patients[:levels] += masks @ weight
-            masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
-            patients[levels:] += [*masses, *self._count_values(block.y, weight)]
-            events[..., :levels] += self._count_events(masks, weight, block.y)
+        for own, having in over_blocks(self._count_block, self.rows_of(site)):
+            patients += own
+            events[..., :levels] += having
         return self._complete(patients, events)
+
+    def _count_block(self, block: Block) -> tuple[Array, Array | float]:
+        """Patients of a block by level (k,), and events by level of a covariate."""
+        masks = np.array([mask for _, mask in self._parts(block)])
+        weight = np.ones(len(block)) if block.weight is None else block.weight
+        masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
+        patients = np.concatenate([masks @ weight, masses, self._count_values(block.y, weight)])
+        return patients, self._count_events(masks, weight, block.y)
 
     def _complete(self, patients: Array, events: Array) -> dict[str, Array]:
         own = self.is_of_outcome & (not self.outcome_levels)
@@ -292,13 +296,13 @@ def check_numbers(site: Site, opening: Opening) -> None:
     if opening.floor <= 1:
         return  # no count is too small, so no value needs to hide
     variables, rows = opening.design.declared, opening.rows_of(site)
-    if opening.by_rows and not opening.events and _has_few_values(block.y for block in rows.blocks()):
+    if opening.by_rows and not opening.events and _has_few_values(over_blocks(_list_outcomes, rows)):
         raise _refuse_few(opening.design.formula.outcome, site)
     for j, column in enumerate(opening.design.columns):
         single = len(column.factors) == 1 and column.factors[0].power == 1
         if not single or variables[column.factors[0].variable].type != "number":
             continue
-        own = (block.x[:, j] for block in rows.blocks())
+        own = over_blocks(partial(_list_column, j), rows)
         if column.factors[0].variable not in opening.grids and _has_few_values(own):
             raise _refuse_few(column.name, site)
 
@@ -308,11 +312,25 @@ def _refuse_few(name: str, site: Site) -> DataError:
     return DataError("CO-D152", f"{message}, which its sums would show. Declare it as binary, count or category.")
 
 
-def _has_few_values(parts: Iterable[Array]) -> bool:
-    """Whether a column, part by part, has FEW_VALUES distinct values or fewer."""
+def _list_outcomes(block: Block) -> list[float]:
+    return _list_few(block.y)
+
+
+def _list_column(j: int, block: Block) -> list[float]:
+    return _list_few(block.x[:, j])
+
+
+def _list_few(values: Array) -> list[float]:
+    """The distinct values, or the first of them if they are more than FEW_VALUES."""
+    distinct: list[float] = np.unique(values)[: FEW_VALUES + 1].tolist()
+    return distinct
+
+
+def _has_few_values(parts: Iterable[list[float]]) -> bool:
+    """Whether a column has FEW_VALUES distinct values or fewer; of each part the first distinct ones."""
     values: set[float] = set()
     for part in parts:
-        values |= set(itertools.islice(np.unique(part).tolist(), FEW_VALUES + 1))
+        values |= set(part)
         if len(values) > FEW_VALUES:
             return False
     return bool(values)

@@ -1,0 +1,57 @@
+"""Rows on other machines of the same hospital: sums of each block are computed there, and only these come back.
+
+A learner asks for its sums by `over_blocks` and `over_codes`. Rows of this machine are handed to the work here. Rows
+elsewhere are cut at the same places, so that the sums have the same bits wherever the rows are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+from coterie_learners.numeric.parallel import in_parallel
+from coterie_learners.study.rows import Block, CodedRows, Codes, Rows
+
+Out = TypeVar("Out")
+
+
+@runtime_checkable
+class RowsElsewhere(Protocol):
+    """Rows that are not handed out."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    def over_blocks(self, work: Callable[[Block], Out]) -> Iterator[Out]:
+        """What work makes of each block, in order; computed where the block is."""
+
+
+@runtime_checkable
+class CodesElsewhere(Protocol):
+    """Rows as the variables' values that are not handed out."""
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+
+    def over_codes(self, work: Callable[[Codes], Out]) -> Iterator[Out]:
+        """What work makes of each block's values, in order; computed where the block is."""
+
+    def together(self, work: Callable[[CodedRows], Out]) -> Out:
+        """What work makes of all values at once, on one machine; small, and no row."""
+
+
+def over_blocks(work: Callable[[Block], Out], rows: Rows) -> Iterable[Out]:
+    """work(block) for every block, in order."""
+    return rows.over_blocks(work) if isinstance(rows, RowsElsewhere) else map(work, rows.blocks())
+
+
+def over_blocks_in_parallel(work: Callable[[Block], Out], rows: Rows) -> Iterable[Out]:
+    """The same on all processors of this machine, if the rows are here."""
+    return rows.over_blocks(work) if isinstance(rows, RowsElsewhere) else in_parallel(work, rows.blocks())
+
+
+def over_codes(work: Callable[[Codes], Out], rows: CodedRows) -> Iterable[Out]:
+    """work(codes) for every block of values, in order."""
+    return rows.over_codes(work) if isinstance(rows, CodesElsewhere) else map(work, rows.codes())
