@@ -253,6 +253,7 @@ COLA = Learner(
     cola,
     _discloses,
     reads="codes",
+    by_blocks=lambda _: True,
     evaluate=_evaluate,
     profile=Profile(assess_cola, examples=({"cells": False}, {"cells": True}), equals_pooled=True),
 )

@@ -487,6 +487,7 @@ SECURE_COLA = Learner(
     secure_cola,
     _discloses,
     reads="codes",
+    by_blocks=lambda study: secure_options(plan_secure_table(study)).family == "binomial",
     talks_if=lambda study: secure_options(plan_secure_table(study)).opening == "bits",
     profile=Profile(
         assess_secure_cola,

@@ -39,7 +39,8 @@ class Learner:
     step is interactive, for which the sites must reach each other; `talks_if`: in some studies one is. `evaluate` makes
     the learner that fits a part of the rows and evaluates its model on the others; None where that is not possible.
     `several` gives the learner that runs a study of several models ([[models]]) in its place; None where it fits one at
-    a time. `profile`: what it says of itself to people who choose, and to lists of all learners.
+    a time. `by_blocks`: whether it asks for sums of blocks alone in a study, so that rows may lie on other machines.
+    `profile`: what it says of itself to people who choose, and to lists of all learners.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Learner:
     reads_if: Callable[[Study], Reads | None] = lambda _: None
     several: Callable[[], Learner] | None = None
     evaluate: Callable[[Learner], Learner] | None = None
+    by_blocks: Callable[[Study], bool] = lambda _: False
 
     def needs_channel(self, study: Study) -> bool:
         """Whether the sites must reach each other in a step of this study."""

@@ -604,6 +604,12 @@ def _opens_bits(study: Study) -> bool:
     return not has_levels(options_of(study, GloreOptions).family) and GlorePlan.of(study).opens == "bits"
 
 
+def _is_by_blocks(study: Study) -> bool:
+    """Whether sums of blocks suffice: an intercept that a site keeps, and scores of patients, need all rows at once."""
+    options = options_of(study, GloreOptions)
+    return not options.site_intercepts and options.robust != "patient"
+
+
 def _load_several() -> Learner:
     """GLORE for a study of several models."""
     from coterie_learners.glore.many_models import GLORE_OF_MANY  # only such studies need what it imports
@@ -629,6 +635,7 @@ GLORE = Learner(
     talks_if=_opens_bits,
     several=_load_several,
     evaluate=_evaluate,
+    by_blocks=_is_by_blocks,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),

@@ -190,6 +190,7 @@ TABLE_ONE = Learner(
     table_one,
     _discloses,
     reads="values",
+    by_blocks=lambda _: True,
     profile=Profile(
         _assess,
         alternatives=({"aggregation": "masked"},),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from coterie_learners.cola.tables.patterns import Grid
 from coterie_learners.errors import Collinear, StudyError
+from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import cholesky
 from coterie_learners.study.design import Design
+from coterie_learners.study.elsewhere import over_blocks, over_codes
 from coterie_learners.study.rows import Block, CodedRows, Codes, Rows
 from coterie_node.data.findings import Origin, join_values, quote
 
@@ -44,6 +47,24 @@ class Spread:
         return self.low[name] == self.high[name]
 
 
+@dataclass(frozen=True)
+class BlockMoments:
+    """A block's rows, means, cross-products about these, and least and largest values by column."""
+
+    n: int
+    mean: Array
+    sums: Array
+    low: Array
+    high: Array
+
+    @classmethod
+    def of(cls, centred: bool, block: Block) -> BlockMoments:
+        """Those of a block; about zero unless `centred`."""
+        mean = block.x.mean(axis=0) if centred else np.zeros(block.x.shape[1])
+        x = block.x - mean
+        return cls(len(block), mean, x.T @ x, block.x.min(axis=0), block.x.max(axis=0))
+
+
 class Gram:
     """Cross-products of the columns, centred on request, merged from blocks by Chan, Golub and LeVeque (1983)."""
 
@@ -54,16 +75,13 @@ class Gram:
         self.mean = np.zeros(p)
         self.low, self.high = np.full(p, np.inf), np.full(p, -np.inf)
 
-    def add(self, block: Block) -> None:
-        """Take in a block (m, p)."""
-        m = len(block)
-        mean = block.x.mean(axis=0) if self.centred else self.mean
-        x = block.x - mean
-        apart = mean - self.mean
-        self.sums += x.T @ x + apart[:, None] * apart * (self.n * m / (self.n + m))
+    def add(self, part: BlockMoments) -> None:
+        """Take in a block."""
+        m, apart = part.n, part.mean - self.mean
+        self.sums += part.sums + apart[:, None] * apart * (self.n * m / (self.n + m))
         self.n += m
         self.mean = self.mean + apart * (m / self.n)
-        self.low, self.high = np.minimum(self.low, block.x.min(axis=0)), np.maximum(self.high, block.x.max(axis=0))
+        self.low, self.high = np.minimum(self.low, part.low), np.maximum(self.high, part.high)
 
     @property
     def varies(self) -> NDArray[np.intp]:
@@ -77,8 +95,8 @@ def check_variation(origin: Origin, design: Design, rows: Rows, spread: Spread) 
         _check_constant(origin, design, rows.n, spread)
     if design.study.rows.collinear == "refuse":
         gram = Gram(len(design.names), design.formula.intercept)
-        for block in rows.blocks():
-            gram.add(block)
+        for part in over_blocks(partial(BlockMoments.of, gram.centred), rows):
+            gram.add(part)
         _check_collinear(origin, design, gram, rows.n)
 
 
@@ -104,8 +122,8 @@ class PatternRows:
             yield from (self._design.block(codes) for codes in wide)
             return
         first = self._design.variables[0]
-        unique_keys = [np.unique(grid.keys(codes, len(codes[first]))) for codes in self._rows.codes()]
-        keys = np.unique(np.concatenate(unique_keys))
+        unique_keys = over_codes(lambda codes: np.unique(grid.keys(codes, len(codes[first]))), self._rows)
+        keys = np.unique(np.concatenate(list(unique_keys)))
         yield Block(grid.matrix(self._design, keys), np.zeros(len(keys)))
 
 

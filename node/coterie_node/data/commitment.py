@@ -12,7 +12,7 @@ import json
 import secrets
 from collections.abc import Iterator, MutableMapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,14 @@ from coterie_learners.study.rows import CodedRows, Data, OwnColumns
 from coterie_node.data.load import Loaded
 
 RUN = 256
+
+
+@runtime_checkable
+class HashesElsewhere(Protocol):
+    """Rows on other machines, which hash them."""
+
+    def hash_leaves(self, salt: bytes) -> list[bytes]:
+        """The leaf of each run of rows, in order."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +95,30 @@ def make_snapshot(loaded: Loaded, salt: bytes) -> Snapshot:
 
 def root_of(data: Data, salt: bytes) -> bytes:
     """The salted Merkle root of all rows, in their order."""
-    level = [_leaf(salt, number, run) for number, run in enumerate(_runs(data))]
+    level = data.hash_leaves(salt) if isinstance(data, HashesElsewhere) else _hash_rows(data, salt)
     while len(level) > 1:
         pairs = [level[k : k + 2] for k in range(0, len(level), 2)]
         level = [hashlib.sha256(b"\1" + b"".join(pair)).digest() if len(pair) == 2 else pair[0] for pair in pairs]
     return level[0] if level else _leaf(salt, 0, b"")
 
 
+def hash_runs(table: np.ndarray[Any, np.dtype[Any]], salt: bytes, first: int) -> list[bytes]:
+    """The leaves of rows (m, k) without texts, whose first run has this number."""
+    return [_leaf(salt, first + k, run) for k, run in enumerate(_cut_runs(table, []))]
+
+
+def _hash_rows(data: Data, salt: bytes) -> list[bytes]:
+    runs = (run for table, texts in _tables(data) for run in _cut_runs(table, texts))
+    return [_leaf(salt, number, run) for number, run in enumerate(runs)]
+
+
 def _leaf(salt: bytes, number: int, run: bytes) -> bytes:
     return hashlib.sha256(b"\0" + salt + number.to_bytes(8, "big") + run).digest()
 
 
-def _runs(data: Data) -> Iterator[bytes]:
-    for table, texts in _tables(data):
-        for at in range(0, len(table), RUN):
-            yield np.ascontiguousarray(table[at : at + RUN]).tobytes() + json.dumps(texts[at : at + RUN]).encode()
+def _cut_runs(table: np.ndarray[Any, np.dtype[Any]], texts: list[tuple[str, ...]]) -> Iterator[bytes]:
+    for at in range(0, len(table), RUN):
+        yield np.ascontiguousarray(table[at : at + RUN]).tobytes() + json.dumps(texts[at : at + RUN]).encode()
 
 
 def _tables(data: Data) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.float64]], list[tuple[str, ...]]]]:

@@ -335,6 +335,11 @@ def load_site(
         raise StudyError("CO-S105", f"{site} has data in the study {study.name!r}; name its file.")
     design = Design(study, site)
     objectors = read_objectors(exclude, design, site)
+    if isinstance(address, Path) and _is_on_cluster(address, site):
+        from coterie_node.data.cluster.load_cluster import load_cluster  # for sites with a cluster alone
+
+        loaded = load_cluster(address, study, site)
+        return replace(loaded, flow=read_flow(loaded.source, loaded.read, loaded.missing, loaded.n))
     form = "columns" if study.columns else learner_of(study).reads
     # A copy holds complete rows only.
     copied = form in BUILDERS and isinstance(address, Path) and _is_slow_to_read(address, design)
@@ -343,6 +348,15 @@ def load_site(
     else:
         loaded = _load_by_copy(FileOrigin.of(site, address), form, design, objectors, copies)
     return replace(loaded, flow=read_flow(loaded.source, loaded.read, loaded.missing, loaded.n))
+
+
+def _is_on_cluster(path: Path, site: str) -> bool:
+    """Whether rows are named by a mapping with parts on a cluster."""
+    if path.suffix.lower() != ".toml":
+        return False
+    from coterie_node.data.mapping.document import read_mapping  # for sites with a mapping alone
+
+    return read_mapping(path, site).dask is not None
 
 
 def _is_slow_to_read(path: Path, design: Design) -> bool:
@@ -393,7 +407,7 @@ def check_rows(source: RowSource, before: str, first: FirstPass) -> FirstPass:
         first.put_aside(source.origin)
     check_unchanged(source, before)
     check_values(source, first)
-    _check_enough(source, first)
+    check_enough(source, first)
     return first
 
 
@@ -410,12 +424,17 @@ def open_source(
     """
     source, before = open_file_rows(address, design, site)
     source = WithoutObjectors(source, design.identifier[0], objectors) if objectors else source
+    return prepare(source, design), before
+
+
+def prepare(source: RowSource, design: Design) -> RowSource:
+    """The rows that the study's conditions let in, with derived variables; the same rows without any."""
     plan = design.study.preparation
     if plan is None:
-        return source, before
+        return source
     from coterie_node.data.cohort.prepared_rows import PreparedRows  # for studies with conditions alone
 
-    return PreparedRows(source, design, plan), before
+    return PreparedRows(source, design, plan)
 
 
 def open_file_rows(address: RowsPlace, design: Design, site: str) -> tuple[RowSource, str]:
@@ -501,7 +520,8 @@ def read_flow(
     return Flow(whole, tuple(steps), used, patients)
 
 
-def _check_enough(source: RowSource, first: FirstPass) -> None:
+def check_enough(source: Identity, first: FirstPass) -> None:
+    """DataError if no row, or fewer rows than the study wants, can be used."""
     origin = source.origin
     if first.read == 0 and isinstance(source, Prepared) and source.read:
         text = f"None of {source.read} rows fulfils the study's conditions ({'; '.join(s.rule for s in source.steps)})."

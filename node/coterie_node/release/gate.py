@@ -23,7 +23,8 @@ from coterie_learners.study.document import Floors, Study
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
-from coterie_node.release.judgement import Judgement, label_rows, read_patients, stand_on_cohort
+from coterie_node.release.beside_rows.judgement_elsewhere import JudgementElsewhere, judge_at, label_rows_at
+from coterie_node.release.judgement import Judgement, read_patients, stand_on_cohort
 from coterie_node.release.policy import Policy
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made again.
@@ -62,7 +63,7 @@ class Gate:
     consent: Consent = refuse_all
     watch: Callable[[Release], None] = lambda _: None
     vault: MutableMapping[str, bytes] = field(default_factory=dict)
-    _judgements: dict[str, Judgement] = field(default_factory=dict, init=False)
+    _judgements: dict[str, Judgement | JudgementElsewhere] = field(default_factory=dict, init=False)
     _disclosure: Disclosure | None = field(default=None, init=False)
 
     @property
@@ -78,7 +79,7 @@ class Gate:
         """The site with the labels and the patients of its own rows, and the floor of its policy."""
         return replace(
             site,
-            label_rows=lambda: label_rows(self.log, site),
+            label_rows=lambda: label_rows_at(self.log, site),
             read_patients=lambda: read_patients(site),
             own_floor=self.policy.floors.cell,
         )
@@ -155,7 +156,7 @@ class Gate:
         if verdict.refused or site.data is None:
             return verdict, None, ""
         if site.session not in self._judgements:
-            self._judgements[site.session] = Judgement(self.log, self.floors, self.policy.near == "ask")
+            self._judgements[site.session] = judge_at(site, self.log, self.floors, self.policy.near == "ask")
         objection = self._judgements[site.session].judge(site, exposure)
         if objection is None:
             return verdict, None, ""

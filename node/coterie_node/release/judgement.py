@@ -19,7 +19,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import Floors
 from coterie_learners.study.rows import Data, OwnColumns
-from coterie_node.data.patients.site_rows import Selectable, find_part, raw_rows
+from coterie_node.data.patients.site_rows import Selectable, StaysElsewhere, find_part, raw_rows
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head, Kind
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
@@ -666,6 +666,8 @@ def label_rows(log: PrivacyLog, site: Site) -> Mapping[str, bytes]:
 
 def read_patients(site: Site) -> Sequence[str] | None:
     """The identifier of each row; None where rows are taken for patients."""
+    if isinstance(site.data, StaysElsewhere):
+        return None  # such rows have no identifiers
     raw = raw_rows(site)
     if raw is None or raw.identifiers is None or site.study.columns:
         return None

@@ -175,22 +175,47 @@ class RedcapForm(Frozen):
     event: Text = ""
 
 
+class DaskSource(Frozen):
+    """Parts of rows on a Dask cluster that runs already.
+
+    scheduler: its address. files: the parts' paths as the workers see them, with * and ?; their order is that of their
+    names. seconds: how long nothing may come back before the cluster is given up. ca, certificate, key: PEM files
+    beside the mapping, for an address that begins with tls.
+    """
+
+    scheduler: Annotated[str, Field(max_length=1000, pattern=r"^(tcp|tls|inproc)://[\x21-\x7e]+$")]
+    files: Annotated[Text, Field(min_length=1)]
+    seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
+    ca: Text = ""
+    certificate: Text = ""
+    key: Text = ""
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        secured = self.scheduler.startswith("tls:")
+        if secured != bool(self.ca and self.certificate and self.key) or (not secured and (self.ca or self.key)):
+            raise ValueError("`ca`, `certificate` and `key` go with an address that begins with tls://, all of them")
+        return self
+
+
 class SiteMapping(Frozen):
-    """A whole mapping: a file beside it, a query or an OMOP definition, and what its columns are."""
+    """A whole mapping: a file beside it, a query, an OMOP definition or parts on a cluster; and its columns."""
 
     format: Literal[1] = 1
     file: Text = ""
     sql: SqlQuery | None = None
     omop: OmopSource | None = None
     redcap: RedcapForm | None = None
+    dask: DaskSource | None = None
     table: TableForm = TableForm()
     columns: dict[ColumnName, ColumnMapping] = Field(default_factory=dict)
     dates: DateRules = DateRules()
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if sum((bool(self.file), self.sql is not None, self.omop is not None)) != 1:
-            raise ValueError("a mapping names a `file`, or has a query in [sql], or an [omop] definition: one of them")
+        if sum((bool(self.file), *(part is not None for part in (self.sql, self.omop, self.dask)))) != 1:
+            message = "a mapping names a `file`, or has a query in [sql], an [omop] definition, or parts in [dask]"
+            raise ValueError(f"{message}: one of them")
         if self.redcap is not None and not self.file:
             raise ValueError("[redcap] needs the `file` of the export")
         return self
@@ -198,7 +223,8 @@ class SiteMapping(Frozen):
     @property
     def digest(self) -> str:
         """SHA-256 of what the mapping does, in hexadecimal digits: where the file lies is no part of it."""
-        plain = self.model_dump(mode="json", exclude_defaults=True, exclude={"file"}, by_alias=True)
+        place = {"file": True, "dask": True}
+        plain = self.model_dump(mode="json", exclude_defaults=True, exclude=place, by_alias=True)
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def rule(self, name: str) -> ColumnMapping:

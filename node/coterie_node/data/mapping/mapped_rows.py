@@ -88,6 +88,9 @@ def open_mapped_table(mapping: SiteMapping, path: Path, site: str) -> SiteTable:
         from coterie_node.data.omop.omop_table import open_omop
 
         return open_omop(mapping.omop, path.parent, site)
+    if mapping.dask is not None:
+        text = "Rows on a cluster stay there, and this command reads rows. Name one part as `file` in another mapping."
+        raise FileOrigin.of(site, path).error("CO-D184", text)
     origin = FileOrigin.of(site, path.parent / Path(mapping.file).expanduser())
     stamp_file(origin)
     table = open_table(origin, mapping.table.dialect, mapping.table.sheet)

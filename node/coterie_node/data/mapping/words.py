@@ -61,6 +61,8 @@ def _describe_source(mapping: SiteMapping) -> str:
         entry = mapping.omop.entry
         cohort = f"the cohort {entry.cohort}" if entry.cohort is not None else f"the first {quote(entry.concepts)}"
         return f"an OMOP definition (SHA-256 {mapping.omop.digest[:16]}) of {cohort} on {mapping.omop.database}"
+    if mapping.dask is not None:
+        return f"{quote(Path(mapping.dask.files).name)} on the cluster {mapping.dask.scheduler}"
     return f"{quote(Path(mapping.file).name)}{_describe_form(mapping.table)}"
 
 

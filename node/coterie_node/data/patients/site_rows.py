@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,6 +43,21 @@ class Selectable(WithRaw, Protocol):
 
     def take(self, at: NDArray[np.intp]) -> Data:
         """These rows only."""
+
+
+class Beside(Protocol):
+    """An object on another machine."""
+
+    def ask(self, method: str, *arguments: object) -> Any:
+        """What one of its methods answers."""
+
+
+@runtime_checkable
+class StaysElsewhere(Protocol):
+    """Data whose raw rows stay on other machines, where an object beside them can judge them."""
+
+    def start_beside(self, make: Callable[..., Any], *arguments: object) -> Beside:
+        """make(raw rows, *arguments) as an object there."""
 
 
 class SiteRows(ArrayRows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -14,9 +14,10 @@ from coterie_node.data.source import Batch, FileRows, check_header
 
 @dataclass(frozen=True)
 class ParquetTable(FileRows):
-    """The columns of a Parquet file as they are stored."""
+    """The columns of a Parquet file as they are stored; `kinds` names their types."""
 
     header: tuple[str, ...]
+    kinds: Mapping[str, str]
     provenance: tuple[tuple[str, str], ...] = field(default=(), init=False)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
@@ -37,8 +38,8 @@ def open_parquet_table(origin: FileOrigin) -> ParquetTable:
     """The names of a file's columns; DataError if it is no Parquet file."""
     try:
         with open_parquet_reader(origin) as file:
-            names = tuple(file.schema_arrow.names)
+            schema = file.schema_arrow
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise parquet_error(origin, error) from None
-    check_header(origin, names, ())
-    return ParquetTable(origin, names)
+    check_header(origin, schema.names, ())
+    return ParquetTable(origin, tuple(schema.names), {field.name: str(field.type) for field in schema})

@@ -1,0 +1,179 @@
+"""A Dask cluster as the node uses it: every wait has an end, and every failure a code and a culprit."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from coterie_learners.errors import DataError, LearnerError
+from coterie_node.data.findings import Origin, printable
+from coterie_node.data.mapping.document import DaskSource
+from coterie_node.data.tables.packages import import_extra
+
+CONNECT_SECONDS = 10
+# What the numbers depend on.
+PROGRAM = {"coterie": version("coterie"), "numpy": np.__version__, "pyarrow": pa.__version__}
+Out = TypeVar("Out")
+# Progress: what is done, how many parts of how many.
+Observer = Callable[[str, int, int], None]
+
+
+def write_progress(what: str, done: int, total: int) -> None:
+    """A line on the terminal that is written over; nothing where there is no terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{what}: {done} of {total} parts", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def read_program() -> dict[str, str]:
+    """Versions of what computes at a worker."""
+    return PROGRAM
+
+
+@dataclass
+class Cluster:
+    """A client of the scheduler. `submit` starts work at a worker; its result stays there until it is asked for."""
+
+    origin: Origin
+    source: DaskSource
+    folder: Path
+    observe: Observer = write_progress
+    _client: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Connect; DataError (CO-D180) if nobody answers, or no worker is there."""
+        self._library = import_extra("distributed", "dask", "The engine dask")
+        try:
+            self._client = self._library.Client(
+                self.source.scheduler, timeout=CONNECT_SECONDS, security=self._read_security(), set_as_default=False
+            )
+            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError, TimeoutError, self._library.TimeoutError) as error:
+            if hasattr(self, "_client"):
+                self._client.close(timeout=1)
+            raise self._error(
+                "CO-D180", f"does not answer within {CONNECT_SECONDS} s, or has no worker", error
+            ) from None
+        self._check_programs()
+
+    def close(self) -> None:
+        """Let the cluster go, with all that it keeps for this client."""
+        self._client.close(timeout=CONNECT_SECONDS)
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Start work(*arguments) at a worker; futures among the arguments are their results there."""
+        return self._guard(lambda: self._client.submit(work, *arguments, pure=False))
+
+    def start_object(self, make: Callable[..., Any], *arguments: Any) -> ObjectAtWorker:
+        """An object that stays at a worker; its methods are called there."""
+        future = self._client.submit(make, *arguments, pure=False, actor=True)
+        return ObjectAtWorker(self, future, self.read(future))
+
+    def ask(self, start: Callable[[], Any]) -> Any:
+        """What a call at a worker answers."""
+        return self._guard(lambda: start().result(timeout=self.source.seconds))
+
+    def read(self, future: Any) -> Any:
+        """A result; DataError says which worker or part of the cluster failed."""
+        return self._guard(lambda: future.result(timeout=self.source.seconds))
+
+    def read_in_order(self, what: str, tasks: Iterable[Callable[[], Any]], total: int) -> Iterator[Any]:
+        """The results of tasks, in order; a few more tasks than the cluster has threads run at once."""
+        running: deque[Any] = deque()
+        room, done = 2 * max(sum(self._guard(self._client.nthreads).values()), 1), 0
+        coming = iter(tasks)
+        try:
+            while True:
+                running.extend(start() for start in islice(coming, room - len(running)))
+                if not running:
+                    return
+                yield self.read(running[0])
+                running.popleft()
+                done += 1
+                self.observe(what, done, total)
+        finally:  # what nobody waits for any more is not computed
+            for future in running:
+                future.cancel()
+
+    def _guard(self, wait: Callable[[], Out]) -> Out:
+        try:
+            return wait()
+        except LearnerError:
+            raise
+        except (TimeoutError, self._library.TimeoutError):
+            busy = sorted(self._list_busy())
+            where = f"it waits for {', '.join(busy[:3])}" if busy else "it has no worker"
+            raise self._error("CO-D182", f"gave no result for {self.source.seconds} s; {where}", None) from None
+        except self._library.scheduler.KilledWorker as error:
+            raise self._error(
+                "CO-D181", f"lost its workers at the same part again and again ({error.last_worker})", None
+            ) from None
+        except (OSError, self._library.client.FutureCancelledError) as error:
+            raise self._error("CO-D181", "is gone, or a worker is", error) from None
+        except MemoryError as error:
+            raise self._error("CO-D181", "has a worker without enough memory", error) from None
+
+    def _list_busy(self) -> list[str]:
+        try:
+            processing = self._client.processing()
+        except (OSError, TimeoutError, self._library.TimeoutError):
+            return []
+        return [worker for worker, keys in processing.items() if keys]
+
+    def _check_programs(self) -> None:
+        """DataError (CO-D185) if a worker computes with another version of what the numbers depend on."""
+        programs = self._guard(lambda: self._client.run(read_program, on_error="return"))
+        for worker, program in programs.items():
+            if program != PROGRAM:
+                theirs = program if isinstance(program, dict) else {"coterie": "none, or it does not start"}
+                other = next(name for name in PROGRAM if theirs.get(name) != PROGRAM[name])
+                message = f"has {other} {theirs.get(other, 'none')} at {worker}, and the node has {PROGRAM[other]}"
+                self.close()
+                raise self._error("CO-D185", message, None)
+
+    def _read_security(self) -> Any:
+        if not self.source.ca:
+            return None
+        paths = [
+            self.folder / Path(name).expanduser() for name in (self.source.ca, self.source.certificate, self.source.key)
+        ]
+        for path in paths:
+            if not path.is_file():
+                raise self.origin.error("CO-D180", f"There is no file {path} for the cluster's TLS. Correct the path.")
+        ca, certificate, key = map(str, paths)
+        return self._library.Security(
+            tls_ca_file=ca, tls_client_cert=certificate, tls_client_key=key, require_encryption=True
+        )
+
+    def _error(self, code: str, what: str, error: BaseException | None) -> DataError:
+        lines = [] if error is None else str(error).strip().splitlines()
+        cause = f": {printable(lines[0])[:160]}" if lines else ""
+        todo = {
+            "CO-D180": "Start it, or correct `scheduler`, its certificates and the firewall.",
+            "CO-D181": "Look at the logs of scheduler and workers, and give workers more memory. Then start again.",
+            "CO-D182": "Look at the workers' load, or raise `seconds`.",
+            "CO-D185": "Install the same versions at all workers.",
+        }[code]
+        return self.origin.error(code, f"The cluster {self.source.scheduler} {what}{cause}. {todo}")
+
+
+@dataclass(frozen=True)
+class ObjectAtWorker:
+    """An object at a worker, which lives there as long as this one here."""
+
+    cluster: Cluster = field(repr=False)
+    future: Any = field(repr=False)
+    actor: Any = field(repr=False)
+
+    def ask(self, method: str, *arguments: object) -> Any:
+        """What a method answers."""
+        return self.cluster.ask(partial(getattr(self.actor, method), *arguments))

@@ -1,0 +1,1 @@
+"""The judgement of rows that stay on other machines, made beside them."""
