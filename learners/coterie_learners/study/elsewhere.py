@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from coterie_learners.numeric.parallel import in_parallel
 from coterie_learners.study.rows import Block, CodedRows, Codes, Rows
 
-Out = TypeVar("Out")
+BlockSum = TypeVar("BlockSum")
 
 
 @runtime_checkable
@@ -23,7 +23,7 @@ class RowsElsewhere(Protocol):
     def n(self) -> int:
         """Number of rows."""
 
-    def over_blocks(self, work: Callable[[Block], Out]) -> Iterator[Out]:
+    def over_blocks(self, work: Callable[[Block], BlockSum]) -> Iterator[BlockSum]:
         """What work makes of each block, in order; computed where the block is."""
 
 
@@ -35,23 +35,23 @@ class CodesElsewhere(Protocol):
     def n(self) -> int:
         """Number of rows."""
 
-    def over_codes(self, work: Callable[[Codes], Out]) -> Iterator[Out]:
+    def over_codes(self, work: Callable[[Codes], BlockSum]) -> Iterator[BlockSum]:
         """What work makes of each block's values, in order; computed where the block is."""
 
-    def together(self, work: Callable[[CodedRows], Out]) -> Out:
+    def together(self, work: Callable[[CodedRows], BlockSum]) -> BlockSum:
         """What work makes of all values at once, on one machine; small, and no row."""
 
 
-def over_blocks(work: Callable[[Block], Out], rows: Rows) -> Iterable[Out]:
+def over_blocks(work: Callable[[Block], BlockSum], rows: Rows) -> Iterable[BlockSum]:
     """work(block) for every block, in order."""
     return rows.over_blocks(work) if isinstance(rows, RowsElsewhere) else map(work, rows.blocks())
 
 
-def over_blocks_in_parallel(work: Callable[[Block], Out], rows: Rows) -> Iterable[Out]:
+def over_blocks_in_parallel(work: Callable[[Block], BlockSum], rows: Rows) -> Iterable[BlockSum]:
     """The same on all processors of this machine, if the rows are here."""
     return rows.over_blocks(work) if isinstance(rows, RowsElsewhere) else in_parallel(work, rows.blocks())
 
 
-def over_codes(work: Callable[[Codes], Out], rows: CodedRows) -> Iterable[Out]:
+def over_codes(work: Callable[[Codes], BlockSum], rows: CodedRows) -> Iterable[BlockSum]:
     """work(codes) for every block of values, in order."""
     return rows.over_codes(work) if isinstance(rows, CodesElsewhere) else map(work, rows.codes())

@@ -424,10 +424,10 @@ def open_source(
     """
     source, before = open_file_rows(address, design, site)
     source = WithoutObjectors(source, design.identifier[0], objectors) if objectors else source
-    return prepare(source, design), before
+    return prepare_rows(source, design), before
 
 
-def prepare(source: RowSource, design: Design) -> RowSource:
+def prepare_rows(source: RowSource, design: Design) -> RowSource:
     """The rows that the study's conditions let in, with derived variables; the same rows without any."""
     plan = design.study.preparation
     if plan is None:

@@ -224,7 +224,7 @@ def test_changed_missing_and_no_parts_are_told_apart(tmp_path: Path, folder: Pat
 def test_a_scheduler_that_does_not_answer_is_left_in_time(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(connection, "CLUSTER_SECONDS", 1)
     path = write_mapping(tmp_path, "tcp://127.0.0.1:9", folder / "few")
     with pytest.raises(DataError, match=r"tcp://127\.0\.0\.1:9 does not answer within 1 s") as caught:
         load_site(path, make_study(PLAIN), "north")
@@ -232,7 +232,7 @@ def test_a_scheduler_that_does_not_answer_is_left_in_time(
 
 
 def test_a_worker_of_another_version_is_refused(folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PROGRAM", connection.PROGRAM | {"numpy": "1.0"})
+    monkeypatch.setattr(connection, "WORKER_PROGRAM", connection.WORKER_PROGRAM | {"numpy": "1.0"})
     monkeypatch.setattr(connection, "read_program", lambda: {"coterie": "0", "numpy": "1.0", "pyarrow": "0"})
     with pytest.raises(DataError, match="has coterie 0 at") as caught:
         load_site(write_mapping(folder, scheduler, folder / "few"), make_study(PLAIN), "north")
@@ -283,4 +283,4 @@ def die_once(marker: Path | None, block: Block) -> float:
 
 
 def sleep_long(block: object) -> None:
-    time.sleep(5)
+    time.sleep(2)

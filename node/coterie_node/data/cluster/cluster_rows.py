@@ -13,9 +13,9 @@ from coterie_node.data.cluster.connection import Cluster, ObjectAtWorker
 from coterie_node.data.cluster.parts import Cut, PartJob, PartSummary
 from coterie_node.data.commitment import RUN
 
-Out = TypeVar("Out")
+Made = TypeVar("Made")
 # Blocks of a design matrix that a worker makes in one go.
-GROUP = 8
+BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ClusterRows(ClusterData):
         """DataError (CO-D184): rows stay where they are."""
         self._refuse()
 
-    def over_blocks(self, work: Callable[[Block], Out]) -> Iterator[Out]:
+    def over_blocks(self, work: Callable[[Block], Made]) -> Iterator[Made]:
         """What work makes of each block, computed at the workers."""
         return self._number_blocks(partial(_drop_number, work))
 
@@ -86,10 +86,10 @@ class ClusterRows(ClusterData):
         leaves = self._number_blocks(partial(parts.hash_block, salt, self.runs))
         return [leaf for block in leaves for leaf in block]
 
-    def _number_blocks(self, work: Callable[[int, Block], Out]) -> Iterator[Out]:
+    def _number_blocks(self, work: Callable[[int, Block], Made]) -> Iterator[Made]:
         submit = self.cluster.submit
         tasks = (
-            partial(submit, parts.over_blocks, self.job, work, GROUP * k, self.size, group)
+            partial(submit, parts.over_blocks, self.job, work, BLOCKS * k, self.size, group)
             for k, group in enumerate(self.groups)
         )
         for group in self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.groups)):
@@ -104,13 +104,13 @@ class ClusterCodes(ClusterData):
         """DataError (CO-D184): rows stay where they are."""
         self._refuse()
 
-    def over_codes(self, work: Callable[[Codes], Out]) -> Iterator[Out]:
+    def over_codes(self, work: Callable[[Codes], Made]) -> Iterator[Made]:
         """What work makes of each block, computed at the workers."""
         return self._number_blocks(partial(_drop_number, work))
 
-    def together(self, work: Callable[[CodedRows], Out]) -> Out:
+    def together(self, work: Callable[[CodedRows], Made]) -> Made:
         """What work makes of all values, at one worker."""
-        out: Out = self.cluster.read(self.cluster.submit(parts.together, self.job, work, *self.groups))
+        out: Made = self.cluster.read(self.cluster.submit(parts.together, self.job, work, *self.groups))
         return out
 
     def hash_leaves(self, salt: bytes) -> list[bytes]:
@@ -118,11 +118,11 @@ class ClusterCodes(ClusterData):
         leaves = self._number_blocks(partial(parts.hash_codes, salt, self.runs))
         return [leaf for block in leaves for leaf in block]
 
-    def _number_blocks(self, work: Callable[[int, Codes], Out]) -> Iterator[Out]:
+    def _number_blocks(self, work: Callable[[int, Codes], Made]) -> Iterator[Made]:
         submit = self.cluster.submit
         tasks = (partial(submit, parts.over_codes, self.job, work, k, group) for k, group in enumerate(self.groups))
         return self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.groups))
 
 
-def _drop_number(work: Callable[[Any], Out], number: int, block: Any) -> Out:
+def _drop_number(work: Callable[[Any], Made], number: int, block: Any) -> Made:
     return work(block)

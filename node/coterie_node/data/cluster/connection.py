@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,10 +21,10 @@ from coterie_node.data.findings import Origin, printable
 from coterie_node.data.mapping.document import DaskSource
 from coterie_node.data.tables.packages import import_extra
 
-CONNECT_SECONDS = 10
+CLUSTER_SECONDS = 10
 # What the numbers depend on.
-PROGRAM = {"coterie": version("coterie"), "numpy": np.__version__, "pyarrow": pa.__version__}
-Out = TypeVar("Out")
+WORKER_PROGRAM = {"coterie": version("coterie"), "numpy": np.__version__, "pyarrow": pa.__version__}
+Waited = TypeVar("Waited")
 # Progress: what is done, how many parts of how many.
 Observer = Callable[[str, int, int], None]
 
@@ -36,7 +37,7 @@ def write_progress(what: str, done: int, total: int) -> None:
 
 def read_program() -> dict[str, str]:
     """Versions of what computes at a worker."""
-    return PROGRAM
+    return WORKER_PROGRAM
 
 
 @dataclass
@@ -54,20 +55,22 @@ class Cluster:
         self._library = import_extra("distributed", "dask", "The engine dask")
         try:
             self._client = self._library.Client(
-                self.source.scheduler, timeout=CONNECT_SECONDS, security=self._read_security(), set_as_default=False
+                self.source.scheduler, timeout=CLUSTER_SECONDS, security=self._read_security(), set_as_default=False
             )
-            self._client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+            self._client.wait_for_workers(1, timeout=CLUSTER_SECONDS)
         except (OSError, ValueError, TimeoutError, self._library.TimeoutError) as error:
             if hasattr(self, "_client"):
                 self._client.close(timeout=1)
             raise self._error(
-                "CO-D180", f"does not answer within {CONNECT_SECONDS} s, or has no worker", error
+                "CO-D180", f"does not answer within {CLUSTER_SECONDS} s, or has no worker", error
             ) from None
+        # The client goes with the last of the rows that need it.
+        self._end = weakref.finalize(self, self._client.close, timeout=CLUSTER_SECONDS)
         self._check_programs()
 
     def close(self) -> None:
         """Let the cluster go, with all that it keeps for this client."""
-        self._client.close(timeout=CONNECT_SECONDS)
+        self._end()
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Start work(*arguments) at a worker; futures among the arguments are their results there."""
@@ -104,7 +107,7 @@ class Cluster:
             for future in running:
                 future.cancel()
 
-    def _guard(self, wait: Callable[[], Out]) -> Out:
+    def _guard(self, wait: Callable[[], Waited]) -> Waited:
         try:
             return wait()
         except LearnerError:
@@ -133,10 +136,12 @@ class Cluster:
         """DataError (CO-D185) if a worker computes with another version of what the numbers depend on."""
         programs = self._guard(lambda: self._client.run(read_program, on_error="return"))
         for worker, program in programs.items():
-            if program != PROGRAM:
+            if program != WORKER_PROGRAM:
                 theirs = program if isinstance(program, dict) else {"coterie": "none, or it does not start"}
-                other = next(name for name in PROGRAM if theirs.get(name) != PROGRAM[name])
-                message = f"has {other} {theirs.get(other, 'none')} at {worker}, and the node has {PROGRAM[other]}"
+                other = next(name for name in WORKER_PROGRAM if theirs.get(name) != WORKER_PROGRAM[name])
+                message = (
+                    f"has {other} {theirs.get(other, 'none')} at {worker}, and the node has {WORKER_PROGRAM[other]}"
+                )
                 self.close()
                 raise self._error("CO-D185", message, None)
 

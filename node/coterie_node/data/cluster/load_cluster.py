@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from coterie_learners.core.registry import learner_of
+from coterie_learners.errors import LearnerError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import block_size
 from coterie_node.data.checks import PatternRows, check_variation
 from coterie_node.data.cluster import parts
-from coterie_node.data.cluster.cluster_rows import GROUP, ClusterCodes, ClusterRows, plan_groups
+from coterie_node.data.cluster.cluster_rows import BLOCKS, ClusterCodes, ClusterRows, plan_groups
 from coterie_node.data.cluster.connection import Cluster
 from coterie_node.data.cluster.parts import PartJob, PartSummary
 from coterie_node.data.cohort.flow import FlowStep
@@ -69,9 +70,17 @@ def load_cluster(path: Path, study: Study, site: str) -> Loaded:
     design = Design(study, site)
     form = _check_engine(study, design, origin)
     cluster = Cluster(origin, mapping.dask, path.parent)
-    job = PartJob(study, site, mapping, form != "rows")
+    try:
+        return _load_parts(cluster, PartJob(study, site, mapping, form != "rows"), FileOrigin.of(site, path), form)
+    except LearnerError:
+        cluster.close()
+        raise
+
+
+def _load_parts(cluster: Cluster, job: PartJob, path: FileOrigin, form: str) -> Loaded:
+    origin, design = cluster.origin, job.design
     read, summaries = _read_parts(cluster, job)
-    source = _describe_source(cluster, mapping, FileOrigin.of(site, path), summaries)
+    source = _describe_source(cluster, job.mapping, path, summaries)
     first = _merge(design, summaries)
     check_enough(source, first)
     spread = first.spread
@@ -82,7 +91,7 @@ def load_cluster(path: Path, study: Study, site: str) -> Loaded:
         for model in design.models:
             check_variation(origin, model, PatternRows(model, rows), spread)
     events = first.events if design.outcome_here is not None and design.outcome.type == "binary" else None
-    return Loaded(source, site, first.read, first.missing, events, rows, None)
+    return Loaded(source, job.site, first.read, first.missing, events, rows, None)
 
 
 def _check_engine(study: Study, design: Design, origin: Origin) -> str:
@@ -167,7 +176,7 @@ def _cut(
     """The complete rows in groups that end where those of one file end."""
     size = block_size(len(Design(job.study, job.site).columns)) if form == "rows" else CODES
     groups = []
-    for plan in plan_groups(summaries, size * GROUP if form == "rows" else size):
+    for plan in plan_groups(summaries, size * BLOCKS if form == "rows" else size):
         own = [read[number] for number, _ in plan.cuts]
         groups.append(cluster.submit(parts.cut_group, job, [cut for _, cut in plan.cuts], *own))
     n = sum(summary.n for summary in summaries)

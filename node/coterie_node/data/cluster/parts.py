@@ -22,7 +22,7 @@ from coterie_learners.study.rows import ArrayCodes, Block, CodedRows, Codes
 from coterie_node.data.cohort.flow import FlowStep, Prepared
 from coterie_node.data.commitment import hash_runs
 from coterie_node.data.findings import FileOrigin
-from coterie_node.data.load import CodesPass, FirstPass, check_values, prepare
+from coterie_node.data.load import CodesPass, FirstPass, check_values, prepare_rows
 from coterie_node.data.mapping.convert import Conversion
 from coterie_node.data.mapping.document import SiteMapping
 from coterie_node.data.mapping.mapped_rows import MappedRows, list_kinds
@@ -33,7 +33,7 @@ from coterie_node.data.tables.parquet_table import ParquetTable
 from coterie_node.data.tables.table import open_table
 from coterie_node.privacy.prints import RawRows
 
-Out = TypeVar("Out")
+Sum = TypeVar("Sum")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def read_part(job: PartJob, path: str) -> Part:
     plan = {name: Conversion(job.mapping.rule(name), form, kind) for name, kind in list_kinds(design).items()}
     wanted = list(dict.fromkeys(source for conversion in plan.values() for source in conversion.sources))
     check_header(origin, table.header, wanted)
-    source = prepare(MappedRows(origin, job.mapping, origin, table, plan), design)
+    source = prepare_rows(MappedRows(origin, job.mapping, origin, table, plan), design)
     first = (CodesPass if job.coded else FirstPass)(design, keep=True)
     for batch in source.batches():
         first.add(batch)
@@ -135,8 +135,8 @@ def cut_group(job: PartJob, cuts: Sequence[Cut], *parts: Part) -> dict[str, NDAr
 
 
 def over_blocks(
-    job: PartJob, work: Callable[[int, Block], Out], first: int, size: int, group: Mapping[str, NDArray[Any]]
-) -> list[Out]:
+    job: PartJob, work: Callable[[int, Block], Sum], first: int, size: int, group: Mapping[str, NDArray[Any]]
+) -> list[Sum]:
     """What work makes of each block of a group, whose first block has this number."""
     design, n = job.design, len(next(iter(group.values())))
     out = []
@@ -147,13 +147,13 @@ def over_blocks(
     return out
 
 
-def over_codes(job: PartJob, work: Callable[[int, Codes], Out], first: int, group: Mapping[str, NDArray[Any]]) -> Out:
+def over_codes(job: PartJob, work: Callable[[int, Codes], Sum], first: int, group: Mapping[str, NDArray[Any]]) -> Sum:
     """What work makes of a group's values."""
     with one_thread():
         return work(first, derive_codes(job, group))
 
 
-def together(job: PartJob, work: Callable[[CodedRows], Out], *groups: Mapping[str, NDArray[Any]]) -> Out:
+def together(job: PartJob, work: Callable[[CodedRows], Sum], *groups: Mapping[str, NDArray[Any]]) -> Sum:
     """What work makes of all values at once."""
     return work(ArrayCodes(derive_codes(job, _concatenate(groups))))
 

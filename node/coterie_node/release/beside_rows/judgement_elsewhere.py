@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
@@ -22,7 +22,6 @@ from coterie_node.privacy.prints import RawRows
 from coterie_node.release.judgement import Judgement, label_rows
 
 Blobs = dict[str, bytes]
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ class JudgementElsewhere:
         return answer.value
 
     def _list_changes(self) -> Blobs:
-        """The blobs that the copy has not, or has otherwise; one at a time is in memory but for these."""
+        """The blobs that the copy has not, or has otherwise; of the others one at a time is in memory."""
         changes: Blobs = {}
         for name in self.log.storage:
             content = self.log.storage[name]
