@@ -12,11 +12,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from support.node.postgres import PASSWORD, Postgres, find_programs, start_postgres
 from support.node.queries import (
@@ -32,13 +34,17 @@ from support.node.queries import (
 
 from coterie_learners.errors import DataError
 from coterie_node.data import load
+from coterie_node.data.arrow_values import Values
+from coterie_node.data.commitment import make_snapshot
 from coterie_node.data.files.row_spool import RowSpool
 from coterie_node.data.findings import Origin
 from coterie_node.data.load import MemoryRows, load_site
 from coterie_node.data.mapping.document import SqlQuery
+from coterie_node.data.mapping.mapped_rows import MappedRows
 from coterie_node.data.streaming import StreamedRows
 from coterie_node.data.tables import cells, sql_table
 from coterie_node.data.tables.cells import make_column
+from coterie_node.data.tables.row_digest import ColumnDigest
 from coterie_node.data.tables.sql_table import QueryTable, open_query
 
 
@@ -190,9 +196,51 @@ def test_a_change_between_two_readings_is_seen(tmp_path: Path) -> None:
     path = write_mapping(tmp_path, make_database("sqlite", tmp_path))
     loaded = load_site(path, STUDY, "north")
     assert loaded is not None
+    assert isinstance(loaded.source, MappedRows)
+    assert loaded.source.digest() == loaded.source.digest()
+    list(loaded.source.batches())
     with closing(sqlite3.connect(tmp_path / "hospital.db")) as file, file:
         file.execute("UPDATE patients SET alter_monate = 700 WHERE pid = 3")
-    assert loaded.source.stamp() != loaded.before
+    with pytest.raises(DataError, match="changed since it was checked") as caught:
+        list(loaded.source.batches())
+    assert caught.value.code == "CO-D130"
+    again = load_site(path, STUDY, "north")
+    assert again is not None
+    assert again.source.digest() != loaded.source.digest()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_a_query_runs_once_for_a_load_and_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    passes: list[bytes] = []
+    note = QueryTable._note_pass
+
+    def note_too(table: QueryTable, digest: bytes) -> None:
+        passes.append(digest)
+        note(table, digest)
+
+    monkeypatch.setattr(QueryTable, "_note_pass", note_too)
+    loaded = load_site(write_mapping(tmp_path, make_database(kind, tmp_path)), STUDY, "north")
+    assert loaded is not None
+    make_snapshot(loaded, b"s" * 32)
+    assert len(passes) == 1
+
+
+def test_the_digest_of_columns_does_not_depend_on_where_batches_end() -> None:
+    columns: dict[str, Values] = {
+        "a": pa.array([1.5, None, 0.0, -2.0, None]),
+        "b": pa.array(["x", None, "", "yä", "z"]),
+    }
+    totals = []
+    for cuts in ([0, 5], [0, 1, 3, 5], [0, 2, 2, 5]):
+        total = ColumnDigest(["a", "b"])
+        for start, end in pairwise(cuts):
+            total.add({name: values[start:end] for name, values in columns.items()})
+        totals.append(total.finish())
+    other = ColumnDigest(["a", "b"])
+    other.add(columns | {"b": pa.array(["x", "", "", "yä", "z"])})
+    assert totals[0] == totals[1] == totals[2] != other.finish()
 
 
 def test_types_that_change_between_batches_and_nothing_but_null_are_read(

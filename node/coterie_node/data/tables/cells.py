@@ -34,6 +34,13 @@ def _make_plain(values: Sequence[object]) -> Values | None:
         column: Values = pa.array(cast(Any, values))
     except (pa.ArrowException, OverflowError):
         return None
+    return None if pa.types.is_boolean(column.type) else make_plain(column)
+
+
+def make_plain(column: Values) -> Values | None:
+    """A column of Arrow as `make_column` makes it of its values, if it has numbers or short texts; else None."""
+    if pa.types.is_boolean(column.type):
+        return cast(Values, pc.if_else(column, "1", "0"))
     if pa.types.is_integer(column.type):
         return cast(Values, pc.cast(column, pa.float64(), safe=False))
     if pa.types.is_floating(column.type):

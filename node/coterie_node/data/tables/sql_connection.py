@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -68,19 +69,27 @@ def connect(origin: Origin, query: SqlQuery, folder: Path, progress: RowCount | 
     if kind not in SERVERS:
         raise origin.error("CO-D174", f"{kind} is none of {', '.join(SERVERS)}. Export the rows, or use one of them.")
     password = read_password(origin, query, folder)
-    engine = SERVERS[kind].open(sql, url.set(password=password) if password else url, query)
     cut = threading.Event()
+    with _make_folder(origin) as spare:
+        engine = SERVERS[kind].open(sql, url.set(password=password) if password else url, query, Path(spare))
+        try:
+            with _watch(sql, engine, kind, query.seconds, cut), engine.connect() as connection:
+                yield connection
+        except LearnerError:
+            raise
+        except (sql.exc.SQLAlchemyError, *_NO_ANSWER) as error:
+            raise _explain(origin, query, error, cut.is_set(), progress) from None
+        finally:
+            engine.dispose()
+
+
+def _make_folder(origin: Origin) -> tempfile.TemporaryDirectory[str]:
+    """A folder of this account alone for what a database of a file cannot sort in memory; it ends with the query."""
     try:
-        with _watch(sql, engine, kind, query.seconds, cut), engine.connect() as connection:
-            yield connection
-    except LearnerError:
-        raise
-    except sql.exc.SQLAlchemyError as error:
-        raise _explain(origin, query, error, cut.is_set(), progress) from None
-    except _NO_ANSWER as error:
-        raise _explain(origin, query, error, cut.is_set(), progress) from None
-    finally:
-        engine.dispose()
+        return tempfile.TemporaryDirectory(prefix="coterie-query-")
+    except OSError as error:
+        message = f"There is no folder for temporary files: {error.strerror or error}"
+        raise origin.error("CO-D177", f"{message}. Set TMPDIR to a folder with room for them.") from None
 
 
 def _explain(origin: Origin, query: SqlQuery, error: Exception, late: bool, progress: RowCount) -> LearnerError:

@@ -6,16 +6,19 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
 
 CONNECT_SECONDS = 10
+DUCKDB_MEMORY, DUCKDB_THREADS = "256MiB", 2
 # The states by which a server says that a statement ran into its time limit.
 TIMED_OUT = frozenset({"57014", 1969, 3024})
 
@@ -24,19 +27,21 @@ TIMED_OUT = frozenset({"57014", 1969, 3024})
 class Server:
     """One kind of database.
 
-    open: an engine of SQLAlchemy, from SQLAlchemy, address and query. cut: end a connection from another thread.
-    abandon: leave a result before its end. version: the statement that gives its version. obeys: whether it ends a
-    statement itself after the query's seconds.
+    open: an engine of SQLAlchemy, from SQLAlchemy, address, query and a folder for what memory cannot hold. cut: end
+    a connection from another thread. abandon: leave a result before its end. version: the statement that gives its
+    version. obeys: whether it ends a statement itself after the query's seconds. stream: a query's rows as Arrow
+    batches, from the driver's connection, the query and rows of a batch; None where the driver gives values of Python.
     """
 
-    open: Callable[[Any, Any, SqlQuery], Any]
+    open: Callable[[Any, Any, SqlQuery, Path], Any]
     cut: Callable[[Any], None]
     version: str
     obeys: bool = False
     abandon: Callable[[Any], None] | None = None
+    stream: Callable[[Any, str, int], Iterator[pa.RecordBatch]] | None = None
 
 
-def _open_postgresql(sql: Any, url: Any, query: SqlQuery) -> Any:
+def _open_postgresql(sql: Any, url: Any, query: SqlQuery, _: Path) -> Any:
     options = f"-c default_transaction_read_only=on -c statement_timeout={query.seconds * 1000}"
     arguments = {"connect_timeout": CONNECT_SECONDS, "options": options, "application_name": "coterie"}
     return sql.create_engine(
@@ -44,7 +49,7 @@ def _open_postgresql(sql: Any, url: Any, query: SqlQuery) -> Any:
     )
 
 
-def _open_mariadb(sql: Any, url: Any, query: SqlQuery) -> Any:
+def _open_mariadb(sql: Any, url: Any, query: SqlQuery, _: Path) -> Any:
     import_extra("pymysql", "sql", f"The database {url.database}")
     arguments = {
         "connect_timeout": CONNECT_SECONDS,
@@ -83,7 +88,7 @@ def _greet_mariadb(dialect: Any, record: Any, words: Any, arguments: Any) -> Any
         timer.cancel()
 
 
-def _open_sqlite(sql: Any, url: Any, query: SqlQuery) -> Any:
+def _open_sqlite(sql: Any, url: Any, query: SqlQuery, _: Path) -> Any:
     path = Path(url.database or "").absolute()
 
     def open_file() -> sqlite3.Connection:
@@ -92,10 +97,25 @@ def _open_sqlite(sql: Any, url: Any, query: SqlQuery) -> Any:
     return sql.create_engine("sqlite://", creator=open_file, poolclass=sql.pool.NullPool)
 
 
-def _open_duckdb(sql: Any, url: Any, query: SqlQuery) -> Any:
+def _open_duckdb(sql: Any, url: Any, query: SqlQuery, spare: Path) -> Any:
     import_extra("duckdb_engine", "sql", f"The database {url.database}")
-    arguments = {"read_only": True, "config": {"enable_external_access": False}}
+    config = {
+        "enable_external_access": False,
+        "memory_limit": DUCKDB_MEMORY,  # beyond it DuckDB sorts and joins in files
+        "temp_directory": str(spare),
+        "threads": DUCKDB_THREADS,  # each has buffers of its own
+    }
+    arguments = {"read_only": True, "config": config}
     return sql.create_engine(url, poolclass=sql.pool.NullPool, connect_args=arguments)
+
+
+def _stream_duckdb(raw: Any, text: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches as DuckDB makes them: through its DB-API all rows would be in memory first."""
+    library = import_extra("duckdb", "sql", "DuckDB")
+    try:
+        yield from raw.sql(text).to_arrow_reader(rows)
+    except (library.Error, pa.ArrowException) as error:
+        raise RuntimeError(str(error)) from None
 
 
 def _cut_postgresql(raw: Any) -> None:
@@ -124,5 +144,5 @@ SERVERS: Mapping[str, Server] = {
     "postgresql": Server(_open_postgresql, _cut_postgresql, "SELECT current_setting('server_version')", obeys=True),
     "mariadb": Server(_open_mariadb, _cut_mariadb, "SELECT version()", obeys=True, abandon=_abandon_mariadb),
     "sqlite": Server(_open_sqlite, lambda raw: raw.interrupt(), "SELECT sqlite_version()"),
-    "duckdb": Server(_open_duckdb, lambda raw: raw.interrupt(), "SELECT version()"),
+    "duckdb": Server(_open_duckdb, lambda raw: raw.interrupt(), "SELECT version()", stream=_stream_duckdb),
 }

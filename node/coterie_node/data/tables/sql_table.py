@@ -1,20 +1,27 @@
-"""The rows of an SQL query as a table: read-only, in batches, and always in the order that the query declares."""
+"""The rows of an SQL query as a table: read-only, in batches, and always in the order that the query declares.
+
+A query is one statement, so that its result is of one moment. A pass to its end gives the digest too. Each
+later pass must give the same digest.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, quote
 from coterie_node.data.mapping.document import SqlQuery
-from coterie_node.data.source import Batch, check_header
-from coterie_node.data.tables.cells import make_column, write_cell
+from coterie_node.data.source import Batch, check_header, explain_change
+from coterie_node.data.tables.cells import make_column, make_plain, write_cell
 from coterie_node.data.tables.packages import import_extra
+from coterie_node.data.tables.row_digest import ColumnDigest, RowDigest
 from coterie_node.data.tables.sql_connection import RowCount, connect, stream_result
 from coterie_node.data.tables.sql_servers import SERVERS
 
@@ -28,7 +35,7 @@ _ORDER = re.compile(r"\border\s+by\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class QueryTable:
-    """The rows of one query; every pass runs it again, and the digest is that of all that it gives."""
+    """The rows of one query; every pass runs it again, and DataError (CO-D130) if it gives other rows than before."""
 
     origin: Origin
     query: SqlQuery
@@ -36,6 +43,7 @@ class QueryTable:
     header: tuple[str, ...]
     server: str
     declared: tuple[tuple[str, str], ...] = ()
+    _passes: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def provenance(self) -> tuple[tuple[str, str], ...]:
@@ -44,29 +52,75 @@ class QueryTable:
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """These columns, some thousand rows at a time."""
-        places = [self.header.index(name) for name in columns]
-        at = 0
-        for rows in self._rows():
-            yield {
-                name: self._make(name, [row[k] for row in rows], at) for name, k in zip(columns, places, strict=True)
-            }
-            at += len(rows)
+        progress = RowCount()
+        opened = connect(self.origin, self.query, self.folder, progress)
+        with opened as connection:
+            stream = SERVERS[connection.engine.url.get_backend_name()].stream
+            if stream is None:
+                digest = yield from self._read_values(connection, columns, progress)
+            else:
+                batches = stream(connection.connection.driver_connection, self.query.statement, SQL_BATCH)
+                digest = yield from self._read_arrow(batches, columns, progress)
+        self._note_pass(digest)
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Numbers of rows in the order of the query."""
         return [f"row {row + 1}" for row in rows]
 
     def stamp(self) -> str:
-        """The digest: nothing cheaper is known of rows that are no file."""
-        return self.digest().hex()
+        """Always the same: a pass sees by itself whether its rows are those of the pass before."""
+        return f"query {self.query.digest}"
 
     def digest(self) -> bytes:
-        """SHA-256 of the header and of all rows, in their order."""
-        total, at = hashlib.sha256(json.dumps(self.header).encode()), 0
-        for rows in self._rows():
-            total.update(self._write(rows, at))
-            at += len(rows)
-        return total.digest()
+        """SHA-256 of header and rows in their order, as the latest pass had them; if there was none, one is made."""
+        if not self._passes:
+            for _ in self.batches(()):
+                pass
+        return self._passes[-1]
+
+    def _read_values(
+        self, connection: Any, columns: Sequence[str], progress: RowCount
+    ) -> Generator[Batch, None, bytes]:
+        """The rows as values of Python; returns their digest."""
+        places, total = [self.header.index(name) for name in columns], RowDigest(self.header)
+        with stream_result(connection, self.query.statement, SQL_BATCH) as result:
+            self._check_header(tuple(result.keys()))
+            for rows in result.partitions(SQL_BATCH):
+                at = progress.rows
+                self._count(progress, len(rows))
+                total.add(self._write(rows, at))
+                pairs = zip(columns, places, strict=True)
+                yield {name: self._make(name, [row[k] for row in rows], at) for name, k in pairs}
+        return total.finish()
+
+    def _read_arrow(
+        self, batches: Iterator[pa.RecordBatch], columns: Sequence[str], progress: RowCount
+    ) -> Generator[Batch, None, bytes]:
+        """The rows as columns of Arrow; returns their digest."""
+        total = ColumnDigest(self.header)
+        for batch in batches:
+            self._check_header(tuple(batch.schema.names))
+            at = progress.rows
+            self._count(progress, batch.num_rows)
+            whole = {name: self._plain(name, batch.column(name), at) for name in self.header}
+            total.add(whole)
+            yield {name: whole[name] for name in columns}
+        return total.finish()
+
+    def _count(self, progress: RowCount, rows: int) -> None:
+        progress.rows += rows
+        if progress.rows > MAX_ROWS:
+            message = f"The query gives more than {MAX_ROWS} rows"
+            raise self.origin.error("CO-D176", f"{message}. Ask for those that the study needs.")
+
+    def _note_pass(self, digest: bytes) -> None:
+        if self._passes and digest != self._passes[-1]:
+            raise explain_change(self.origin)
+        self._passes[:] = [digest]
+
+    def _plain(self, name: str, column: Values, at: int) -> Values:
+        plain = make_plain(column)
+        return self._make(name, column.to_pylist(), at) if plain is None else plain
 
     def _make(self, name: str, values: Sequence[object], at: int) -> Values:
         try:
@@ -84,19 +138,6 @@ class QueryTable:
             for k, name in enumerate(self.header):
                 self._make(name, [row[k] for row in rows], at)
             raise
-
-    def _rows(self) -> Iterator[Sequence[Sequence[object]]]:
-        """The rows as the server sends them, of which only a batch is in memory."""
-        progress = RowCount()
-        opened = connect(self.origin, self.query, self.folder, progress)
-        with opened as connection, stream_result(connection, self.query.statement, SQL_BATCH) as result:
-            self._check_header(tuple(result.keys()))
-            for rows in result.partitions(SQL_BATCH):
-                progress.rows += len(rows)
-                if progress.rows > MAX_ROWS:
-                    message = f"The query gives more than {MAX_ROWS} rows"
-                    raise self.origin.error("CO-D176", f"{message}. Ask for those that the study needs.")
-                yield rows
 
     def _check_header(self, header: tuple[str, ...]) -> None:
         if header != self.header:
