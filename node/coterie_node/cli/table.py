@@ -104,6 +104,15 @@ COMMANDS: Table = {
                 "coterie_node.cli.site.found:create_network_command",
                 "Found a network with other sites, in two steps: this site's card, then the network.",
             ),
+            "invite": Command(
+                "coterie_node.cli.site.enter:invite_site_command",
+                "Vote for a newcomer's seat, and write its invitation: peers, genesis, Catalog, the swarm's key for "
+                "it alone.",
+            ),
+            "enter": Command(
+                "coterie_node.cli.site.enter:enter_command",
+                "Enter a network that exists, in two steps: this site's card, then a member's invitation.",
+            ),
             "start": Command(
                 "coterie_node.cli.site.found:start_command",
                 "Start this site's chain node, store and daemon, which run on; those that run stay as they are.",
@@ -133,7 +142,11 @@ COMMANDS: Table = {
                 "coterie_node.cli.site.members:site",
                 "List the members, and the votes about members that have not passed yet.",
             ),
-            "admit": Command("coterie_node.cli.site.members:site", "Vote to give a hospital a seat, by its card.json."),
+            "admit": Command(
+                "coterie_node.cli.site.members:site",
+                "Vote to give a hospital a seat, by its card; a founder.json or its text also names its chain node and "
+                "store.",
+            ),
             "recover": Command(
                 "coterie_node.cli.site.members:site",
                 "Vote to give a member new keys, by its new card.json: its old ones are lost or stolen.",
@@ -202,6 +215,10 @@ COMMANDS: Table = {
             "deploy": Command(
                 "coterie_node.cli.network:network",
                 "Deploy the Catalog once for all, and write network.json; `coterie invite` makes invitations of it.",
+            ),
+            "rekey": Command(
+                "coterie_node.cli.site.rekey:rekey_command",
+                "Give the swarm a new key at all sites: one writes the order, and each takes it over from its file.",
             ),
             "trial": Command(
                 "coterie_node.cli.network:network", "Write the folders of three sites for `docker/compose.trial.yaml`."

@@ -34,7 +34,7 @@ from coterie_chain.store.cid import decode_base58
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.network.site_ports import SitePorts
-from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
+from coterie_node.site.cards import MAX_CARD_BYTES, SeatCard, check_site_name
 from coterie_node.site.folder import KEYS, PASSPHRASE
 from coterie_node.site.invitation import MAX_INVITATION_BYTES
 
@@ -109,6 +109,12 @@ class FounderCard:
         except (ValueError, TypeError, AttributeError) as error:
             message = f"{path} is not a site's card: {error}"
             raise ConfigError("CO-F501", f"{message}. `coterie network keys` writes it, as founder.json.") from None
+
+
+def build_seat(card: FounderCard) -> SeatCard:
+    """The seat that a founder's card asks for."""
+    peer = decode_base58(card.peer)[-32:].hex()
+    return SeatCard(name=card.site, address=card.operator, sealing=f"0x{card.sealing}", peer=f"0x{peer}")
 
 
 def make_keys(

@@ -152,16 +152,19 @@ def await_network(
     """
     url, cards = find_node(folder).chain, [founded.card() for founded in plan.cards]
     if deploys:
-        _repeat(lambda: _check_first_block(url), seconds, tell)
+        await_chain(lambda: _check_first_block(url), seconds, tell)
         network = _find_or_deploy(folder, url, cards)
     else:
-        network = _repeat(lambda: _find_catalog(url, cards), seconds, tell)
+        network = await_chain(lambda: _find_catalog(url, cards), seconds, tell)
     (folder / NETWORK).write_text(network.to_json())
     return network
 
 
-def _repeat(look: Callable[[], T], seconds: float, tell: Callable[[str], None]) -> T:
-    """What a look at the chain finds, once it finds it; `tell` gets each new reason to wait."""
+def await_chain(look: Callable[[], T], seconds: float, tell: Callable[[str], None]) -> T:
+    """What a look at the chain finds, once it finds it; `tell` gets each new reason to wait.
+
+    The chain node's last fault where `seconds` are over.
+    """
     deadline, last = time.monotonic() + seconds, ""
     while True:
         try:

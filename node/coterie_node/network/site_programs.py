@@ -71,6 +71,15 @@ class SitePrograms:
                 raise StoreFault("CO-C336", f"{message}. Correct the cause, and start again.")
         service.start()
 
+    def restart_store(self) -> bool:
+        """Start the store again with its files of today; False where it is not one of these processes."""
+        service = self.services()["kubo"]
+        if service.pid is None:
+            return False
+        service.stop()
+        self.start_one("kubo", service)
+        return True
+
     def stop(self) -> None:
         """End all programs, the daemon first."""
         for name, service in reversed(self.services().items()):

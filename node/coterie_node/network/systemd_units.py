@@ -84,6 +84,8 @@ Restart=on-failure
 RestartSec=15
 RestartPreventExitStatus=11 12 13 23
 """
+# A file in Geth's folder: this site came later, and its sealer makes blocks.
+LATER_SEALER = "seals"
 HOME_FOLDERS = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
@@ -111,12 +113,18 @@ def make_geth_recipe(site: Path) -> Recipe:
         names=f"localhost,{LOOPBACK}",
     )
     founder = node.sealer.lower() in read_sealers(json.loads(file.read_text()))
+    seals = founder or (node.folder / LATER_SEALER).exists()
     own = geth.build_identity_arguments(node.nodekey)
-    seal = geth.build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if founder else ()
+    seal = geth.build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if seals else ()
     # Geth that starts without it writes another chain's genesis into the folder.
     first = [program, *geth.build_init_arguments(node.data, file)]
     prepare = [_unless(node.data / "geth" / "chaindata", first)]
     return Recipe(prepare, [program, *start, *own, *geth.build_socket_arguments(node.ipc), *seal])
+
+
+def mark_sealer(site: Path) -> None:
+    """Let a later site's Geth make blocks from its next start on; the sealers must vote for it as well."""
+    (site / "geth" / LATER_SEALER).touch()
 
 
 def make_kubo_recipe(site: Path) -> Recipe:

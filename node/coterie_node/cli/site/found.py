@@ -57,7 +57,7 @@ def create_network_command(
     start, and the command ends when the network is there.
     """
     if not (folder / OWN_CARD).exists():
-        _make_site(folder, site, host, ports)
+        make_site_keys(folder, site, host, ports)
     own = FounderCard.read(folder / OWN_CARD)
     if not card and founding is None:
         _print_card(folder, own)
@@ -69,7 +69,8 @@ def create_network_command(
         _start_network(folder, plan, deploys=founding is None, wait=wait)
 
 
-def _make_site(folder: Path, site: str | None, host: str | None, ports: int | None) -> None:
+def make_site_keys(folder: Path, site: str | None, host: str | None, ports: int | None) -> None:
+    """Make a new site's folder with keys, ports and card; ConfigError (CO-F303) without name and address."""
     if site is None or host is None:
         message = f"{folder} has no card yet, and a site needs its name and the address at which the others reach it"
         raise ConfigError("CO-F303", f"{message}. Give --site and --host.")
@@ -108,15 +109,21 @@ def _make_plan(
 def _start_network(folder: Path, plan: FoundingPlan, *, deploys: bool, wait: float) -> None:
     programs = SitePrograms(folder)
     programs.start()
-    network = await_network(folder, plan, deploys=deploys, seconds=wait, tell=_tell)
+    network = await_network(folder, plan, deploys=deploys, seconds=wait, tell=print_reason)
     programs.start()
     print(f"The network is there: Catalog {network.catalog}, chain {network.chain_id}. {folder / NETWORK} names it.")
+    print_seen(folder)
+
+
+def print_seen(folder: Path) -> None:
+    """Print who is seen on the chain and in the swarm, and whether this site has its seat."""
     for result in examine(open_node_folder(folder)):
         if result.check in SEEN_CHECKS:
             print(f"{result.check}: {result.found}")
 
 
-def _tell(line: str) -> None:
+def print_reason(line: str) -> None:
+    """Say on standard error what a command waits for."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -165,4 +172,4 @@ def run_command(node: NodeOption = None) -> None:
     home, stop = open_node_folder(node), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    SitePrograms(home.root).watch(stop, _tell)
+    SitePrograms(home.root).watch(stop, print_reason)

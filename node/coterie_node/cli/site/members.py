@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,11 @@ import typer
 
 from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_rows
+from coterie_node.errors import ConfigError
+from coterie_node.network.founding import FounderCard, build_seat
+from coterie_node.network.guided_founding import CARD_PREFIX, parse_card
+from coterie_node.network.membership.known_members import add_member, drop_member, read_cards
+from coterie_node.network.membership.sealer_votes import record_sealer_vote
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
@@ -19,7 +25,17 @@ site = typer.Typer(
 )
 
 CardFile = Annotated[Path, typer.Argument(help="The site's card.json.")]
+AnyCard = Annotated[str, typer.Argument(help="The site's card.json or founder.json, or the text of its card.")]
 SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
+AndNetwork = Annotated[bool, typer.Option("--and-network", help="The same about its sealer and its peers.")]
+# What the vote to revoke does not take back.
+STILL_READABLE = """\
+What {name} can still do, until and unless:
+  - read the chain: all records, names, sizes and times. Its chain node finds one of yours for as long as a firewall
+    lets it. Close port 30303 to its address at all sites.
+  - fetch payloads from the swarm: until all sites have taken over a new key (coterie network rekey).
+  - read what it has fetched before: for ever. Masked and sealed payloads show it no more than they did.
+"""
 
 
 @site.command("list")
@@ -29,10 +45,14 @@ def list_sites_command(node: NodeOption = None, as_json: Json = False) -> None:
 
 
 @site.command("admit")
-def admit_command(card: CardFile, node: NodeOption = None) -> None:
-    """Vote to give a hospital a seat, by its card.json."""
-    home, new_card = open_node_folder(node), SeatCard.load(card)
+def admit_command(card: AnyCard, and_network: AndNetwork = False, node: NodeOption = None) -> None:
+    """Vote to give a hospital a seat, by its card; a founder.json or its text also names its chain node and store."""
+    home, (new_card, founder) = open_node_folder(node), _read_card(card)
     _print_vote(home, vote_to_admit(home, new_card))
+    if founder is not None:
+        add_member(home, founder)
+    if and_network:
+        _vote_about_sealer(home, founder, new_card.name, seals=True)
     _print_comparison(new_card)
 
 
@@ -45,10 +65,29 @@ def recover_command(card: CardFile, node: NodeOption = None) -> None:
 
 
 @site.command("revoke")
-def revoke_command(name: SiteArgument, node: NodeOption = None) -> None:
+def revoke_command(
+    name: SiteArgument,
+    and_network: AndNetwork = False,
+    card: Annotated[str | None, typer.Option(help="Its founder.json, or the text of its card, if none is here.")] = None,
+    node: NodeOption = None,
+) -> None:
     """Vote to take a member's seat away: its key signs nothing more."""
     home = open_node_folder(node)
+    founder = read_cards(home.root).get(name) if card is None else _read_card(card)[1]
+    if and_network and name == home.name:
+        raise ConfigError("CO-F329", f"{name} is this site: it cannot put itself out of its own network.")
+    if and_network and (founder is None or founder.site != name):
+        message = f"There is no card of {name[:40]!r} here that names its sealer"
+        raise ConfigError("CO-F501", f"{message}. Name one with --card: its founder.json, or the text of its card.")
     _print_vote(home, vote_to_revoke(home, name))
+    if and_network:
+        drop_member(home, name)
+        _vote_about_sealer(home, founder, name, seals=False)
+    print("\n" + STILL_READABLE.format(name=name))
+    if and_network:
+        print("Next, when the vote has passed: one site runs `coterie network rekey`, and sends its file to the others.")
+    else:
+        print("With --and-network this site also votes against its sealer, and takes it off its lists of peers.")
 
 
 @site.command("withdraw")
@@ -57,6 +96,25 @@ def withdraw_votes_command(name: SiteArgument, node: NodeOption = None) -> None:
     home = open_node_folder(node)
     for vote in withdraw_votes(home, name):
         print(f"{home.name} takes back its vote {vote.what} {name}. The daemon (coterie serve) does it.")
+
+
+def _read_card(text: str) -> tuple[SeatCard, FounderCard | None]:
+    """The seat that a card asks for, and the founder's card where it is one."""
+    if not text.startswith(CARD_PREFIX):
+        with suppress(ConfigError):
+            return SeatCard.load(Path(text)), None
+    founder = parse_card(text)
+    return build_seat(founder), founder
+
+
+def _vote_about_sealer(home: SiteFolder, card: FounderCard | None, name: str, *, seals: bool) -> None:
+    if card is None:
+        message = f"There is no card of {name} here that names its sealer"
+        raise ConfigError("CO-F501", f"{message}. Name its founder.json, or vote at your chain node (clique.propose).")
+    vote = record_sealer_vote(home.root, card, seals=seals)
+    what = "makes blocks" if seals else "makes no more blocks"
+    print(f"{home.name} also votes that the sealer of {name}, {vote.sealer}, {what}.")
+    print("The daemon carries this to its chain node, until more than half of the sealers have voted so.")
 
 
 def _print_vote(home: SiteFolder, ballot: Ballot) -> None:

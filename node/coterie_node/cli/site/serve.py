@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.network.peers import read_chain_peers
+from coterie_chain.network.programs.ipc import ask_all
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
@@ -31,6 +33,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.network.backup import settle_restoration
 from coterie_node.network.checks.machine_checks import PROBE
 from coterie_node.network.founding import find_period
+from coterie_node.network.membership.sealer_votes import SealerVote, SealerVotes
 from coterie_node.network.systemd_units import daemon_unit
 from coterie_node.notices.events import Notice
 from coterie_node.peers.address import address_of
@@ -100,6 +103,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
         )
         if unknown := settle_restoration(home, ledger, journal.vault):
             log.tell("restored from a backup", level="warning", records_since=unknown)
+        _run_beside(stack, SealerVotes(home.root, partial(ask_all, home.ipc), partial(_note_sealer, log)).run)
         daemon = Daemon(services)
         stack.enter_context(_start_api(home, daemon, log))
         if home.config.web is not None:
@@ -131,6 +135,10 @@ def drive_sealer(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[], b
     _run_beside(stack, driver.run)
     log.tell("sealer is driven")
     return lambda: driver.well
+
+
+def _note_sealer(log: Log, vote: SealerVote) -> None:
+    log.tell("sealer vote passed", name=vote.site, state="makes blocks" if vote.seals else "makes no blocks")
 
 
 def _run_beside(stack: ExitStack, run: Callable[[threading.Event], None]) -> None:
