@@ -44,7 +44,8 @@ class KuboBlobs:
         self.url = url.rstrip("/")
         self._timeout = timeout
         waits = Waits(_CONNECT_TIMEOUT, timeout + _GRACE, timeout + _GRACE)
-        self._client = HttpClient(self.url, waits, rpc.build_headers(token))
+        self._headers = rpc.build_headers(token)
+        self._client = HttpClient(self.url, waits, self._headers)
 
     def put(self, data: bytes) -> str:
         """Store bytes, pinned."""
@@ -85,6 +86,25 @@ class KuboBlobs:
     def list_peers(self) -> frozenset[str]:
         """The ids of the peers that the daemon is connected to."""
         return rpc.read_peer_ids(self._ask("swarm/peers", {}))
+
+    def publish(self, topic: str, message: bytes) -> None:
+        """Send a message (multibase topic) to the peers that subscribe to it now."""
+        self._ask("pubsub/pub", {"arg": topic}, message)
+
+    def subscribe(self, topic: str, seconds: float, limit: int) -> bytes:
+        """What comes on a topic within so many seconds, as lines of JSON, of which `limit` + 1 bytes are read."""
+        waits = Waits(_CONNECT_TIMEOUT, seconds + _GRACE, seconds + _GRACE)
+        path = encode_query("/api/v0/pubsub/sub", {"arg": topic, "timeout": rpc.format_duration(seconds)})
+        try:
+            with HttpClient(self.url, waits, self._headers) as client:
+                answer = client.post(path, limit=limit)
+        except TimeoutError as e:
+            raise rpc.explain_silence(self.url, e) from e
+        except WIRE_FAULTS as e:
+            raise rpc.explain_unreachable(self.url, e) from e
+        if answer.status != 200:
+            raise rpc.explain_refusal(self.url, answer.status, rpc.read_field(answer.body, "Message"))
+        return answer.body
 
     def close(self) -> None:
         """Close the connections to the daemon."""

@@ -17,8 +17,11 @@ from threading import Event as Flag
 from coterie_chain.errors import StoreFault
 from coterie_chain.network.programs.service import STOP_TIMEOUT, Service
 from coterie_node.network.devnet import await_catalog
+from coterie_node.network.founding import FOUNDERS
 from coterie_node.network.local_nodes import await_health
+from coterie_node.network.membership.known_members import write_peers
 from coterie_node.network.systemd_units import Recipe, make_daemon_recipe, make_geth_recipe, make_kubo_recipe
+from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import NETWORK, find_node
 
 PREPARE_SECONDS, LOOK_SECONDS = 120.0, 1.0
@@ -46,8 +49,11 @@ class SitePrograms:
     def start(self) -> None:
         """Prepare and start what does not run; returns once the daemon is well, if there is one.
 
-        The daemon ends where its chain node lacks the Catalog, so that it is started after the chain node has it.
+        The daemon ends where its chain node lacks the Catalog, so that it is started after the chain node has it. The
+        settings of chain node and store are written again, as this version has them.
         """
+        if (self.folder / FOUNDERS).is_dir() and (self.folder / CONFIG).exists():
+            write_peers(find_node(self.folder))
         for name, service in self.services().items():
             if name == "node" and service.pid is None:
                 await_catalog(find_node(self.folder).network())

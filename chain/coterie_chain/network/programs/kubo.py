@@ -22,7 +22,11 @@ SWARM_PORT, API_PORT = 4001, 5001
 # FORCE_PNET: without the swarm's key the daemon refuses to start.
 ENVIRONMENT = {"LIBP2P_FORCE_PNET": "1", "IPFS_TELEMETRY": "off", "LIBP2P_TCP_MUX": "false"}
 # What a node of Coterie and its launcher ask for; the rest of the administrator's interface stays closed.
-ALLOWED = ("id", "version", "block", "pin", "swarm/peers", "swarm/connect", "repo/stat")
+ALLOWED = (
+    *("id", "version", "block", "pin", "swarm/peers", "swarm/connect", "repo/stat"),
+    # the heartbeats of the sites' daemons
+    *("pubsub/pub", "pubsub/sub"),
+)
 OFF: dict[str, Any] = {
     "AutoConf": {"Enabled": False},
     "AutoNAT": {"ServiceMode": "disabled"},
@@ -35,7 +39,6 @@ OFF: dict[str, Any] = {
     "Ipns": {"DelegatedPublishers": [], "UsePubsub": False},
     "Plugins": {"Plugins": {"telemetry": {"Disabled": True}}},
     "Provide": {"Enabled": False},
-    "Pubsub": {"Enabled": False},
     "Routing": {"Type": "none", "DelegatedRouters": []},
     "Version": {"SwarmCheckEnabled": False},
 }
@@ -126,6 +129,8 @@ def build_kubo_config(
         "Identity": dict(own),
         # bitswap's thinned broadcasts are made for the public network
         "Internal": {"Bitswap": {"BroadcastControl": {"Enable": False}}},
+        # the room for heartbeats, among the holders of the swarm's key
+        "Pubsub": {"Enabled": True},
         "Peering": {"Peers": [{"ID": peer, "Addrs": [at]} for peer, at in peers.items()]},
         "Swarm": build_swarm_section(),
     }

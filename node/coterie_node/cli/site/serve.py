@@ -22,6 +22,7 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
+from coterie_chain.network.gossip import KuboGossip
 from coterie_chain.network.peers import read_chain_peers
 from coterie_chain.network.programs.ipc import ask_all
 from coterie_chain.store.kubo import KuboBlobs
@@ -33,6 +34,8 @@ from coterie_node.errors import ConfigError
 from coterie_node.network.backup import settle_restoration
 from coterie_node.network.checks.machine_checks import PROBE
 from coterie_node.network.founding import find_period
+from coterie_node.network.heartbeats.heartbeat import HeartbeatLog
+from coterie_node.network.heartbeats.pulse import Members, Pulse
 from coterie_node.network.membership.sealer_votes import SealerVote, SealerVotes
 from coterie_node.network.systemd_units import daemon_unit
 from coterie_node.notices.events import Notice
@@ -48,6 +51,7 @@ from coterie_node.web.page_process import run_page
 
 # Longer than an answer of the chain node can take.
 SEALER_JOIN_SECONDS = 15.0
+NO_SWARM = "this site's store is no Kubo, so that there is no swarm to speak in"
 
 
 def serve_command(
@@ -105,7 +109,8 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             log.tell("restored from a backup", level="warning", records_since=unknown)
         _run_beside(stack, SealerVotes(home.root, partial(ask_all, home.ipc), partial(_note_sealer, log)).run)
         daemon = Daemon(services)
-        stack.enter_context(_start_api(home, daemon, log))
+        pulse = _start_pulse(stack, home, keys, network, blobs)
+        stack.enter_context(_start_api(home, daemon, log, pulse))
         if home.config.web is not None:
             stack.enter_context(run_page(home.root, lambda text: log.tell(text, level="warning")))
         yield daemon
@@ -141,14 +146,14 @@ def _note_sealer(log: Log, vote: SealerVote) -> None:
     log.tell("sealer vote passed", name=vote.site, state="makes blocks" if vote.seals else "makes no blocks")
 
 
-def _run_beside(stack: ExitStack, run: Callable[[threading.Event], None]) -> None:
-    """Run a part of the daemon in a thread of its own until the stack ends."""
+def _run_beside(stack: ExitStack, run: Callable[[threading.Event], None], within: float = SEALER_JOIN_SECONDS) -> None:
+    """Run a part of the daemon in a thread of its own until the stack ends, which waits so many seconds for it."""
     stop = threading.Event()
     thread = threading.Thread(target=run, args=(stop,), name="sealer", daemon=True)
 
     def end() -> None:
         stop.set()
-        thread.join(SEALER_JOIN_SECONDS)
+        thread.join(within)
 
     thread.start()
     stack.callback(end)
@@ -217,7 +222,22 @@ def _exchange(
     return exchange
 
 
-def _start_api(home: SiteFolder, daemon: Daemon, log: Log) -> HttpApi:
+def _start_pulse(
+    stack: ExitStack, home: SiteFolder, keys: SiteKeys, network: Network, blobs: BlobStore
+) -> Callable[[], object]:
+    """Beat in the swarm beside the daemon, where there is a swarm; returns what the API shows of it."""
+    beats = HeartbeatLog(network.scope)
+    if not isinstance(blobs, KuboBlobs):
+        return lambda: {"network": network.scope, "fault": NO_SWARM, "heartbeats": [], "refused": []}
+    reader = stack.enter_context(EthereumLedger(network, None, sleeps=home.config.chain.sleep))
+    gossip = KuboGossip(blobs, f"coterie/1 heartbeats {network.scope}")
+    pulse = Pulse(home, keys, gossip, beats, lambda: Members(reader.sites(), reader.newest))
+    # It listens for half a minute at a time, and holds nothing that must be put down.
+    _run_beside(stack, pulse.run, within=0.0)
+    return pulse.as_dict
+
+
+def _start_api(home: SiteFolder, daemon: Daemon, log: Log, heartbeats: Callable[[], object]) -> HttpApi:
     part = home.config.api
     token = read_private(home.path(part.token_file), "the API's token file").strip()
     api = HttpApi(
@@ -227,6 +247,7 @@ def _start_api(home: SiteFolder, daemon: Daemon, log: Log) -> HttpApi:
         health=lambda: daemon.health,
         metrics=daemon.services.metrics.text,
         status=lambda: daemon.status,
+        heartbeats=heartbeats,
     )
     if part.host not in LOOPBACK_HOSTS:
         log.tell("api is open to other machines", level="warning", address=part.host)

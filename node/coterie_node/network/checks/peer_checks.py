@@ -7,13 +7,14 @@ none is seen: else it may be that other site that is away, and its ports say so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.keys.private_files import read_private
+from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.peers import (
     ChainPeers,
     Place,
@@ -144,8 +145,7 @@ def _check_chain_peers(peers: Peers, ledger: EthereumLedger) -> CheckResult:
         return CheckResult("chain peers", None, "a development chain of one process")
     if peers.chain is None:
         return _count_chain_peers(ledger)
-    keys = {name: read_enode_key(card.enode) for name, card in peers.others.items()}
-    seen = {name for name, key in keys.items() if key in peers.chain.connected}
+    keys, seen = peers.others, find_chain_peers(peers, peers.chain)
     count = len(peers.chain.connected)
     cure = (
         "The chain node talks to nobody, so that no block and no record comes or goes. Look at the row `ports of "
@@ -167,8 +167,8 @@ def _check_swarm_peers(peers: Peers, ledger: EthereumLedger) -> CheckResult:
     if peers.store is None:
         return CheckResult("swarm peers", None, "no Kubo")
     connected = peers.store.list_peers()
-    names = _name_swarm_peers(peers, ledger)
-    seen = {name for name, key in names.items() if key in {decode_base58(p)[-32:] for p in connected}}
+    names = name_swarm_peers(peers, ledger.sites())
+    seen = find_swarm_peers(names, connected)
     key = Kubo(peers.home.root / "kubo").key
     fingerprint = fingerprint_swarm_key(read_private(key, "the swarm's key")) if key.exists() else "not here"
     cure = (
@@ -181,9 +181,21 @@ def _check_swarm_peers(peers: Peers, ledger: EthereumLedger) -> CheckResult:
     )
 
 
-def _name_swarm_peers(peers: Peers, ledger: EthereumLedger) -> dict[str, bytes]:
+def find_chain_peers(peers: Peers, chain: ChainPeers) -> frozenset[str]:
+    """The names of the sites that a chain node is connected to, by their cards."""
+    keys = {name: read_enode_key(card.enode) for name, card in peers.others.items()}
+    return frozenset(name for name, key in keys.items() if key in chain.connected)
+
+
+def find_swarm_peers(names: Mapping[str, bytes], connected: Collection[str]) -> frozenset[str]:
+    """The names of the sites whose stores are among the peers (ids) that a store is connected to."""
+    there = {decode_base58(peer)[-32:] for peer in connected}
+    return frozenset(name for name, key in names.items() if key in there)
+
+
+def name_swarm_peers(peers: Peers, sites: Sequence[SiteEntry]) -> dict[str, bytes]:
     """The keys of the other sites' stores: by the Catalog, or by their cards where a seat names none."""
-    listed = {s.name: s.peer for s in ledger.sites() if s.active and any(s.peer)}
+    listed = {s.name: s.peer for s in sites if s.active and any(s.peer)}
     known = {name: decode_base58(card.peer)[-32:] for name, card in peers.others.items()} | listed
     return {name: key for name, key in known.items() if name != peers.home.name}
 

@@ -24,8 +24,8 @@ from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.programs.kubo import create_swarm_key, fingerprint_swarm_key, is_swarm_key
 from coterie_chain.network.swarm import Kubo
-from coterie_chain.store.cid import decode_base58
 from coterie_node.errors import ConfigError
+from coterie_node.network.checks.peer_checks import Peers, find_swarm_peers, name_swarm_peers
 from coterie_node.network.founding import FOUNDERS
 from coterie_node.network.membership.known_members import drop_member, read_cards, write_peers
 from coterie_node.network.membership.signed_statement import SignedStatement
@@ -108,12 +108,9 @@ def take_order(home: SiteFolder, keys: SiteKeys, scope: str, sites: Sequence[Sit
 
 def compare_peers(home: SiteFolder, sites: Sequence[SiteEntry], connected: Sequence[str]) -> Takeover:
     """Who is seen in the swarm, of the other active sites, by the ids of the store's peers."""
-    cards = read_cards(home.root)
-    keys = {name: decode_base58(card.peer)[-32:] for name, card in cards.items()}
-    keys |= {site.name: site.peer for site in sites if any(site.peer)}
-    there = {decode_base58(peer)[-32:] for peer in connected}
+    there = find_swarm_peers(name_swarm_peers(Peers.load(home), sites), connected)
     others = sorted(site.name for site in sites if site.active and site.name != home.name)
-    seen = tuple(name for name in others if keys.get(name) in there)
+    seen = tuple(name for name in others if name in there)
     return Takeover(seen, tuple(name for name in others if name not in seen))
 
 

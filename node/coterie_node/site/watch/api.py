@@ -1,4 +1,4 @@
-"""What the daemon tells over HTTP: /health for a supervisor, /metrics and /status for who has the token. Read-only."""
+"""What the daemon tells over HTTP, read-only: /health to all; /metrics, /status, /heartbeats to who has the token."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class HttpApi:
         health: Callable[[], Health],
         metrics: Callable[[], bytes],
         status: Callable[[], object],
+        heartbeats: Callable[[], object] = dict,
     ) -> None:
         def answer(path: str, token_given: str) -> tuple[int, str, bytes]:
             if path == "/health":
@@ -42,6 +43,8 @@ class HttpApi:
                 return 200, TEXT, metrics()
             if path == "/status":
                 return 200, JSON, json.dumps(status()).encode()
+            if path == "/heartbeats":
+                return 200, JSON, json.dumps(heartbeats()).encode()
             return 404, JSON, b'{"error": "no such page"}'
 
         try:

@@ -1,0 +1,116 @@
+"""The part of a daemon that says how this site is, and hears how the others are.
+
+It sends no transaction, so that a chain that sleeps goes on sleeping. Its faults never end the daemon:
+`coterie doctor --network` shows them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from threading import Event as Flag
+from typing import Any
+
+from coterie_chain.errors import ChainError
+from coterie_chain.keys.private_files import read_private
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import SiteEntry
+from coterie_chain.network.gossip import Gossip
+from coterie_chain.network.programs.kubo import fingerprint_swarm_key
+from coterie_chain.network.swarm import Kubo
+from coterie_node.network.checks.peer_checks import Peers, find_chain_peers, find_swarm_peers, name_swarm_peers
+from coterie_node.network.heartbeats.heartbeat import Heartbeat, HeartbeatLog
+from coterie_node.site.folder import SiteFolder
+
+# Seconds between two heartbeats, of one listening, and after a fault.
+BEAT_SECONDS, LISTEN_SECONDS, FAULT_PAUSE = 120.0, 30.0, 10.0
+
+
+@dataclass(frozen=True)
+class Members:
+    """The sites of the Catalog, and the number of the newest block, as of one look."""
+
+    sites: Sequence[SiteEntry]
+    head: int
+
+
+@dataclass
+class Pulse:
+    """One site's heartbeats: `look` reads the ledger, `gossip` is the room, `clock` counts seconds since 1970."""
+
+    home: SiteFolder
+    keys: SiteKeys
+    gossip: Gossip
+    log: HeartbeatLog
+    look: Callable[[], Members]
+    clock: Callable[[], float] = time.time
+    fault: str = ""
+    _next: float = 0.0
+    _seen: frozenset[str] = field(default_factory=frozenset)
+
+    def run(self, stop: Flag) -> None:
+        """Beat and listen until `stop` is set."""
+        while not stop.is_set():
+            if not self.step():
+                stop.wait(FAULT_PAUSE)
+
+    def step(self) -> bool:
+        """Send a heartbeat if one is due or other sites are seen than before, then listen; False after a fault."""
+        try:
+            members = self.look()
+            beat = self._observe(members)
+            seen = frozenset(beat.swarm_peers or ())
+            if self.clock() >= self._next or seen != self._seen:
+                self._send(beat, members.sites)
+                self._next, self._seen = self.clock() + BEAT_SECONDS, seen
+            self.log.hear(self.gossip.listen(LISTEN_SECONDS), members.sites, self.clock())
+        except ChainError as error:
+            self.fault = f"{error.code}: {error.message}"
+            return False
+        self.fault = ""
+        return True
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the API shows: all heartbeats as they were signed, the refusals, and the last fault."""
+        return {
+            "network": self.log.network,
+            "fault": self.fault,
+            "heartbeats": [beat.model_dump(mode="json") for _, beat in sorted(self.log.newest.items())],
+            "refused": [[name, why.value, r.count, r.last] for (name, why), r in sorted(self.log.refused.items())],
+        }
+
+    def _send(self, beat: Heartbeat, sites: Sequence[SiteEntry]) -> None:
+        message = beat.sign(self.keys).message
+        # This site's own is in its log as the others have it.
+        self.log.hear([message], sites, self.clock())
+        self.gossip.publish(message)
+
+    def _observe(self, members: Members) -> Heartbeat:
+        chain, swarm = _find_peers(self.home, members.sites)
+        key = Kubo(self.home.root / "kubo").key
+        return Heartbeat(
+            network=self.log.network,
+            site=self.home.name,
+            time=int(self.clock()),
+            version=version("coterie"),
+            head=members.head,
+            chain_peers=chain,
+            swarm_peers=swarm,
+            swarm_key=fingerprint_swarm_key(read_private(key, "the swarm's key")) if key.exists() else "",
+            free=shutil.disk_usage(self.home.root).free,
+        )
+
+
+def _find_peers(home: SiteFolder, sites: Sequence[SiteEntry]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """The sites that the chain node and the store are connected to; None for a program that cannot be asked."""
+    peers = Peers.load(home)
+    active = {site.name for site in sites if site.active}
+    chain, swarm = peers.chain, peers.store
+    seen_chain = None if chain is None else tuple(sorted(find_chain_peers(peers, chain) & active))
+    if swarm is None:
+        return seen_chain, None
+    names = name_swarm_peers(peers, sites)
+    return seen_chain, tuple(sorted(find_swarm_peers(names, swarm.list_peers()) & active))
