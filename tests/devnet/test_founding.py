@@ -8,55 +8,30 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from support.devnet.bed import SITES, STUDY, skip_without_programs
+from support.devnet.founding import (
+    ADMIN_PATIENCE,
+    await_true,
+    examine_site,
+    failed_checks,
+    find_first_ports,
+    found_network,
+    run_and_fail,
+    run_coterie,
+)
 from support.node.rows_files import file_of
 
-from coterie_chain.network.programs.ports import find_free_port
 from coterie_node.demo.cases.glore import CASE
 from coterie_node.demo.cases.nhefs import VARIABLES
-from coterie_node.network.guided_founding import CARD_PREFIX
 from coterie_node.network.site_programs import SitePrograms
 from coterie_node.site.folder import find_node
 
 pytestmark = [pytest.mark.devnet, pytest.mark.long, pytest.mark.xdist_group("founding"), pytest.mark.timeout(900)]
-PATIENCE = 240.0
-
-
-def run_coterie(*words: str | Path, code: int | None = 0) -> str:
-    """Run the command; returns what it prints."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert code is None or done.returncode == code, done.stdout + done.stderr
-    return done.stdout
-
-
-def await_true(look: Callable[[], bool], what: str) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.5)
-
-
-def make_card(root: Path, site: str, first_port: int) -> str:
-    """First step: a site's card as text."""
-    words = ("--site", site, "--host", "127.0.0.1", "--ports", str(first_port))
-    printed = run_coterie("site", "found", root / site, *words)
-    return next(line for line in printed.splitlines() if line.startswith(CARD_PREFIX))
-
-
-def find_ports() -> list[int]:
-    """A first port for each site, with four free ones behind it."""
-    base = find_free_port()
-    base = base if base < 60000 else 40000
-    return [base + 10 * k for k in range(len(SITES))]
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +39,9 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A network that three sites founded, each by its own two commands."""
     skip_without_programs()
     root = tmp_path_factory.mktemp("f")
-    cards = {site: make_card(root, site, port) for site, port in zip(SITES, find_ports(), strict=True)}
-    first, *others = SITES
-    plan = root / first / "founding.json"
     try:
-        with ThreadPoolExecutor() as pool:
-            words = [word for site in others for word in ("--card", cards[site])]
-            deployer = pool.submit(run_coterie, "site", "found", root / first, *words)
-            await_true(plan.exists, "founding.json")
-            followers = [pool.submit(run_coterie, "site", "found", root / site, "--founding", plan) for site in others]
-            for done in (deployer, *followers):
-                assert "chain peers: 2; seen: " in done.result()
+        for printed in found_network(root, find_first_ports(len(SITES))):
+            assert "chain peers: 2; seen: " in printed
         CASE.write_sites(root / "rows", SITES)
         for site in SITES:
             shutil.copy(file_of(root / "rows" / site / "data.csv"), root / site / "data.csv")
@@ -107,7 +74,7 @@ def read_coefficients(root: Path, site: str, number: int) -> object:
 
 def test_the_doctor_of_every_site_finds_all_others_and_nothing_wrong(founded: Path) -> None:
     for site in SITES:
-        checks = {c["check"]: c for c in json.loads(run_coterie("doctor", "--node", founded / site, "--json"))}
+        checks = examine_site(founded / site)
         others = ", ".join(name for name in SITES if name != site)
         assert checks["chain peers"]["found"] == f"2; seen: {others}"
         assert checks["swarm peers"]["found"] == f"2; seen: {others}"
@@ -141,20 +108,6 @@ def test_a_site_that_is_lost_comes_back_from_its_backup_and_the_study_goes_on(fo
     assert json.loads(run_coterie("audit", "replay", str(number), "--node", south, "--json"))["verdict"] == "PASS"
 
 
-def run_and_fail(*words: str | Path) -> str:
-    """What a command that is refused says."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode != 0
-    return done.stderr
-
-
-def failed_checks(folder: Path) -> list[str]:
-    """The checks of the doctor that fail."""
-    checks = json.loads(run_coterie("doctor", "--node", folder, "--json", code=None))
-    return [check["check"] for check in checks if check["result"] == "FAILED"]
-
-
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that ended may stay in the table until its new parent asks for it."""
     try:
@@ -177,7 +130,7 @@ def test_the_supervisor_starts_again_what_ends_and_ends_all_at_a_signal(founded:
         await_true(lambda: services["geth"].pid not in (None, victim), "a new Geth")
         pids = [service.pid for service in services.values()]
         supervisor.send_signal(signal.SIGTERM)
-        _, said = supervisor.communicate(timeout=PATIENCE)
+        _, said = supervisor.communicate(timeout=ADMIN_PATIENCE)
         assert supervisor.returncode == 0
         assert "geth has ended" in said
         assert not any(is_alive(pid) for pid in pids if pid is not None)

@@ -1,0 +1,80 @@
+"""Administrators at work: the command `coterie` as they type it, on sites of this machine with ports of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from support.devnet.bed import SITES
+
+from coterie_chain.network.programs.ports import find_free_port
+from coterie_node.network.guided_founding import CARD_PREFIX
+
+ADMIN_PATIENCE = 240.0
+
+
+def run_coterie(*words: str | Path, code: int | None = 0) -> str:
+    """Run the command; returns what it prints."""
+    command = [sys.executable, "-m", "coterie_node", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=ADMIN_PATIENCE, check=False)
+    assert code is None or done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_and_fail(*words: str | Path) -> str:
+    """What a command that is refused says."""
+    command = [sys.executable, "-m", "coterie_node", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=ADMIN_PATIENCE, check=False)
+    assert done.returncode != 0
+    return done.stderr
+
+
+def await_true(look: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + ADMIN_PATIENCE
+    while not look():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.5)
+
+
+def make_card(root: Path, site: str, first_port: int, verb: str = "found") -> str:
+    """First step: a site's card as text."""
+    words = ("--site", site, "--host", "127.0.0.1", "--ports", str(first_port))
+    printed = run_coterie("site", verb, root / site, *words)
+    return next(line for line in printed.splitlines() if line.startswith(CARD_PREFIX))
+
+
+def find_first_ports(count: int) -> list[int]:
+    """A first port for each site, with four free ones behind it."""
+    base = find_free_port()
+    base = base if base < 60000 else 40000
+    return [base + 10 * k for k in range(count)]
+
+
+def found_network(root: Path, ports: list[int]) -> list[str]:
+    """Found a network of the three sites, each by its own commands; returns what each second step printed."""
+    cards = {site: make_card(root, site, port) for site, port in zip(SITES, ports, strict=True)}
+    first, *others = SITES
+    plan = root / first / "founding.json"
+    with ThreadPoolExecutor() as pool:
+        words = [word for site in others for word in ("--card", cards[site])]
+        deployer = pool.submit(run_coterie, "site", "found", root / first, *words)
+        await_true(plan.exists, "founding.json")
+        followers = [pool.submit(run_coterie, "site", "found", root / site, "--founding", plan) for site in others]
+        return [done.result() for done in (deployer, *followers)]
+
+
+def examine_site(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the doctor says of a site, by check."""
+    return {c["check"]: c for c in json.loads(run_coterie("doctor", "--node", folder, "--json", code=None))}
+
+
+def failed_checks(folder: Path) -> list[str]:
+    """The checks of the doctor that fail."""
+    return [name for name, check in examine_site(folder).items() if check["result"] == "FAILED"]
