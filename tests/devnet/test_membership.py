@@ -80,7 +80,8 @@ def test_a_later_site_enters_by_two_commands_and_makes_blocks(network: Path) -> 
 def test_a_revoked_site_is_out_of_chain_and_swarm_once_all_have_the_new_key(network: Path) -> None:
     east, order = network / "east", network / "north" / "rekey.json"
     for site in SITES:
-        printed = run_coterie("site", "revoke", "east", "--and-network", "--node", network / site)
+        words = ("--and-network", "--card", east / "founder.json", "--node", network / site)
+        printed = run_coterie("site", "revoke", "east", *words)
         assert "read what it has fetched before: for ever" in printed
     await_true(lambda: examine_site(east)["seat"]["found"] == "revoked", "the end of east's seat")
     await_true(lambda: count_sealers(network / "north") == 3, "three sealers")

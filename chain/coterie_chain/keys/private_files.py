@@ -9,6 +9,8 @@ from pathlib import Path
 from coterie_chain.errors import KeyFault
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# Where systemd puts what a unit's LoadCredential= names.
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 _MAX_FILE_BYTES = 1 << 16
 
 
@@ -18,7 +20,8 @@ def read_private(path: Path, what: str) -> str:
         with path.open("rb") as file:
             # The file that is open is the one judged, whatever the path names by then.
             mode = os.fstat(file.fileno()).st_mode
-            check_mode(path, mode, what, "600")
+            if not _is_credential(path):
+                check_mode(path, mode, what, "600")
             data = file.read(_MAX_FILE_BYTES + 1)
     except OSError as e:
         message = f"Cannot read {what} {path}: {e.strerror or e}"
@@ -33,6 +36,12 @@ def read_private(path: Path, what: str) -> str:
             f"{path} is no {what}: it must be UTF-8 text of 1 to {_MAX_FILE_BYTES} bytes. Name the right file.",
         )
     return text
+
+
+def _is_credential(path: Path) -> bool:
+    """Whether systemd hands the file to this service, in a folder that the service alone enters."""
+    folder = os.environ.get(CREDENTIALS)
+    return bool(folder) and path.parent == Path(str(folder))
 
 
 def write_private(path: Path, text: str) -> None:

@@ -17,6 +17,8 @@ from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
 from coterie_node.network.site_ports import SitePorts
+from coterie_node.site.config import CONFIG
+from coterie_node.site.folder import PASSPHRASE, find_node
 
 # What every unit of a site ends with. `systemd-analyze security` rates each at 3.0 or less.
 # MemoryDenyWriteExecute stays out: numpy's and Go's programs run with it, but Python's ctypes callbacks do not.
@@ -62,7 +64,7 @@ Wants=network-online.target
 
 [Service]
 User=coterie
-{environment}{prepare}ExecStart={start}
+{environment}{credentials}{prepare}ExecStart={start}
 KillSignal=SIGINT
 TimeoutStopSec=120
 Restart=always
@@ -77,7 +79,7 @@ Wants=network-online.target coterie-geth.service coterie-kubo.service
 
 [Service]
 User=coterie
-ExecStart={start}
+{credentials}ExecStart={start}
 KillSignal=SIGTERM
 TimeoutStopSec=180
 Restart=on-failure
@@ -86,6 +88,7 @@ RestartPreventExitStatus=11 12 13 23
 """
 # A file in Geth's folder: this site came later, and its sealer makes blocks.
 LATER_SEALER = "seals"
+_HANDED = "@credentials@/"
 HOME_FOLDERS = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
@@ -147,7 +150,8 @@ def make_daemon_recipe(site: Path) -> Recipe:
 
 def geth_unit(site: Path) -> str:
     """The unit of a site's Geth."""
-    return _render_unit("geth", "chain node", site.absolute() / "geth", make_geth_recipe(site))
+    node = Geth(site.absolute() / "geth")
+    return _render_unit("geth", "chain node", node.folder, make_geth_recipe(site), (node.passphrase,))
 
 
 def kubo_unit(site: Path) -> str:
@@ -157,8 +161,10 @@ def kubo_unit(site: Path) -> str:
 
 def daemon_unit(site: Path) -> str:
     """The unit of a site's daemon."""
-    command = make_daemon_recipe(site).command
-    return _DAEMON_UNIT.format(start=escape_words(command)) + harden(site.absolute(), Path(command[0]))
+    command, config = make_daemon_recipe(site).command, site.absolute() / CONFIG
+    passphrase = find_node(site.absolute()).passphrase if config.exists() else site.absolute() / PASSPHRASE
+    words = {"start": escape_words(command), "credentials": _load_credential(PASSPHRASE, passphrase)}
+    return _DAEMON_UNIT.format(**words) + harden(site.absolute(), Path(command[0]))
 
 
 def render_units(site: Path) -> dict[str, str]:
@@ -178,14 +184,24 @@ def _unless(path: Path, command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", f"[ -e {shlex.quote(str(path))} ] || exec {shlex.join(command)}"]
 
 
-def _render_unit(name: str, what: str, folder: Path, recipe: Recipe) -> str:
+def _load_credential(name: str, file: Path) -> str:
+    """The line by which systemd, as root, reads a file and hands it to the service alone."""
+    return f"LoadCredential={name}:{str(file.absolute()).replace('%', '%%')}\n"
+
+
+def _render_unit(name: str, what: str, folder: Path, recipe: Recipe, secrets: Sequence[Path] = ()) -> str:
+    """The unit of a recipe; it gets the files of `secrets` that its command names from systemd."""
+    handed = [file for file in secrets if str(file) in recipe.command]
+    words = [_HANDED + file.name if (file := Path(word)) in handed else word for word in recipe.command]
     settings = "".join(f"Environment={escape_words([f'{k}={v}'])}\n" for k, v in recipe.environment.items())
     unit = _UNIT.format(
         name=name,
         what=what,
         prepare="".join(f"ExecStartPre={escape_words(line)}\n" for line in recipe.prepare),
         environment=settings,
-        start=escape_words(recipe.command),
+        credentials="".join(_load_credential(file.name, file) for file in handed),
+        # systemd writes its folder of credentials for %d
+        start=escape_words(words).replace(_HANDED, "%d/"),
     )
     return unit + harden(folder, Path(recipe.command[0]), netlink=True)
 

@@ -10,6 +10,7 @@ folder (`coterie demo --keep`, `coterie devnet up`). Every command works on what
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import SqliteJournal
+from coterie_chain.keys.private_files import CREDENTIALS
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
@@ -81,7 +83,10 @@ class SiteFolder:
 
     @property
     def passphrase(self) -> Path:
-        """The file whose first line opens the keys."""
+        """The file whose first line opens the keys: the one that systemd hands over, or that node.toml names."""
+        handed = Path(os.environ.get(CREDENTIALS, "/nonexistent")) / PASSPHRASE
+        if handed.is_file():
+            return handed
         return self.path(self.config.passphrase_file)
 
     @property
