@@ -27,7 +27,7 @@ from coterie_chain.network.programs.geth import (
 )
 from coterie_chain.network.programs.ipc import ask
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
-from coterie_chain.network.programs.service import Service, explain_early_end
+from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_chain.network.sealer_turns import PROVEN_SEALERS
 
 PERIOD, SLEEPING_PERIOD = 2, 1
@@ -91,8 +91,9 @@ class CliqueChain:
             self._assign_ports()
         for service in self.services().values():
             service.start()
+        within = scale_wait(_READY_TIMEOUT, len(self._nodes))
         for site, service in self.services().items():
-            await_block(service, self.url(site))
+            await_block(service, self.url(site), within=within)
         # While daemons drive the sealers of a chain that sleeps, no block needs to come.
         if starts_all:
             self._await_growth()
@@ -130,11 +131,12 @@ class CliqueChain:
 
     def _await_growth(self) -> None:
         """Wait until every node has as many blocks more as no sealer can make without the others."""
-        heads, deadline = self._read_heads(), time.monotonic() + _GROWTH_TIMEOUT
+        within = scale_wait(_GROWTH_TIMEOUT, len(self._nodes))
+        heads, deadline = self._read_heads(), time.monotonic() + within
         goal, watch = max(heads.values()) + self.confirmations, GrowthWatch(tuple(self._nodes))
         while min(heads.values()) < goal:
             if time.monotonic() > deadline:
-                message = f"No block {goal} came within {_GROWTH_TIMEOUT:g} s after the start; the newest are {heads}"
+                message = f"No block {goal} came within {within:g} s after the start; the newest are {heads}"
                 raise LedgerUnreachable("CO-C304", f"{message}. Read the logs of the sites' Geths.")
             again = watch.choose_restart(heads, time.monotonic())
             if again is not None:

@@ -28,7 +28,7 @@ from coterie_chain.network.programs.kubo import (
     format_multiaddr,
 )
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
-from coterie_chain.network.programs.service import Service, explain_early_end
+from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_chain.store.kubo_files import RepoBlobs
 from coterie_chain.store.kubo_rpc import build_headers
 from coterie_chain.store.protocol import BlobStore
@@ -181,11 +181,12 @@ class KuboSwarm:
         """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
         others = [other for name, other in self._nodes.items() if name != site]
         with self._open_client(site) as client:
-            _await_ready(service, lambda: _ask(client, "id").status == 200)
+            within = scale_wait(_READY_TIMEOUT, len(self._nodes))
+            _await_ready(service, lambda: _ask(client, "id").status == 200, within)
             for other in others:
                 port = read_ports(other.ports)["swarm"]
                 _ask(client, "swarm/connect", {"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
-            _await_ready(service, lambda: count_peers(client) >= len(others))
+            _await_ready(service, lambda: count_peers(client) >= len(others), within)
 
     def _open_client(self, site: str) -> HttpClient:
         node = self._nodes[site]
@@ -210,8 +211,8 @@ def _read_object(answer: Answer) -> dict[str, Any]:
     return document
 
 
-def _await_ready(service: Service, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _READY_TIMEOUT
+def _await_ready(service: Service, ready: Callable[[], bool], within: float) -> None:
+    deadline = time.monotonic() + within
     while True:
         try:
             if ready():

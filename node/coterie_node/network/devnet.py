@@ -17,7 +17,7 @@ from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import CHAIN_LAUNCHERS, STORE_LAUNCHERS
-from coterie_chain.network.programs.service import Service
+from coterie_chain.network.programs.service import Service, scale_wait
 from coterie_node.errors import ConfigError
 from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.site.folder import KEYS, PASSPHRASE
@@ -59,7 +59,7 @@ def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings)
     network = deploy(chain.url(sites[0]), entries, payer, confirmations=chain.confirmations)
     place.save(settings, network)
     for name in sites:
-        await_catalog(place.network(name))
+        await_catalog(place.network(name), scale_wait(SPREAD_WITHIN, len(sites)))
     return network
 
 
@@ -136,9 +136,9 @@ def make_settings(chain: str, store: str, period: int | None = None, *, sleep: b
     return RunSettings(chain, store, (), period, sleep)
 
 
-def await_catalog(network: Network) -> None:
+def await_catalog(network: Network, within: float = SPREAD_WITHIN) -> None:
     """Wait until a site's own node has the Catalog."""
-    deadline = time.monotonic() + SPREAD_WITHIN
+    deadline = time.monotonic() + within
     with Rpc(network.url) as rpc:
         while True:
             try:

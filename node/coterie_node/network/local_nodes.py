@@ -6,6 +6,7 @@ import json
 import secrets
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,11 +17,11 @@ from prometheus_client.samples import Sample
 from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 from coterie_chain.keys.private_files import read_private, replace_private, write_private
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
-from coterie_chain.network.programs.service import Service, explain_early_end
+from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_node.site.config import CONFIG
 from coterie_node.site.run_folder import RunFolder
 
-READY_WITHIN = 60.0
+READY_WITHIN, STARTING_AT_ONCE = 60.0, 4
 WAITS = Waits(connect=3.0, silence=5.0, answer=5.0)
 MAX_ANSWER_BYTES = 1 << 20
 PORTS = ("api", "talk")
@@ -56,15 +57,26 @@ class SiteDaemons:
         self._sites = place.settings().sites
 
     def start(self) -> None:
-        """Start every daemon that does not run; returns when all of them have read the ledger."""
+        """Start every daemon that does not run, a few at a time; returns when all of them have read the ledger."""
         waiting = {site: service for site, service in self.services().items() if service.pid is None}
         for site in waiting:
             reserve_ports(self._ports(self._place.site_root(site)), PORTS)
+        begun: deque[tuple[str, Service]] = deque()
         for site, service in waiting.items():
+            # Each reads its libraries for seconds: all at once none would be ready in time.
+            if len(begun) >= STARTING_AT_ONCE:
+                self._await_first(begun)
             self._write_settings(site)
             service.start()
+            begun.append((site, service))
+        while begun:
+            self._await_first(begun)
         for site, service in self.services().items():
             await_health(service, self._api(site))
+
+    def _await_first(self, begun: deque[tuple[str, Service]]) -> None:
+        site, service = begun.popleft()
+        await_health(service, self._api(site), scale_wait(READY_WITHIN, len(self._sites)))
 
     def stop(self) -> None:
         """Ask all daemons to end, then wait for them: a step at hand is finished first."""
@@ -124,9 +136,9 @@ def _samples(text: str) -> list[Sample]:
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
-def await_health(service: Service, url: str) -> None:
+def await_health(service: Service, url: str, within: float = READY_WITHIN) -> None:
     """Wait until a daemon says that it is well; StoreFault (CO-C336) with its log's end if it does not in time."""
-    deadline = time.monotonic() + READY_WITHIN
+    deadline = time.monotonic() + within
     with HttpClient(url, WAITS) as client:
         while time.monotonic() <= deadline:
             try:

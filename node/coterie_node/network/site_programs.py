@@ -52,8 +52,7 @@ class SitePrograms:
         The daemon ends where its chain node lacks the Catalog, so that it is started after the chain node has it. The
         settings of chain node and store are written again, as this version has them.
         """
-        if (self.folder / FOUNDERS).is_dir() and (self.folder / CONFIG).exists():
-            write_peers(find_node(self.folder))
+        self._write_settings()
         for name, service in self.services().items():
             if name == "node" and service.pid is None:
                 await_catalog(find_node(self.folder).network())
@@ -96,6 +95,7 @@ class SitePrograms:
 
         A program that ends again and again is started after longer and longer pauses.
         """
+        self._write_settings()
         pauses, due = dict.fromkeys(RECIPES, FIRST_PAUSE), dict.fromkeys(RECIPES, 0.0)
         running: set[str] = set()
         try:
@@ -113,6 +113,10 @@ class SitePrograms:
                     pauses[name] = min(2 * pauses[name], LONGEST_PAUSE)
         finally:
             self.stop()
+
+    def _write_settings(self) -> None:
+        if (self.folder / FOUNDERS).is_dir() and (self.folder / CONFIG).exists():
+            write_peers(find_node(self.folder))
 
     def _make_service(self, name: str, recipe: Recipe) -> Service:
         program, *arguments = recipe.command

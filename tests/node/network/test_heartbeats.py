@@ -154,7 +154,8 @@ def test_a_site_whose_seat_is_revoked_is_heard_no_more(sites: FoundedSites) -> N
 
 def test_the_largest_network_fits_into_a_heartbeat() -> None:
     names = tuple(f"site-{k:03}".ljust(31, "x") for k in range(253))
-    assert len(beat(chain_peers=names, swarm_peers=names).message) < MAX_HEARTBEAT_BYTES
+    full = beat(chain_peers=names, swarm_peers=names, chain_unknown=names, swarm_unknown=names)
+    assert len(full.sign(SiteKeys.of(b"\x11" * 32, b"\x22" * 32)).message) < MAX_HEARTBEAT_BYTES
     assert MAX_AGE < SILENT_SECONDS
 
 
@@ -255,6 +256,22 @@ def test_a_network_in_order_has_no_trouble(sites: FoundedSites) -> None:
 )
 def test_each_trouble_is_named_with_its_site(changes: dict[str, object], trouble: str, sites: FoundedSites) -> None:
     assert trouble in make(sites, *(whole() | {"west": beat("west", **changes)}).values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "cell"),
+    [
+        ({"chain_peers": None, "swarm_peers": None}, "?"),
+        ({"chain_peers": (), "chain_unknown": ("north", "west")}, "both"),
+        ({"chain_peers": (), "chain_unknown": ("north",), "swarm_peers": ()}, "chain"),
+        ({"chain_peers": (), "chain_unknown": ("north",), "swarm_unknown": ("north",)}, "?"),
+    ],
+)
+def test_a_site_that_cannot_tell_raises_no_alarm(fields: dict[str, object], cell: str, sites: FoundedSites) -> None:
+    beats = whole() | {"south": beat("south", **fields)}
+    signed = [b.sign(sites.keys(b.site)) for b in beats.values()]
+    rows = {row.site: row for row in make_matrix(sites.chain.ledger(None).sites(), signed, (), NOW).rows}
+    assert rows["south"].sees["north"] == cell
 
 
 def test_a_silent_site_is_one_trouble_and_not_one_for_each_of_the_others(sites: FoundedSites) -> None:

@@ -22,6 +22,8 @@ from coterie_chain.errors import StoreFault
 STOP_TIMEOUT = 30.0
 LOG_TAIL = 2000
 PAUSE = 0.02
+# So many programs start beside each other as fast as one alone.
+ALONE = 4
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,11 @@ class Service:
                 return False
             time.sleep(PAUSE)
         return True
+
+
+def scale_wait(seconds: float, programs: int) -> float:
+    """How long to wait for one of several programs that start on one machine: they share its processors."""
+    return seconds * max(1.0, programs / ALONE)
 
 
 def read_running_pid(record: Path) -> int | None:

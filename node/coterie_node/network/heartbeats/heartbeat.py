@@ -19,8 +19,8 @@ from coterie_chain.ledger.protocol import SiteEntry
 from coterie_learners.study.document import Name
 from coterie_node.network.membership.signed_statement import SignedStatement
 
-# Room for the names of 253 sites twice.
-MAX_HEARTBEAT_BYTES = 1 << 15
+# Room for the names of 253 sites four times.
+MAX_HEARTBEAT_BYTES = 1 << 16
 # Seconds by which the clocks of two sites, and the time on the way, may differ.
 MAX_AGE = 300
 # Who names no member counts under this name.
@@ -32,7 +32,8 @@ Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 class Heartbeat(SignedStatement):
     """What a daemon says: when, of which version, how far its chain is, which sites it sees (None: it cannot look).
 
-    `swarm_key` is the fingerprint of its key, `free` the free bytes of its disk.
+    `chain_unknown` and `swarm_unknown` are the sites whose keys it does not know, so that it cannot tell whether they
+    are among its peers. `swarm_key` is the fingerprint of its key, `free` the free bytes of its disk.
     """
 
     purpose: ClassVar[str] = "heartbeat"
@@ -43,6 +44,8 @@ class Heartbeat(SignedStatement):
     head: Count
     chain_peers: Names | None
     swarm_peers: Names | None
+    chain_unknown: Names = ()
+    swarm_unknown: Names = ()
     swarm_key: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
     free: Count = 0
 

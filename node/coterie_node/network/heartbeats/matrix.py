@@ -102,12 +102,18 @@ def _make_row(name: str, beat: Heartbeat | None, members: Iterable[str], now: fl
 
 
 def _name_cell(other: str, beat: Heartbeat) -> str:
-    """What one site says of another; a program that could not be asked counts as seeing nobody new."""
-    if beat.chain_peers is None and beat.swarm_peers is None:
+    """What one site says of another; a program that could not be asked counts for neither side."""
+    chain = _judge_peer(other, beat.chain_peers, beat.chain_unknown)
+    swarm = _judge_peer(other, beat.swarm_peers, beat.swarm_unknown)
+    if chain is None and swarm is None:
         return _UNKNOWN
-    chain = beat.chain_peers is None or other in beat.chain_peers
-    swarm = beat.swarm_peers is None or other in beat.swarm_peers
-    return {(True, True): BOTH, (True, False): CHAIN, (False, True): SWARM, (False, False): NEITHER}[chain, swarm]
+    cells = {(True, True): BOTH, (True, False): CHAIN, (False, True): SWARM, (False, False): NEITHER}
+    return cells[chain is not False, swarm is not False]
+
+
+def _judge_peer(other: str, seen: Sequence[str] | None, unknown: Sequence[str]) -> bool | None:
+    """Whether a site is among the peers; None where the one that looks cannot tell."""
+    return None if seen is None or other in unknown else other in seen
 
 
 def _find_troubles(rows: Sequence[SitePulse]) -> Iterator[Trouble]:

@@ -89,7 +89,9 @@ class Pulse:
         self.gossip.publish(message)
 
     def _observe(self, members: Members) -> Heartbeat:
-        chain, swarm = _find_peers(self.home, members.sites)
+        peers = Peers.load(self.home)
+        chain, swarm = _look_at_chain(peers), _look_at_swarm(peers, members.sites)
+        others = {site.name for site in members.sites if site.active} - {self.home.name}
         key = Kubo(self.home.root / "kubo").key
         return Heartbeat(
             network=self.log.network,
@@ -97,20 +99,24 @@ class Pulse:
             time=int(self.clock()),
             version=version("coterie"),
             head=members.head,
-            chain_peers=chain,
-            swarm_peers=swarm,
+            chain_peers=_sort_seen(chain, others),
+            swarm_peers=_sort_seen(swarm, others),
+            chain_unknown=tuple(sorted(others - peers.others.keys())),
+            swarm_unknown=tuple(sorted(others - name_swarm_peers(peers, members.sites).keys())),
             swarm_key=fingerprint_swarm_key(read_private(key, "the swarm's key")) if key.exists() else "",
             free=shutil.disk_usage(self.home.root).free,
         )
 
 
-def _find_peers(home: SiteFolder, sites: Sequence[SiteEntry]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """The sites that the chain node and the store are connected to; None for a program that cannot be asked."""
-    peers = Peers.load(home)
-    active = {site.name for site in sites if site.active}
-    chain, swarm = peers.chain, peers.store
-    seen_chain = None if chain is None else tuple(sorted(find_chain_peers(peers, chain) & active))
-    if swarm is None:
-        return seen_chain, None
-    names = name_swarm_peers(peers, sites)
-    return seen_chain, tuple(sorted(find_swarm_peers(names, swarm.list_peers()) & active))
+def _look_at_chain(peers: Peers) -> frozenset[str] | None:
+    """The sites that the chain node is connected to; None where it cannot be asked."""
+    return None if peers.chain is None else find_chain_peers(peers, peers.chain)
+
+
+def _look_at_swarm(peers: Peers, sites: Sequence[SiteEntry]) -> frozenset[str] | None:
+    """The sites that the store is connected to; None where there is no swarm."""
+    return None if peers.store is None else find_swarm_peers(name_swarm_peers(peers, sites), peers.store.list_peers())
+
+
+def _sort_seen(seen: frozenset[str] | None, others: set[str]) -> tuple[str, ...] | None:
+    return None if seen is None else tuple(sorted(seen & others))
