@@ -34,7 +34,7 @@ from coterie_node.network.systemd_units import mark_sealer
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import KEYS, NETWORK, PASSPHRASE, find_node
 from coterie_node.site.statements.open_votes import list_open_votes
-from coterie_node.site.votes import Ballot, BallotBox
+from coterie_node.verbs.members import vote_to_admit
 
 CardArgument = Annotated[str, typer.Argument(help="The newcomer's card: its text, or a file with it.")]
 
@@ -48,13 +48,13 @@ def invite_site_command(
     """Vote for a newcomer's seat, and write its invitation: peers, genesis, Catalog, the swarm's key for it alone."""
     home, newcomer = open_node_folder(node), parse_card(card)
     network = home.network()
-    with home.open_ledger() as ledger:
+    with EthereumLedger(network, None) as ledger:
         sites, head = ledger.sites(), ledger.newest
     now = int(time.time())
     invitation = write_invitation(home, home.load_keys(), network, sites, newcomer, head=head, now=now)
     file = to or home.root / f"invitation-{newcomer.site}.json"
     replace_private(file, invitation.to_json())
-    BallotBox(home.root / "ballots").record(Ballot(motion="admit", subject=newcomer.site, card=build_seat(newcomer)))
+    vote_to_admit(home, build_seat(newcomer))
     add_member(home, newcomer)
     if and_network:
         record_sealer_vote(home.root, newcomer, seals=True)

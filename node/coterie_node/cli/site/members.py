@@ -68,7 +68,9 @@ def recover_command(card: CardFile, node: NodeOption = None) -> None:
 def revoke_command(
     name: SiteArgument,
     and_network: AndNetwork = False,
-    card: Annotated[str | None, typer.Option(help="Its founder.json, or the text of its card, if none is here.")] = None,
+    card: Annotated[
+        str | None, typer.Option(help="Its founder.json, or the text of its card, if none is here.")
+    ] = None,
     node: NodeOption = None,
 ) -> None:
     """Vote to take a member's seat away: its key signs nothing more."""
@@ -85,7 +87,9 @@ def revoke_command(
         _vote_about_sealer(home, founder, name, seals=False)
     print("\n" + STILL_READABLE.format(name=name))
     if and_network:
-        print("Next, when the vote has passed: one site runs `coterie network rekey`, and sends its file to the others.")
+        print(
+            "Next, when the vote has passed: one site runs `coterie network rekey`, and sends its file to the others."
+        )
     else:
         print("With --and-network this site also votes against its sealer, and takes it off its lists of peers.")
 
