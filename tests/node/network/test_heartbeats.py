@@ -149,7 +149,7 @@ def test_a_site_whose_seat_is_revoked_is_heard_no_more(sites: FoundedSites) -> N
     for member in ("north", "west"):
         sites.ledger(member).revoke("south")
     log.hear([beat(time=NOW + 1).sign(sites.keys("south")).message], sites.chain.ledger(None).sites(), NOW)
-    assert (log.newest, list(log.refused)) == ({}, [(NOBODY, Refusal.STRANGER)])
+    assert (log.newest, list(log.refused)) == ({}, [("south", Refusal.REVOKED)])
 
 
 def test_the_largest_network_fits_into_a_heartbeat() -> None:
@@ -287,7 +287,7 @@ def test_a_daemon_that_lies_about_another_site_is_found_out(sites: FoundedSites)
     assert [(t.site, t.what) for t in matrix.troubles] == [("south", "no heartbeat was heard")]
 
 
-def test_refusals_of_the_last_hour_are_troubles(sites: FoundedSites) -> None:
+def test_refusals_of_the_last_minutes_are_troubles(sites: FoundedSites) -> None:
     refused = (NamedRefusal("south", "forged", 3, NOW - 60), NamedRefusal("west", "too old", 9, NOW - 7200))
     troubles = make(sites, *whole().values(), refused=refused)
     assert troubles == ["south: 3 heartbeats under the name of south were refused: forged"]

@@ -8,7 +8,7 @@ grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, ClassVar
@@ -62,6 +62,7 @@ class Refusal(StrEnum):
     MALFORMED = "malformed"
     FOREIGN = "of another network"
     STRANGER = "of no member"
+    REVOKED = "of a revoked site"
     OLD = "too old"
     EARLY = "from the future"
     REPLAYED = "heard before"
@@ -87,23 +88,28 @@ class HeartbeatLog:
     def hear(self, messages: Iterable[bytes], sites: Sequence[SiteEntry], now: float) -> None:
         """Take what came from the swarm; what is cheap to see is looked at before the signature."""
         members = {site.name: site.address for site in sites if site.active}
+        revoked = {site.name for site in sites} - members.keys()
         for name in self.newest.keys() - members.keys():
             del self.newest[name]
         for message in messages:
-            name, refusal = self._take(message, members, now)
+            name, refusal = self._take(message, members, members.keys() | revoked, now)
+            if refusal is Refusal.STRANGER and name in revoked:
+                refusal = Refusal.REVOKED
             if refusal is not None:
                 before = self.refused.get((name, refusal), Refused(0, 0.0))
                 self.refused[name, refusal] = Refused(before.count + 1, now)
 
-    def _take(self, message: bytes, members: dict[str, str], now: float) -> tuple[str, Refusal | None]:
-        """Take one; the member that it names, and why it is refused."""
+    def _take(
+        self, message: bytes, members: Mapping[str, str], known: Collection[str], now: float
+    ) -> tuple[str, Refusal | None]:
+        """Take one; the site that it names, if there is or was such a site, and why it is refused."""
         if len(message) > MAX_HEARTBEAT_BYTES:
             return NOBODY, Refusal.OVERSIZED
         try:
             beat = Heartbeat.model_validate_json(message)
         except ValidationError:
             return NOBODY, Refusal.MALFORMED
-        name = beat.site if beat.site in members else NOBODY
+        name = beat.site if beat.site in known else NOBODY
         if beat == self.newest.get(beat.site):
             return name, None
         refusal = self._judge(beat, members.get(beat.site, ""), now)

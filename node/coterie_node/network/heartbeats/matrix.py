@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_node.errors import ConfigError
-from coterie_node.network.heartbeats.heartbeat import NOBODY, Heartbeat
+from coterie_node.network.heartbeats.heartbeat import NOBODY, Heartbeat, Refusal
 
 # A site whose newest heartbeat is older has missed more than two.
 SILENT_SECONDS = 400
 # A refusal is of interest for so long.
-RECENT_SECONDS = 3600
+RECENT_SECONDS = 600
 # Blocks by which a site may be behind the one that is furthest.
 MAX_BEHIND = 12
 BOTH, CHAIN, SWARM, NEITHER, _UNKNOWN, SELF = "both", "chain", "swarm", "none", "?", "-"
@@ -154,4 +154,6 @@ def _name_refusals(refused: Sequence[NamedRefusal], now: float) -> Iterator[Trou
             continue
         who = "that name no member" if refusal.site == NOBODY else f"under the name of {refusal.site}"
         cure = "A clock is wrong (NTP), or somebody in the swarm makes them up: ask that site, and look at its peers."
+        if refusal.why == Refusal.REVOKED:
+            cure = "It still has the swarm's key: all sites take over a new one (coterie network rekey)."
         yield Trouble(refusal.site, f"{refusal.count} heartbeats {who} were refused: {refusal.why}", cure)
