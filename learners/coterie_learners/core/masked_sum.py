@@ -52,6 +52,10 @@ SHORT_LIMIT, SHORT_FRACTION = 2.0**22, 2.0**40
 # No number of patients comes near this.
 MOST_PATIENTS = 2.0**52
 
+# Many short terms are added at once: fewer, or longer ones, are quicker one by one.
+_STACKED_TERMS, _STACKED_SIZE, _FEW_TERMS = 256, 512, 16
+_HALF, _HALF_BITS = np.uint64(0xFFFFFFFF), np.uint64(32)
+
 Words64 = NDArray[np.uint64]
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -161,11 +165,22 @@ def add_words(a: Words64, b: Words64) -> Words64:
 def sum_words(size: int, terms: Iterable[Words64]) -> Words64:
     """Sum of terms (size, 2) modulo 2^128; zeros of none."""
     low, high = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.uint64)
-    for term in terms:
-        low += term[:, 0]
-        high += term[:, 1]
-        high += low < term[:, 0]
+    coming, at_once = iter(terms), _STACKED_TERMS if size <= _STACKED_SIZE else 1
+    while part := list(itertools.islice(coming, at_once)):
+        for term in part if len(part) < _FEW_TERMS else (_sum_stack(np.stack(part)),):
+            low += term[:, 0]
+            high += term[:, 1]
+            high += low < term[:, 0]
     return np.stack([low, high], axis=-1)
+
+
+def _sum_stack(terms: NDArray[np.uint64]) -> Words64:
+    """The same of at most 2^32 - 1 terms (k, size, 2) at once: halves of words have room for their carries."""
+    low, high = terms[:, :, 0], terms[:, :, 1]
+    first = np.sum(low & _HALF, axis=0, dtype=np.uint64)
+    second = np.sum(low >> _HALF_BITS, axis=0, dtype=np.uint64) + (first >> _HALF_BITS)
+    words = (first & _HALF) | (second << _HALF_BITS)
+    return np.stack([words, np.sum(high, axis=0, dtype=np.uint64) + (second >> _HALF_BITS)], axis=-1)
 
 
 def negate_words(a: Words64) -> Words64:

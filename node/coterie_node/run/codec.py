@@ -203,6 +203,37 @@ class DecodedPost:
         self._form = form
 
 
+class Digests:
+    """SHA-256 of byte strings, computed once for each object: its bytes cannot change while it is kept here.
+
+    Readers in one process get the same objects from a store in memory. `size`: bytes kept.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._known: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()
+        self._limit, self.size = max_bytes, 0
+        self._lock = Lock()
+
+    def compute(self, blob: bytes) -> bytes:
+        """The digest of these bytes."""
+        known = self._known.get(id(blob))
+        if known is not None and known[0] is blob:
+            return known[1]
+        digest = hashlib.sha256(blob).digest()
+        if type(blob) is bytes and len(blob) <= self._limit:
+            with self._lock:
+                self._keep(blob, digest)
+        return digest
+
+    def _keep(self, blob: bytes, digest: bytes) -> None:
+        if id(blob) not in self._known:
+            self._known[id(blob)] = blob, digest
+            self.size += len(blob)
+        while self.size > self._limit:
+            _, (oldest, _) = self._known.popitem(last=False)
+            self.size -= len(oldest)
+
+
 class DecodedPosts:
     """The last payloads that this process has decoded, by the SHA-256 of their open bytes.
 
@@ -217,7 +248,7 @@ class DecodedPosts:
 
     def decode(self, blob: bytes) -> DecodedPost:
         """What packed bytes hold; ProtocolError for bytes that are none."""
-        digest = hashlib.sha256(blob).digest()
+        digest = _DIGESTS.compute(blob)
         with self._lock:
             known = self._posts.get(digest)
             if known is not None:
@@ -239,6 +270,8 @@ class DecodedPosts:
             self.size -= oldest.size
 
 
+# The posts of some rounds of two hundred sites.
+_DIGESTS = Digests(1 << 22)
 # Some thousand posts of a study of ten columns, or the posts of one round of a large one.
 _DECODED = DecodedPosts(1 << 25)
 
@@ -264,7 +297,7 @@ def fetch(post: Post, blobs: BlobStore) -> bytes:
     except BlobUnusable as error:  # no store has altered the bytes: they are what the site recorded
         message = f"The bytes behind {post.cid} do not match the record's size and form: {error.message}"
         raise ProtocolError("CO-P113", message) from error
-    if len(blob) != post.size or hashlib.sha256(blob).digest() != post.sha256:
+    if len(blob) != post.size or _DIGESTS.compute(blob) != post.sha256:
         raise ProtocolError(
             "CO-P113",
             f"The bytes behind {post.cid} do not match the record's size and SHA-256."

@@ -18,7 +18,7 @@ from support.chain.kubo_server import Answer, KuboServer, Query, answer_error, a
 
 from coterie_chain.broker.broker_blobs import BrokerBlobs
 from coterie_chain.broker.message_log import MemoryBroker
-from coterie_chain.errors import BlobCorrupt, BlobMissing, KeyFault, StoreFault
+from coterie_chain.errors import BlobCorrupt, BlobMissing, BlobUnusable, KeyFault, StoreFault
 from coterie_chain.store import kubo as kubo_store
 from coterie_chain.store.cid import compute_cid, compute_raw_cid, write_blocks
 from coterie_chain.store.kubo import HttpClientBlobs, KuboBlobs
@@ -550,3 +550,14 @@ def test_an_address_that_names_no_store_is_refused_without_repeating_secrets(url
         open_store(url)
     assert e.value.code == "CO-C210"
     assert "hunter2" not in str(e.value)
+
+
+def test_the_memory_twin_checks_a_block_again_when_it_is_another_one() -> None:
+    store = MemoryBlobs()
+    cid = store.put(b"payload")
+    assert store.get(cid) is store.get(cid)
+    with pytest.raises(BlobUnusable):
+        store.get(cid, 3)
+    store.blocks[cid] = b"payloaD"
+    with pytest.raises(BlobCorrupt):
+        store.get(cid)

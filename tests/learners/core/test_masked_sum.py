@@ -89,6 +89,20 @@ def test_addition_is_that_of_whole_numbers_modulo_two_to_128(numbers: list[int],
     assert not np.any(sum_words(len(a), []))
 
 
+@pytest.mark.parametrize("size", [1, 66, 600])
+@pytest.mark.parametrize("count", [15, 16, 255, 256, 257, 300])
+def test_a_sum_of_many_terms_is_that_of_whole_numbers(size: int, count: int) -> None:
+    rng = np.random.default_rng(count)
+    terms = rng.integers(0, 2**64, (count, size, 2), np.uint64)
+    terms[: count // 2] = 2**64 - 1
+    expected = [sum(column) % 2**128 for column in zip(*(list_whole(term) for term in terms), strict=True)]
+    assert list_whole(sum_words(size, iter(terms))) == expected
+
+
+def list_whole(words: NDArray[np.uint64]) -> list[int]:
+    return [low + (high << 64) for low, high in words.tolist()]
+
+
 @given(st.lists(arrays_of.arrays("<f8", 3, elements=st.floats(-1e15, 1e15)), min_size=1, max_size=6))
 @settings(deadline=None)
 def test_a_sum_of_encoded_numbers_is_exact(parts: list[Array]) -> None:

@@ -21,7 +21,7 @@ from coterie_learners.core.payload import Field, Payload, Schema, Stamp
 from coterie_learners.core.protocol import Sealed, Step
 from coterie_learners.errors import ProtocolError
 from coterie_node.errors import PayloadCorrupt
-from coterie_node.run.codec import MAX_PAYLOAD_BYTES, DecodedPosts, PayloadCodec, fetch, pack
+from coterie_node.run.codec import MAX_PAYLOAD_BYTES, DecodedPosts, Digests, PayloadCodec, fetch, pack
 
 STUDY = cohorts.study()
 HASH = STUDY.hash.hex()
@@ -317,3 +317,24 @@ def test_decoded_posts_take_bounded_memory() -> None:
         posts.decode(pack_blob({"score": np.full(5_000, float(k))}))
         assert posts.size <= 10_000
     assert posts.size > 5_000
+
+
+def test_digests_of_known_objects_take_bounded_memory_and_are_those_of_the_bytes() -> None:
+    digests, kept = Digests(max_bytes=1_000), []
+    for k in range(300):
+        blob = bytes([k % 256]) * (k + 1)
+        kept.append(blob)
+        for same in (blob, bytearray(blob), blob[:-1]):
+            assert digests.compute(bytes(same)) == hashlib.sha256(same).digest()
+        assert digests.size <= 1_000
+    assert all(digests.compute(blob) == hashlib.sha256(blob).digest() for blob in kept)
+
+
+def test_a_block_that_changes_after_it_was_read_is_found_by_the_next_reader() -> None:
+    store = MemoryBlobs()
+    of = record(pack_blob(), store)
+    assert make_codec().read(STEP, of, store) == make_codec("east").read(STEP, of, store)
+    block = store.blocks[of.post.cid]
+    store.blocks[of.post.cid] = block[:-1] + bytes([block[-1] ^ 1])
+    with pytest.raises(PayloadCorrupt):
+        make_codec().read(STEP, of, store)
