@@ -80,7 +80,9 @@ def _compare(check: DataCheck, address: RowsAddress, study: Study, against: list
 
 
 def profile_command(
-    rows: Annotated[str, typer.Argument(help="File of rows; with --study also a mapping or an address.")],
+    rows: Annotated[
+        str, typer.Argument(help="File of rows or source (.toml); with --study a mapping or an address too.")
+    ],
     out: Annotated[Path, typer.Option(help="New file for the profile (JSON).")],
     site: Annotated[str | None, typer.Option(help="The site's name. Default: the file's.")] = None,
     floor: Annotated[int, typer.Option(min=FLOOR, help="Fewest rows that anything in the profile stands on.")] = FLOOR,
@@ -92,6 +94,7 @@ def profile_command(
     Read the file before others get it: it names your columns and levels.
     """
     from coterie_node.data.draft.site_look import look_at_file, name_site
+    from coterie_node.data.draft.source_look import is_source, look_at_source
     from coterie_node.data.installed_source import parse_rows_address
     from coterie_node.data.quality.profile_file import write_profile
     from coterie_node.data.quality.study_profile import profile_study
@@ -99,7 +102,7 @@ def profile_command(
 
     name = site or name_site(Path(rows).stem)
     if study is None:
-        profile = look_at_file(Path(rows), name, floor)
+        profile = (look_at_source if is_source(Path(rows)) else look_at_file)(Path(rows), name, floor)
     else:
         profile = profile_study(parse_rows_address(rows), load_study(study), name, floor)
     write_profile(profile, out)

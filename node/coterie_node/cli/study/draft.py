@@ -15,7 +15,10 @@ from coterie_node.data.findings import printable
 
 
 def draft_command(
-    files: Annotated[list[Path], typer.Argument(help="One file of rows a site; with --from-sites one profile a site.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="One file of rows or source (.toml) a site; with --from-sites one profile a site."),
+    ],
     out: Annotated[Path, typer.Option(help="Study file to write; mappings are written beside it.")],
     from_sites: Annotated[
         bool, typer.Option("--from-sites", help="The files are profiles that sites wrote by `coterie data profile`.")

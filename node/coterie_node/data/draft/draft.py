@@ -10,6 +10,7 @@ from pathlib import Path
 from coterie_learners.errors import StudyError
 from coterie_node.data.draft.merge import merge_profiles
 from coterie_node.data.draft.site_look import look_at_file, name_site
+from coterie_node.data.draft.source_look import is_source, look_at_source, read_source_text
 from coterie_node.data.draft.write import StudyDraft, write_draft
 from coterie_node.data.quality.profile import SiteProfile
 from coterie_node.errors import ConfigError
@@ -24,22 +25,35 @@ class DraftFiles:
 
 
 def draft_from_files(paths: Sequence[Path], out: Path) -> StudyDraft:
-    """Read each site's file and draft a study; StudyError (CO-S110) if the files have no column in common."""
-    names = [name_site(path.stem) for path in paths]
+    """Read each site's file or source and draft a study; StudyError (CO-S110) if they have no column in common."""
+    names = [name_site(path.name.partition(".")[0] if is_source(path) else path.stem) for path in paths]
     if len(set(names)) < len(names):
         raise StudyError("CO-S110", f"The files give the sites {names}, of which two are the same. Rename a file.")
-    profiles = [look_at_file(path, name) for path, name in zip(paths, names, strict=True)]
-    return draft_from_profiles(profiles, out)
+    sources = {name: path for path, name in zip(paths, names, strict=True) if is_source(path)}
+    heads = {name: _read_head(path, name, out) for name, path in sources.items()}
+    looks = (look_at_source if is_source(path) else look_at_file for path in paths)
+    profiles = [look(path, name) for look, path, name in zip(looks, paths, names, strict=True)]
+    return draft_from_profiles(profiles, out, heads)
 
 
-def draft_from_profiles(profiles: Sequence[SiteProfile], out: Path) -> StudyDraft:
-    """Draft a study from profiles of all sites."""
+def _read_head(path: Path, site: str, out: Path) -> str:
+    """The text of a source; ConfigError (CO-F232) if its paths would mean others beside the draft."""
+    if path.resolve().parent != out.resolve().parent:
+        message = f"The source {path} names files beside it, and the draft is written to {out.resolve().parent}"
+        raise ConfigError("CO-F232", f"{message}. Write the draft beside the source.")
+    return read_source_text(path, site)
+
+
+def draft_from_profiles(
+    profiles: Sequence[SiteProfile], out: Path, heads: Mapping[str, str] | None = None
+) -> StudyDraft:
+    """Draft a study from profiles of all sites; `heads`: the text of the sources of those that have one."""
     merged = merge_profiles(profiles)
     if not merged.variables:
         reasons = " ".join(merged.apart[:5])
         raise StudyError("CO-S110", f"The sites have no variable in common. {reasons} Rename columns alike.")
     files = {profile.site: _name_file(profile, out) for profile in profiles}
-    return write_draft(name_site(out.stem), profiles, merged, files)
+    return write_draft(name_site(out.stem), profiles, merged, files, heads or {})
 
 
 def _name_file(profile: SiteProfile, out: Path) -> str:

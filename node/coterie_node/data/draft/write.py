@@ -27,10 +27,17 @@ class StudyDraft:
     apart: Sequence[str]
 
 
-def write_draft(name: str, profiles: Sequence[SiteProfile], merged: Merged, files: Mapping[str, str]) -> StudyDraft:
-    """The draft; `files` are the sites' files as their mappings name them."""
+def write_draft(
+    name: str,
+    profiles: Sequence[SiteProfile],
+    merged: Merged,
+    files: Mapping[str, str],
+    heads: Mapping[str, str] | None = None,
+) -> StudyDraft:
+    """The draft; `files` are the sites' files as their mappings name them, `heads` what names a source instead."""
     outcome = choose_outcome(merged.variables)
-    mappings = {p.site: write_mapping(p, merged.rules[p.site], files[p.site]) for p in profiles}
+    own = heads or {}
+    mappings = {p.site: write_mapping(p, merged.rules[p.site], files[p.site], own.get(p.site, "")) for p in profiles}
     study = _write_study(name, [p.site for p in profiles], merged, outcome)
     return StudyDraft(study, mappings, outcome, tuple(merged.questions), tuple(merged.apart))
 
@@ -98,18 +105,15 @@ def _write_variable(name: str, variable: Variable) -> list[str]:
     return lines
 
 
-def write_mapping(profile: SiteProfile, rules: Mapping[str, ColumnMapping], file: str) -> str:
-    """One site's mapping; its questions stand beside the columns that they are about."""
+def write_mapping(profile: SiteProfile, rules: Mapping[str, ColumnMapping], file: str, head: str = "") -> str:
+    """One site's mapping; its questions stand beside the columns that they are about. `head` names a source."""
     form = profile.written
-    lines = [
-        f"# What the columns of {profile.site} are in the study's words. The file itself stays as it is.",
-        f"file = {_quote(file)}",
-        "",
-        "[table]",
-        f"separator = {_quote(form.separator)}",
-        f"decimal = {_quote(form.decimal)}",
-        f"encoding = {_quote(form.encoding)}",
-    ]
+    lines = [f"# What the columns of {profile.site} are in the study's words. The rows themselves stay as they are."]
+    if head:
+        lines += head.rstrip().splitlines()
+    else:
+        lines += [f"file = {_quote(file)}", "", "[table]", f"separator = {_quote(form.separator)}"]
+        lines += [f"decimal = {_quote(form.decimal)}", f"encoding = {_quote(form.encoding)}"]
     asked = {look.name: look.questions for look in profile.columns}
     for name, rule in rules.items():
         lines += ["", f"[columns.{name}]", *_comment("", asked.get(rule.source, ())), *_write_rule(rule)]
