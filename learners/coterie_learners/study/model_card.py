@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
+from coterie_learners.study.preparation.plan import list_sources
 
 
 def make_model_card(study: Study) -> dict[str, Any]:
@@ -19,10 +21,24 @@ def make_model_card(study: Study) -> dict[str, Any]:
     used = [name for name in study.variables if name in names]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
     named |= {"where": list(study.cohort.where)} if study.cohort.where else {}
-    derived = {name: study.derive[name] for name in used if name in study.derive}
+    derived, sources = _list_derived(study, used)
     return {
         "formula": study.formula,
         "variables": {name: study.variables[name].model_dump(mode="json", exclude_defaults=True) for name in used},
         **({"cohort": named} if study.cohort.name or study.cohort.where else {}),
         **({"derived": derived} if derived else {}),
+        **({"sources": sources} if sources else {}),
     }
+
+
+def _list_derived(study: Study, used: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """How the derived variables come, and the declarations of the columns behind them; none of those of patients."""
+    plan = study.preparation
+    if plan is None:
+        return {}, {}
+    if any(name in plan.patient_derived for name in used):
+        return {name: study.derive[name] for name in used if name in study.derive}, {}
+    behind = list_sources(study, used)
+    derived = {name: text for name, text in study.derive.items() if name in behind}
+    raw = {name: declared for name, declared in study.variables.items() if name in behind and name not in derived}
+    return derived, {name: declared.model_dump(mode="json", exclude_defaults=True) for name, declared in raw.items()}

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import LEVEL
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import DataError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import normal_quantile, t_quantile
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IdentifierKind, Study
+from coterie_learners.study.formula import parse_formula
 from coterie_learners.study.time_columns import list_time_columns
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
@@ -30,7 +31,7 @@ from coterie_node.analysis.level_predictions import LevelModel
 from coterie_node.data.coding import as_text
 from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import FirstPass, check_values, open_source
-from coterie_node.data.source import check_unchanged
+from coterie_node.data.source import RowSource, check_unchanged
 from coterie_node.data.streaming import code_columns, lacking
 from coterie_node.errors import ConfigError
 
@@ -80,7 +81,8 @@ class PredictedRows:
 class Predictor:
     """A published model: its columns, coefficients b (p,), covariance V (p, p) or None, and t's freedom.
 
-    `family` is None for a Cox model; `levels` are those of an outcome that is a category.
+    `family` is None for a Cox model; `levels` are those of an outcome that is a category. `deriving`: the same columns,
+    of which some are derived from others of the file.
     """
 
     design: CovariateDesign
@@ -91,6 +93,7 @@ class Predictor:
     freedom: int | None = None
     level: float = LEVEL
     survival: BaselineSurvival | None = None
+    deriving: CovariateDesign | None = None
 
     def predict_survival(self, x: Array, offset: Array, stratum: Array) -> dict[str, Array]:
         """Survival at the asked times of rows x (m, p) with offset and stratum (m,); nothing where none is asked."""
@@ -155,10 +158,20 @@ class Predictor:
         return np.asarray(np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", x, self.covariance, x), 0.0)))
 
 
-def read_model(card: Mapping[str, Any], where: str) -> Study:
-    """A study of one site with the model of a result; ConfigError (CO-F354) for a result without one."""
+def read_model(card: Mapping[str, Any], where: str, derives: bool = False) -> Study:
+    """A study of one site with the model of a result; ConfigError (CO-F354) for a result without one.
+
+    `derives`: whether it derives variables as the study did. The study's conditions do not apply.
+    """
     model = card.get("model")
     parts = dict(model) if isinstance(model, Mapping) else {}
+    derived, sources = parts.pop("derived", {}), parts.pop("sources", {})
+    if isinstance(parts.get("cohort"), Mapping):
+        parts["cohort"] = {name: value for name, value in parts["cohort"].items() if name != "where"}
+    if derives:
+        outcome = parse_formula(str(parts.get("formula")), tuple(parts.get("variables", {}))).outcome
+        derived = {name: text for name, text in derived.items() if name != outcome}
+        parts |= {"variables": {**sources, **parts.get("variables", {})}, "derive": derived}
     frame = {"name": "model", "sites": ["here"], "learner": {"name": "predict"}, "rows": {"missing": "drop"}}
     try:
         return Study.model_validate({**parts, **frame})
@@ -199,7 +212,17 @@ def open_predictor(
     freedom = None if result.get("statistic") == "z" else result.get("df_residual")
     family = _read_family(result, where)
     predictor = Predictor(design, *numbers, family, freedom=freedom, level=level, survival=survival)
+    predictor = replace(predictor, deriving=_find_deriving(result, where, design))
     return _match_terms(predictor, names, where)
+
+
+def _find_deriving(result: Mapping[str, Any], where: str, design: CovariateDesign) -> CovariateDesign | None:
+    """The columns of a model, derived as the study derived them; None if nothing was, or if the result says not how."""
+    if not result["model"].get("sources"):
+        return None
+    study = read_model(result, where, derives=True)
+    deriving = CovariateDesign(study, design.label, design.stratum)
+    return deriving if deriving.names == design.names else None
 
 
 def _read_family(result: Mapping[str, Any], where: str) -> Family | None:
@@ -233,10 +256,25 @@ def _match_terms(predictor: Predictor, names: tuple[str, ...], where: str) -> Pr
     return predictor
 
 
+def _open_rows(predictor: Predictor, address: RowsAddress, site: str) -> tuple[CovariateDesign, RowSource, str]:
+    """The rows with the variables of the model, or else with those from which these are derived."""
+    try:
+        return predictor.design, *open_source(address, predictor.design, site)
+    except DataError as lacking_columns:
+        if predictor.deriving is None or lacking_columns.code != "CO-D106":
+            raise
+        try:
+            return predictor.deriving, *open_source(address, predictor.deriving, site)
+        except DataError as error:
+            if error.code != "CO-D106":
+                raise
+            text = f"{lacking_columns.message} Or give what they are derived from: {error.message}"
+            raise DataError(error.code, text) from None
+
+
 def predict_rows(predictor: Predictor, address: RowsAddress, site: str) -> Iterator[PredictedRows]:
     """Predictions of all rows, batch by batch; NaN for a row that lacks a value. DataError for other wrong values."""
-    design = predictor.design
-    source, before = open_source(address, design, site)
+    design, source, before = _open_rows(predictor, address, site)
     first = FirstPass(design, keep=False)
     for batch in source.batches():
         first.add(batch)

@@ -16,8 +16,12 @@ from support.lanes import later
 from support.learners.r_stays import COHORT, STAYS, fit_files, references, write_site_files
 from typer.testing import CliRunner
 
+from coterie_learners.core.registry import complete_study
+from coterie_learners.errors import DataError
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.document import Study
 from coterie_learners.sums.families import all_families
+from coterie_node.analysis.analyse import analyse
 from coterie_node.analysis.predict import open_predictor, predict_rows
 from coterie_node.audit.result import Result
 from coterie_node.cli.main import app
@@ -303,3 +307,50 @@ def test_a_result_without_a_model_predicts_nothing(result_file: Path, patients: 
         done = run(file, "--data", patients)
         assert isinstance(done.exception, CoterieError)
         assert done.exception.code == "CO-F354"
+
+
+DERIVING = """
+name = "deriving"
+sites = ["north"]
+formula = "death ~ age + old + sex"
+rows = { missing = "drop", minimum = 1 }
+disclosure = { rows = 1, cell = 0 }
+learner = { name = "glore", aggregation = "plain", opening = "none" }
+[cohort]
+where = "age >= 18"
+[derive]
+age = "years(born, seen)"
+old = "age > 65"
+[variables]
+born = { type = "date", range = [1900-01-01, 2010-12-31] }
+seen = { type = "date", range = [2019-01-01, 2024-12-31] }
+death = { type = "binary" }
+sex = { type = "category", levels = ["female", "male"] }
+"""
+
+
+def write_visits(folder: Path) -> Path:
+    rng = np.random.default_rng(4)
+    lines = ["death,born,seen,sex"]
+    for k in range(300):
+        year = int(rng.integers(1930, 2000))
+        died = int(rng.random() < 1 / (1 + np.exp((year - 1955) / 15)))
+        lines.append(f"{died},{year}-0{1 + k % 9}-11,2021-06-0{1 + k % 7},{('female', 'male')[int(rng.integers(2))]}")
+    (folder / "north.csv").write_text("\n".join(lines) + "\n")
+    return folder / "north.csv"
+
+
+def test_derived_variables_are_derived_from_the_columns_behind_them_or_read(tmp_path: Path) -> None:
+    study = complete_study(Study.from_toml(DERIVING))
+    result = analyse(study, {"north": write_visits(tmp_path)}).as_dict()
+    predictor = open_predictor(json.loads(json.dumps(result)), "result")
+    raw, plain = tmp_path / "raw.csv", tmp_path / "plain.csv"
+    raw.write_text("born,seen,sex\n1950-03-01,2020-02-28,male\n2008-03-01,2020-02-28,female\n,2020-02-28,female\n")
+    plain.write_text("age,old,sex\n69,1,male\n11,0,female\n,,female\n")
+    ours, theirs = (next(predict_rows(predictor, path, "here")).columns["response"] for path in (raw, plain))
+    assert ours.tobytes() == theirs.tobytes()
+    assert np.isnan(ours).tolist() == [False, False, True]
+    (tmp_path / "lacking.csv").write_text("sex,seen\nmale,2020-02-28\n")
+    with pytest.raises(DataError, match=r"'age'.*derived from.*'born'") as caught:
+        next(predict_rows(predictor, tmp_path / "lacking.csv", "here"))
+    assert caught.value.code == "CO-D106"

@@ -200,6 +200,18 @@ def _sort_derivations(texts: Mapping[str, str]) -> list[tuple[str, Node]]:
     return out
 
 
+def list_sources(study: Study, names: Sequence[str]) -> tuple[str, ...]:
+    """The derived variables among these, those that they are derived from, and the columns behind them."""
+    reads = {name: _list_symbols(node) for name, node in _sort_derivations(study.derive)}
+    known: list[str] = []
+    waiting = [name for name in names if name in study.derive]
+    while waiting:
+        name = waiting.pop()
+        known.append(name)
+        waiting += sorted(read for read in reads.get(name, ()) if read not in (*known, *waiting))
+    return tuple(known)
+
+
 def _list_symbols(node: Node) -> set[str]:
     parts: Sequence[Any] = ()
     if isinstance(node, Symbol):
