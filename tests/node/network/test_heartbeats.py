@@ -27,7 +27,7 @@ from coterie_node.network.heartbeats.heartbeat import (
     Refusal,
 )
 from coterie_node.network.heartbeats.matrix import SILENT_SECONDS, NamedRefusal, make_matrix, read_answer
-from coterie_node.network.heartbeats.pulse import BEAT_SECONDS, Members, Pulse
+from coterie_node.network.heartbeats.pulse import SPEAK_SECONDS, Members, Pulse
 from coterie_node.site.config import CONFIG
 
 SCOPE, NOW = "20240/0x00/0x12", 1_800_000_000
@@ -208,7 +208,7 @@ def test_every_site_hears_all_and_speaks_every_two_minutes(hearts: Hearts) -> No
     hearts.beat()
     assert [sorted(p.log.newest) for p in hearts.pulses.values()] == [["north", "south", "west"]] * 3
     assert [p.log.newest["south"].head for p in hearts.pulses.values()] == [7, 7, 7]
-    hearts.seconds += BEAT_SECONDS - 1
+    hearts.seconds += SPEAK_SECONDS - 1
     hearts.beat()
     assert [ear.heard for ear in hearts.ears.values()] == [[], [], []]
     hearts.seconds += 1

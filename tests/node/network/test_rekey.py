@@ -11,7 +11,7 @@ from support.node.founded_sites import FoundedSites
 from coterie_chain.network.programs.kubo import fingerprint_swarm_key
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FOUNDERS
-from coterie_node.network.membership.rekey import RekeyOrder, compare_peers, read_number, take_order, write_order
+from coterie_node.network.membership.rekey import RekeyOrder, compare_peers, read_order_number, take_order, write_order
 
 SCOPE, NOW = "20240/0x00/0x12", 1_800_000_000
 
@@ -93,7 +93,7 @@ def test_an_order_that_is_taken_over_does_not_come_back(sites: FoundedSites) -> 
     take(sites, "west", second)
     refuse("CO-F517", sites, "west", first)
     refuse("CO-F517", sites, "west", second)
-    assert read_number(sites.root / "west") == NOW + 5
+    assert read_order_number(sites.root / "west") == NOW + 5
     assert order_key(sites, "west", NOW).number == NOW + 6  # a clock behind orders no older key
 
 

@@ -19,7 +19,7 @@ from coterie_node.network.checks.examine import examine
 from coterie_node.network.heartbeats.matrix import NetworkMatrix, make_matrix, read_answer
 from coterie_node.site.folder import SiteFolder
 
-FAILED = 12
+_FAILED = 12
 _WAITS = Waits(connect=3.0, silence=5.0, answer=5.0)
 _MAX_ANSWER_BYTES = 1 << 24
 
@@ -42,7 +42,7 @@ def doctor_command(
     if not as_json and failed:
         print("\n" + "\n".join(f"{f.check}: {printable(f.cure)}" for f in failed))
     if failed:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(_FAILED)
 
 
 def _show_network(home: SiteFolder, as_json: bool) -> None:
@@ -54,7 +54,7 @@ def _show_network(home: SiteFolder, as_json: bool) -> None:
     else:
         _print_matrix(matrix, fault)
     if matrix.troubles or fault:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(_FAILED)
 
 
 def _print_matrix(matrix: NetworkMatrix, fault: str) -> None:

@@ -70,7 +70,7 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusalCount:
     """How many heartbeats were refused for one reason, and when the last one was (seconds since 1970)."""
 
     count: int
@@ -83,7 +83,7 @@ class HeartbeatLog:
 
     network: str
     newest: dict[str, Heartbeat] = field(default_factory=dict)
-    refused: dict[tuple[str, Refusal], Refused] = field(default_factory=dict)
+    refused: dict[tuple[str, Refusal], RefusalCount] = field(default_factory=dict)
 
     def hear(self, messages: Iterable[bytes], sites: Sequence[SiteEntry], now: float) -> None:
         """Take what came from the swarm; what is cheap to see is looked at before the signature."""
@@ -96,8 +96,8 @@ class HeartbeatLog:
             if refusal is Refusal.STRANGER and name in revoked:
                 refusal = Refusal.REVOKED
             if refusal is not None:
-                before = self.refused.get((name, refusal), Refused(0, 0.0))
-                self.refused[name, refusal] = Refused(before.count + 1, now)
+                before = self.refused.get((name, refusal), RefusalCount(0, 0.0))
+                self.refused[name, refusal] = RefusalCount(before.count + 1, now)
 
     def _take(
         self, message: bytes, members: Mapping[str, str], known: Collection[str], now: float

@@ -26,7 +26,7 @@ from coterie_node.network.heartbeats.heartbeat import Heartbeat, HeartbeatLog
 from coterie_node.site.folder import SiteFolder
 
 # Seconds between two heartbeats, of one listening, and after a fault.
-BEAT_SECONDS, LISTEN_SECONDS, FAULT_PAUSE = 120.0, 30.0, 10.0
+SPEAK_SECONDS, LISTEN_SECONDS, FAULT_PAUSE = 120.0, 30.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Pulse:
             seen = frozenset(beat.swarm_peers or ())
             if self.clock() >= self._next or seen != self._seen:
                 self._send(beat, members.sites)
-                self._next, self._seen = self.clock() + BEAT_SECONDS, seen
+                self._next, self._seen = self.clock() + SPEAK_SECONDS, seen
             self.log.hear(self.gossip.listen(LISTEN_SECONDS), members.sites, self.clock())
         except ChainError as error:
             self.fault = f"{error.code}: {error.message}"

@@ -72,13 +72,13 @@ def write_order(home: SiteFolder, keys: SiteKeys, scope: str, sites: Sequence[Si
     return RekeyOrder(
         network=scope,
         issuer=home.name,
-        number=max(now, read_number(home.root) + 1),
+        number=max(now, read_order_number(home.root) + 1),
         swarm_key=keys.seal(secret.encode(), readers, _CONTEXT + scope.encode()).hex(),
         swarm_fingerprint=fingerprint_swarm_key(secret),
     ).sign(keys)
 
 
-def read_number(root: Path) -> int:
+def read_order_number(root: Path) -> int:
     """The number of the order that a site took over last; 0 before the first."""
     try:
         return int(json.loads((root / TAKEN).read_bytes())["number"])
@@ -121,7 +121,7 @@ def _check_order(root: Path, scope: str, sites: Sequence[SiteEntry], order: Reke
     if issuer is None or not order.signer or order.signer.lower() != issuer.address.lower():
         message = f"The order was altered, or {order.issuer[:40]!r} did not write it or has no seat"
         raise ConfigError("CO-F516", f"{message}. Do not use it; ask that site for it again.")
-    last = read_number(root)
+    last = read_order_number(root)
     if order.number <= last:
         message = f"The order is no newer (number {order.number}) than the one that this site has taken over ({last})"
         raise ConfigError("CO-F517", f"{message}. Ask for the newest one; this site's key stays as it is.")
