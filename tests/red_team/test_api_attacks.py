@@ -15,10 +15,10 @@ from support.node.houses import NodeNetwork, study_file
 
 from coterie_chain.errors import KeyFault
 from coterie_node.persons.roles import Role
-from coterie_node.web.api.app import ROUTES, build_api
-from coterie_node.web.api.doorway import MAX_BODY_BYTES, MAX_DEPTH, measure_depth
+from coterie_node.web.api.app import API_ROUTES, build_api
+from coterie_node.web.api.doorway import MAX_DEPTH, MAX_REQUEST_BYTES, measure_depth
 from coterie_node.web.api.idempotency import IdempotencyKeys
-from coterie_node.web.api.services import Places
+from coterie_node.web.api.services import WorkPlaces
 from coterie_node.web.api.tokens import DAY, Refused
 
 HOST = (b"host", b"localhost")
@@ -31,7 +31,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiHouse]:
     study = network.propose(study_file(network.root))
     network.approve(study, "south", "west")
     network.settle()
-    with open_house(network, audits=Places(0, 0, "audits")) as opened:
+    with open_house(network, audits=WorkPlaces(0, 0, "audits")) as opened:
         yield opened
     for log in network.logs.values():
         log.close()
@@ -48,7 +48,7 @@ def fill(path: str) -> str:
 def test_every_route_takes_its_own_scope_and_no_other(house: ApiHouse) -> None:
     """Each cell of the table of routes and scopes; a body that is none shows that nothing is parsed before."""
     tokens = {role: house.token(role) for role in Role}
-    for route in ROUTES:
+    for route in API_ROUTES:
         for role, token in tokens.items():
             answer = ApiClient(house.app, token).request(route.method, fill(route.path))
             refused = answer.status_code == 403 and answer.json()["code"] == "CO-H116"
@@ -142,8 +142,8 @@ def test_an_id_names_no_file(house: ApiHouse) -> None:
 def test_a_body_that_is_too_large_is_refused_by_what_it_says_and_by_what_comes(house: ApiHouse) -> None:
     client, kind = house.client(), (b"content-type", b"application/json")
     head = [HOST, kind, (b"authorization", b"Bearer " + house.token().encode())]
-    said = client.send("POST", "/studies", [*head, (b"content-length", str(MAX_BODY_BYTES + 1).encode())], [b"{}"])
-    sent = client.send("POST", "/studies", head, [b" " * (1 << 16)] * (MAX_BODY_BYTES // (1 << 16) + 1))
+    said = client.send("POST", "/studies", [*head, (b"content-length", str(MAX_REQUEST_BYTES + 1).encode())], [b"{}"])
+    sent = client.send("POST", "/studies", head, [b" " * (1 << 16)] * (MAX_REQUEST_BYTES // (1 << 16) + 1))
     odd = client.send("POST", "/studies", [*head, (b"content-length", b"9" * 40)], [b"{}"])
     for answer in (said, sent, odd):
         assert (answer.status_code, answer.json()["code"]) == (413, "CO-H104")

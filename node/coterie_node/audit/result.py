@@ -18,7 +18,7 @@ from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.printed.characteristics import print_characteristics
 from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluation
 from coterie_node.audit.printed.forest_picture import draw_rows
-from coterie_node.audit.printed.notebook import Plot, Summary, render_block
+from coterie_node.audit.printed.notebook import Plot, ResultSummary, render_block
 from coterie_node.audit.printed.printed_table import INDENT, PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
 from coterie_node.errors import ConfigError
@@ -99,9 +99,9 @@ class Result:
         p = len(self.fit.terms)
         return np.full((p, p), np.nan) if self.fit.covariance is None else self.fit.covariance
 
-    def summary(self) -> Summary:
+    def summary(self) -> ResultSummary:
         """The result for a terminal; its table in other formats by `as_latex`, `as_html`, `as_csv`, `as_markdown`."""
-        return Summary(self.text(), self.table)
+        return ResultSummary(self.text(), self.table)
 
     def columns(self, level: float | None = None) -> dict[str, list[Any]]:
         """The coefficient table by broom's column names; of several models with a column `model`."""

@@ -22,7 +22,7 @@ from coterie_node.notices.senders import Sender
 from coterie_node.notices.settings import NoticesPart, read_hours
 
 QUEUE_LOOKS = 8
-POLL_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 # Longer than a way takes for one delivery.
 JOIN_SECONDS = 45.0
 Report = Callable[[str, Exception | None], None]
@@ -72,7 +72,7 @@ class Notifier:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                standing = self._looks.get(timeout=POLL_SECONDS)
+                standing = self._looks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 standing = None
             try:

@@ -20,7 +20,7 @@ from coterie_node.notices.events import PASSING, Notice, NoticeKind
 OUTBOX = "notices.sqlite"
 # A notice that no try could deliver is given up after a day.
 LIFETIME_SECONDS = 86_400.0
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 3600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 3600.0
 MAX_WAITING = 1000
 
 
@@ -86,7 +86,7 @@ class Outbox:
         items = list(waiting)
         over = [item for item in items if now - item.since >= LIFETIME_SECONDS]
         self.settle(over)
-        pauses = [(now + min(FIRST_PAUSE * 2.0**item.tries, LONGEST_PAUSE), item.row) for item in items]
+        pauses = [(now + min(_FIRST_PAUSE * 2.0**item.tries, _LONGEST_PAUSE), item.row) for item in items]
         with self._base:
             self._base.executemany("UPDATE waiting SET next_at = ?, tries = tries + 1 WHERE row = ?", pauses)
         return over

@@ -24,8 +24,8 @@ from coterie_node.notices.events import Notice
 from coterie_node.notices.senders import SendFailed
 from coterie_node.notices.settings import WebhookPart
 
-WAITS = Waits(connect=5.0, silence=10.0, answer=15.0)
-MAX_ANSWER_BYTES = 1 << 12
+_WAITS = Waits(connect=5.0, silence=10.0, answer=15.0)
+_MAX_ANSWER_BYTES = 1 << 12
 MIN_SECRET = 16
 # How old a signed notice may be when it is received.
 MAX_AGE_SECONDS = 300
@@ -62,8 +62,8 @@ class WebhookSender:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         origin = f"{parts.scheme}://{parts.netloc}"
         try:
-            with HttpClient(origin, WAITS, dial=self._dial) as client:
-                answer = client.post(path, body, headers, limit=MAX_ANSWER_BYTES)
+            with HttpClient(origin, _WAITS, dial=self._dial) as client:
+                answer = client.post(path, body, headers, limit=_MAX_ANSWER_BYTES)
         except (*WIRE_FAULTS, ValueError) as error:
             message = f"The webhook {self.part.name} cannot be reached: {type(error).__name__}"
             raise SendFailed("CO-T103", f"{message}. Check its address under [[notices.webhooks]].") from None

@@ -27,7 +27,7 @@ from coterie_node.verbs.twins import compare_terms, describe_twin, find_firsts, 
 UNREADABLE = "(unreadable)"
 
 
-def list_studies(folder: SiteFolder) -> list[dict[str, Any]]:
+def list_study_rows(folder: SiteFolder) -> list[dict[str, Any]]:
     """The studies on the ledger with what this site decided, and proposals that are not on the ledger yet."""
     with folder.open_ledger() as ledger:
         views = [ledger.view(number) for number in ledger.studies()]

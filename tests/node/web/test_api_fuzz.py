@@ -19,7 +19,7 @@ from support.node.api import ApiAnswer, ApiClient, ApiHouse, open_house
 from support.node.houses import NodeNetwork, study_file
 
 from coterie_node.web.api.app import build_routes, write_openapi
-from coterie_node.web.api.services import Places
+from coterie_node.web.api.services import WorkPlaces
 
 CALLS = int(os.environ.get("COTERIE_API_CALLS", "600"))
 SEED = int(os.environ.get("COTERIE_API_SEED", "1"))
@@ -34,7 +34,7 @@ def test_no_generated_call_ends_in_a_defect(tmp_path: Path) -> None:
     network.settle()
     network.propose(study_file(tmp_path, "second"), by="south")
     network.settle()
-    with open_house(network, audits=Places(2, 2, "audits"), stream_seconds=0.0) as house:
+    with open_house(network, audits=WorkPlaces(2, 2, "audits"), stream_seconds=0.0) as house:
         statuses = fuzz(house)
     for log in network.logs.values():
         log.close()

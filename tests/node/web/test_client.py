@@ -22,8 +22,7 @@ from support.node.houses import SITES, NodeNetwork, study_file
 import coterie
 from coterie_chain.http_client import Answer
 from coterie_node.persons.roles import Role
-from coterie_node.web.api.app import PREFIX
-from coterie_node.web.client.api_transport import ApiRefused
+from coterie_node.web.client.api_transport import API_PREFIX, ApiRefused
 
 
 @dataclass
@@ -126,7 +125,7 @@ def serve(app: Any) -> Iterator[str]:
 def test_the_client_speaks_to_a_real_server_under_the_page_s_prefix(house: ApiHouse) -> None:
     network = house.network
     study = network.propose(study_file(network.root))
-    with serve(Starlette(routes=[Mount(PREFIX, house.app)])) as url:
+    with serve(Starlette(routes=[Mount(API_PREFIX, house.app)])) as url:
         node = coterie.Node(url, house.token())
         assert node.site()["site"] == "north"
         assert [row["name"] for row in node.studies()] == ["cohort"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from coterie_learners.core.fit import Row
 
-WIDTH, LINE, TOP, NAMES, MARGIN = 640, 22, 16, 220, 16
+_WIDTH, LINE, _TOP, NAMES, _MARGIN = 640, 22, 16, 220, 16
 INK, RULE, MARK = "#1b1f24", "#9aa3ad", "#0b5cad"
 MAX_NAME = 34
 
@@ -18,20 +18,20 @@ def draw_rows(rows: Sequence[Row], measure: str) -> str:
     shown = [row for row in rows if all(map(math.isfinite, (row.estimate, row.ci_low, row.ci_high)))]
     low = min([0.0, *(row.ci_low for row in shown)])
     high = max([0.0, *(row.ci_high for row in shown)])
-    scale = (WIDTH - NAMES - MARGIN) / ((high - low) or 1.0)
-    height = TOP + LINE * (len(shown) + 2)
+    scale = (_WIDTH - NAMES - _MARGIN) / ((high - low) or 1.0)
+    height = _TOP + LINE * (len(shown) + 2)
 
     def place(value: float) -> float:
         return round(NAMES + (value - low) * scale, 1)
 
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" width="{WIDTH}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" width="{_WIDTH}">',
         f"<title>{html.escape(measure)} with confidence limits</title>",
-        _line(place(0.0), TOP, place(0.0), height - LINE, RULE),
+        _line(place(0.0), _TOP, place(0.0), height - LINE, RULE),
     ]
     for number, row in enumerate(shown):
         parts += _draw_row(
-            row, TOP + LINE * (number + 0.5), (place(row.ci_low), place(row.estimate), place(row.ci_high))
+            row, _TOP + LINE * (number + 0.5), (place(row.ci_low), place(row.estimate), place(row.ci_high))
         )
     parts.append(_text(place(0.0), height - 6, f"0 ({measure})", "middle"))
     return "".join([*parts, "</svg>"])

@@ -12,12 +12,12 @@ from coterie_node.audit.printed.printed_table import PrintedTable
 from coterie_node.errors import ConfigError
 
 
-class Summary(str):
+class ResultSummary(str):
     """A result for a terminal, which writes its table in other formats too."""
 
     _write: Callable[[str], str]
 
-    def __new__(cls, text: str, write: Callable[[str], str]) -> Summary:
+    def __new__(cls, text: str, write: Callable[[str], str]) -> ResultSummary:
         """The text, and what writes its table in a format."""
         summary = super().__new__(cls, text)
         summary._write = write

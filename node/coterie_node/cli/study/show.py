@@ -26,12 +26,12 @@ from coterie_node.cli.options import (
 from coterie_node.cli.output import format_json, print_document, print_rows, save_or_print, save_or_print_fit
 from coterie_node.data.findings import printable
 from coterie_node.site.folder import SiteFolder
-from coterie_node.verbs.studies import list_studies, read_status, show_study
+from coterie_node.verbs.studies import list_study_rows, read_status, show_study
 
 
 def list_studies_command(node: NodeOption = None, at: At = None, site: Site = None, as_json: Json = False) -> None:
     """List the studies on the ledger, and what this site decided."""
-    rows = list_studies(open_site(node, at, site))
+    rows = list_study_rows(open_site(node, at, site))
     print_rows(rows, as_json, ("study", "state", "name", "sites", "joined", "decision", "hash", "remark"))
 
 

@@ -24,11 +24,11 @@ from coterie_node.web.api.doorway import Doorway
 from coterie_node.web.api.guarded_route import SCOPE, GuardedRoute, explain_http
 from coterie_node.web.api.problems import PROBLEM, TITLES, encode_problem, make_problem
 from coterie_node.web.api.services import ApiServices
+from coterie_node.web.client.api_transport import API_PREFIX
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-PREFIX = "/api/v1"
 ABOUT = (
     "What the command `coterie` does at a node, for programs. Each act is written down for the site's daemon, which "
     "alone signs transactions. docs/api.md explains tokens, scopes, idempotency keys, pages and events."
@@ -45,7 +45,7 @@ class ApiRoute:
     endpoint: Callable[..., Any]
 
 
-ROUTES = (
+API_ROUTES = (
     ApiRoute("GET", "/site", Role.READ, read_routes.read_site),
     ApiRoute("GET", "/studies", Role.READ, read_routes.read_studies),
     ApiRoute("GET", "/studies/{study}", Role.READ, read_routes.read_study),
@@ -83,7 +83,7 @@ def build_routes(services: ApiServices | None = None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.services = services
     router = APIRouter(route_class=GuardedRoute, redirect_slashes=False)
-    for route in ROUTES:
+    for route in API_ROUTES:
         _add(router, route)
     app.include_router(router)
     app.add_exception_handler(HTTPException, _explain)
@@ -127,7 +127,7 @@ def write_openapi(app: FastAPI) -> dict[str, Any]:
     schemas["Problem"] = Problem.model_json_schema()
     scheme = {"type": "http", "scheme": "bearer", "description": "A token of `coterie token create`."}
     parts["securitySchemes"] = {"token": scheme}
-    document["servers"] = [{"url": PREFIX}]
+    document["servers"] = [{"url": API_PREFIX}]
     return document
 
 

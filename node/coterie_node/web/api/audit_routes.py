@@ -24,7 +24,7 @@ from coterie_node.web.api.problems import describe_problem
 from coterie_node.web.api.read_routes import Caller, Services
 from coterie_node.web.api.services import ApiServices
 
-ENDED = (State.COMPLETED, State.ABORTED)
+_ENDED = (State.COMPLETED, State.ABORTED)
 # Entries that one look at the ledger sends.
 MAX_EVENTS_AT_ONCE = 500
 
@@ -109,7 +109,7 @@ def _find_number(services: ApiServices, study: str) -> int:
 def _read_entries(services: ApiServices, number: int, after: int) -> tuple[list[dict[str, Any]], bool]:
     """The next entries, and whether the study had ended before they were read."""
     with services.folder.open_ledger() as ledger:
-        ended = ledger.view(number).state in ENDED
+        ended = ledger.view(number).state in _ENDED
         entries = list(ledger.history(number))[after : after + MAX_EVENTS_AT_ONCE]
     return [to_history_entry(entry).as_dict() for entry in entries], ended
 

@@ -13,7 +13,7 @@ StudyId = Annotated[str, Field(pattern="^([1-9][0-9]{0,8}|[0-9a-f]{8,64})$")]
 DigestStart = Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
 # One line with something in it.
 PRINTED = r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
-PublicReason = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTED)]
+ReasonText = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTED)]
 SiteName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,30}$")]
 SignedText = Annotated[
     dict[str, Any] | None,
@@ -38,7 +38,7 @@ class ProposeBody(Frozen):
 class SupersedeBody(Frozen):
     """Why a result is superseded, for everybody, and by which study; 0 for none."""
 
-    reason: PublicReason
+    reason: ReasonText
     successor: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     signature: SignedText = None
 
@@ -52,7 +52,7 @@ class ReleaseBody(Frozen):
 class AllowBody(Frozen):
     """A yes to what the privacy log refused, with the reason that goes on record."""
 
-    reason: PublicReason
+    reason: ReasonText
     signature: SignedText = None
 
 

@@ -15,10 +15,10 @@ from coterie_node.web.api.tokens import Refused
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# A study's document has 1 MiB at most; JSON around it and its escapes take some more.
-MAX_BODY_BYTES = (1 << 20) + (1 << 17)
+# A study's document has 1 MiB at most, with some JSON around it; the page around the API takes a little more.
+MAX_REQUEST_BYTES = (1 << 20) + (1 << 15)
 MAX_DEPTH = 24
-MAX_PATH, MAX_QUERY, MAX_HEADER_BYTES = 300, 2000, 16_384
+MAX_PATH, MAX_QUERY, MAX_HEAD_BYTES = 300, 2000, 16_384
 # Headers of which two would mean two things to two programs.
 SINGLE = (
     b"authorization",
@@ -30,7 +30,7 @@ SINGLE = (
     b"transfer-encoding",
 )
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-HEADERS = (
+API_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -40,7 +40,7 @@ HEADERS = (
 class Doorway:
     """The outermost part of the API."""
 
-    def __init__(self, app: ASGIApp, most: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp, most: int = MAX_REQUEST_BYTES) -> None:
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,7 +52,7 @@ class Doorway:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in present)]
+                message["headers"] = [*message["headers"], *(pair for pair in API_HEADERS if pair[0] not in present)]
             await send(message)
 
         try:
@@ -75,7 +75,7 @@ def check_head(scope: Scope) -> None:
         raise Refused("CO-H103", "The request has two lengths: Content-Length and Transfer-Encoding. Send one.", 400)
     size = sum(len(name) + len(value) for name, value in scope["headers"])
     path, query = scope.get("raw_path") or scope["path"].encode(), scope.get("query_string", b"")
-    if size > MAX_HEADER_BYTES or len(path) > MAX_PATH or len(query) > MAX_QUERY:
+    if size > MAX_HEAD_BYTES or len(path) > MAX_PATH or len(query) > MAX_QUERY:
         raise Refused("CO-H103", "The address or the headers are too long. Shorten them.", 400)
     if any(ord(letter) < 0x20 or letter == "\\" for letter in scope["path"]) or ".." in scope["path"].split("/"):
         raise Refused("CO-H103", "The address has a character or a part that no address here has. Correct it.", 400)

@@ -17,13 +17,13 @@ from coterie_node.site.watch.log import is_quiet
 from coterie_node.verbs.members import list_members
 from coterie_node.verbs.releases import list_releases, read_privacy_log
 from coterie_node.verbs.results import read_outcome
-from coterie_node.verbs.studies import list_studies, read_status, show_study
+from coterie_node.verbs.studies import list_study_rows, read_status, show_study
 from coterie_node.web.api.bodies import Page, StudyId
-from coterie_node.web.api.float_words import write_floats
 from coterie_node.web.api.guarded_route import read_services, read_token
 from coterie_node.web.api.paging import Cursor, Limit, make_page
 from coterie_node.web.api.services import ApiServices
 from coterie_node.web.api.tokens import ApiToken
+from coterie_node.web.client.float_words import write_floats
 
 Services = Annotated[ApiServices, Depends(read_services)]
 Caller = Annotated[ApiToken, Depends(read_token)]
@@ -38,7 +38,7 @@ def read_site(services: Services, caller: Caller) -> dict[str, Any]:
 
 def read_studies(services: Services, limit: PageLimit = 100, cursor: PageCursor = None) -> Page:
     """The studies on the ledger, the oldest first, and what this site decided."""
-    return make_page(list_studies(services.folder), limit, cursor)
+    return make_page(list_study_rows(services.folder), limit, cursor)
 
 
 def read_study(study: StudyId, services: Services) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from coterie_node.web.api.signatures import NoRegister, Signatures
 from coterie_node.web.api.tokens import TOKENS, Refused, TokenFile
 
 
-class Places:
+class WorkPlaces:
     """So many may be at work at a time, and so many of one token."""
 
     def __init__(self, most: int, most_of_one: int, what: str) -> None:
@@ -64,8 +64,8 @@ class ApiServices:
     keys: IdempotencyKeys
     signatures: Signatures = field(default_factory=NoRegister)
     clock: Callable[[], float] = time.time
-    streams: Places = field(default_factory=lambda: Places(32, 4, "event streams"))
-    audits: Places = field(default_factory=lambda: Places(2, 1, "audits"))
+    streams: WorkPlaces = field(default_factory=lambda: WorkPlaces(32, 4, "event streams"))
+    audits: WorkPlaces = field(default_factory=lambda: WorkPlaces(2, 1, "audits"))
     stream_seconds: float = 600.0
     poll_seconds: float = 1.0
 

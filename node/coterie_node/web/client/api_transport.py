@@ -14,10 +14,10 @@ from coterie_chain.http_client import WIRE_FAULTS, Answer, HttpClient, Waits
 from coterie_node.errors import ConfigError, NodeError
 from coterie_node.site.config import LOOPBACK_HOSTS
 
-PREFIX = "/api/v1"
+API_PREFIX = "/api/v1"
 # A replay computes every server step again before it answers.
-WAITS = Waits(connect=10.0, silence=600.0, answer=900.0)
-MAX_ANSWER_BYTES, MAX_BUNDLE_BYTES = 1 << 26, 1 << 30
+_WAITS = Waits(connect=10.0, silence=600.0, answer=900.0)
+_MAX_ANSWER_BYTES, MAX_BUNDLE_BYTES = 1 << 26, 1 << 30
 
 
 class ApiRefused(NodeError):
@@ -28,7 +28,7 @@ class ApiRefused(NodeError):
         self.status = status
 
 
-class Transport(Protocol):
+class ApiTransport(Protocol):
     """The way to a node's API."""
 
     def send(self, method: str, path: str, body: bytes | None, headers: dict[str, str], limit: int) -> Answer:
@@ -46,14 +46,14 @@ class HttpTransport:
         """The answer over HTTP."""
         try:
             if method == "GET":
-                return self.http.get(f"{PREFIX}{path}", headers, limit=limit)
-            return self.http.post(f"{PREFIX}{path}", body or b"", headers, limit=limit)
+                return self.http.get(f"{API_PREFIX}{path}", headers, limit=limit)
+            return self.http.post(f"{API_PREFIX}{path}", body or b"", headers, limit=limit)
         except WIRE_FAULTS as error:
             message = f"The API at {self.url} does not answer: {error}"
             raise NodeError("CO-H151", f"{message}. Check the address, and that the node's page runs.") from None
 
 
-def open_transport(url: str) -> HttpTransport:
+def open_http(url: str) -> HttpTransport:
     """The way to an address; ConfigError (CO-H153) for one that would send a token in the clear to another machine."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
@@ -62,24 +62,24 @@ def open_transport(url: str) -> HttpTransport:
     if parts.scheme == "http" and not local:
         message = "A token would go to another machine in the clear"
         raise ConfigError("CO-H153", f"{message}. Use https, or a tunnel to this machine.")
-    return HttpTransport(HttpClient(url, WAITS), url)
+    return HttpTransport(HttpClient(url, _WAITS), url)
 
 
 @dataclass(frozen=True)
 class ApiCaller:
     """Requests with a token; each POST has an idempotency key, so that one that is sent twice acts once."""
 
-    transport: Transport
+    transport: ApiTransport
     token: str
 
     def get(self, path: str) -> Any:
         """The document of an address; ApiRefused if the API refuses."""
-        return _parse(self._send("GET", path, None, {}, MAX_ANSWER_BYTES))
+        return _parse(self._send("GET", path, None, {}, _MAX_ANSWER_BYTES))
 
     def post(self, path: str, document: dict[str, Any]) -> Any:
         """The document that an act answers with; ApiRefused if the API refuses."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
-        return _parse(self._send("POST", path, json.dumps(document).encode(), headers, MAX_ANSWER_BYTES))
+        return _parse(self._send("POST", path, json.dumps(document).encode(), headers, _MAX_ANSWER_BYTES))
 
     def download(self, path: str) -> bytes:
         """The bytes of a file."""

@@ -18,11 +18,11 @@ from coterie_learners.study.document import Study
 from coterie_node.audit.replay import Verdict
 from coterie_node.audit.result import Cost, Result
 from coterie_node.errors import ConfigError, DeadlinePassed, NodeError
-from coterie_node.web.api.float_words import read_floats
-from coterie_node.web.client.api_transport import ApiCaller, Transport, open_transport
+from coterie_node.web.client.api_transport import ApiCaller, ApiTransport, open_http
+from coterie_node.web.client.float_words import read_floats
 from coterie_node.web.client.html import HtmlTable
 
-ENDED = ("completed", "aborted", "expired")
+_ENDED = ("completed", "aborted", "expired")
 COLUMNS = ("study", "state", "name", "sites", "joined", "decision", "hash", "remark")
 
 
@@ -62,7 +62,7 @@ class RemoteStudy:
     def wait(self, seconds: float, pause: float = 2.0) -> dict[str, Any]:
         """The status of the study once it has ended; DeadlinePassed (CO-R201) after so many seconds."""
         end = time.monotonic() + seconds
-        while (status := self.status())["state"].partition(",")[0] not in ENDED:
+        while (status := self.status())["state"].partition(",")[0] not in _ENDED:
             if time.monotonic() >= end:
                 culprit = status.get("waits_for") or "the node's daemon"
                 message = f"Study {self.which} has not ended after {seconds:g} s; it waits for {culprit}"
@@ -122,9 +122,9 @@ class RemoteStudy:
 class RemoteNode:
     """A node's API at `url`, with a token of `coterie token create`. `transport` takes the place of HTTP in tests."""
 
-    def __init__(self, url: str, token: str, transport: Transport | None = None) -> None:
+    def __init__(self, url: str, token: str, transport: ApiTransport | None = None) -> None:
         self.url = url
-        self._api = ApiCaller(transport or open_transport(url), token)
+        self._api = ApiCaller(transport or open_http(url), token)
 
     def __repr__(self) -> str:
         return f"Node({self.url!r})"
