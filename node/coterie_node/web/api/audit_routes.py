@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
@@ -81,8 +82,6 @@ async def _leave_at_end(events: AsyncIterator[str], services: ApiServices, token
 
 async def _watch(services: ApiServices, number: int, after: int, request: Request) -> AsyncIterator[str]:
     """Entries after a position until the study ends, the client goes, or the time of the stream is over."""
-    import anyio
-
     end = services.clock() + services.stream_seconds
     while services.clock() < end and not await request.is_disconnected():
         try:
@@ -98,7 +97,7 @@ async def _watch(services: ApiServices, number: int, after: int, request: Reques
             return
         if not entries:
             yield ": waits\n\n"
-            await anyio.sleep(services.poll_seconds)
+            await asyncio.sleep(services.poll_seconds)
 
 
 def _find_number(services: ApiServices, study: str) -> int:
