@@ -13,12 +13,12 @@ from support.node.houses import CANARY, NodeNetwork, study_file
 from support.node.notice_servers import write_certificate
 
 from coterie_node.errors import ConfigError
+from coterie_node.notices.certificates import list_certificates
 from coterie_node.notices.events import Notice, NoticeKind
 from coterie_node.notices.notifier import QUEUE_LOOKS, Notifier, is_quiet_hour
 from coterie_node.notices.outbox import LIFETIME_SECONDS, OUTBOX, Outbox
 from coterie_node.notices.senders import MemorySender
 from coterie_node.notices.settings import NoticesPart
-from coterie_node.notices.ways import list_certificates
 from coterie_node.site.config import CONFIG, load_config
 from coterie_node.site.watch.occasions import list_occasions
 

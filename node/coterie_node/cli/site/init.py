@@ -80,6 +80,15 @@ token_file = "api.token"
 # hosts = ["coterie.hospital.example"]
 # proxies = ["127.0.0.1"]
 
+# Notices of what this site's people must see; docs/notices.md has every key. Try them: coterie notices test.
+# [notices]
+# quiet = "22:00-07:00"
+# [notices.mail]
+# host = "mail.hospital.example"
+# sender = "coterie@hospital.example"
+# to = ["data-manager@hospital.example"]
+# credentials_file = "mail.secret"
+
 # Interactive steps (Secure Lasso, Secure GLM, opening = "bits"): where this node and its peers listen, by TLS.
 # [talk]
 # listen = "127.0.0.1:7401"

@@ -17,7 +17,6 @@ from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import check_mode, read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_node.network.checks.check_result import CheckResult, run_check
-from coterie_node.notices.ways import check_ways, list_certificates
 from coterie_node.peers.address import address_of
 from coterie_node.site.folder import SiteFolder
 
@@ -58,6 +57,9 @@ def _check_token(home: SiteFolder) -> CheckResult:
 
 
 def _check_notices(home: SiteFolder) -> CheckResult:
+    from coterie_node.notices.certificates import list_certificates
+    from coterie_node.notices.ways import check_ways
+
     part = home.config.notices
     ends = [notice.text for notice in list_certificates(part, home.root, datetime.now(UTC))]
     ways = ", ".join(check_ways(part, home.root))

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
+from coterie_node.notices.certificates import list_certificates
 from coterie_node.notices.events import Notice, NoticeKind
-from coterie_node.notices.ways import list_certificates
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.study_task import StudyTask, TaskState, WaitCause

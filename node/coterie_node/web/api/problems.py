@@ -16,7 +16,7 @@ PROBLEM = "application/problem+json"
 # Of single codes: what is not there, and fields that are out of their bounds.
 STATUS_OF_CODE = {
     **dict.fromkeys(("CO-F304", "CO-F332", "CO-F311", "CO-A201"), 404),
-    **dict.fromkeys(("CO-F322", "CO-F501", "CO-F432", "CO-A211"), 422),
+    **dict.fromkeys(("CO-F322", "CO-F501"), 422),
 }
 # The chain, the store, or a site's key is out of reach for a while.
 STATUS_OF_KIND: tuple[tuple[type[Exception], int], ...] = (
