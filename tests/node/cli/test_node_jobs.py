@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 from support.node import node_jobs
+from support.node.api import InProcess
 from support.node.chains import Run
 from support.node.commands import finish_study, nodes_on_anvil, refusal, replay_grade, run
 
+import coterie
 from coterie_chain.network.devnet import Anvil
+from coterie_node.persons.roles import Role
 from coterie_node.site.folder import find_node
+from coterie_node.web.api.app import build_api
+from coterie_node.web.api.services import open_services
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("node jobs")]
 
@@ -48,6 +53,19 @@ def test_a_node_s_history_is_listed_with_node_alone(nodes: Path) -> None:
 
 def test_a_node_s_study_is_exported_and_verified_with_node_alone(nodes: Path, tmp_path: Path) -> None:
     node_jobs.check_export(nodes / "south", tmp_path / "study.zip")
+
+
+def test_a_node_s_study_is_read_replayed_and_exported_by_its_api(nodes: Path, tmp_path: Path) -> None:
+    services = open_services(find_node(nodes / "south"))
+    _, token = services.tokens.create("An audit", (Role.READ, Role.AUDIT), 1, services.clock())
+    study = coterie.Node("http://localhost", token, InProcess(build_api(services))).study(1)
+    assert study.status()["state"] == "completed"
+    assert (study.replay().verdict, study.replay().grade) == ("RECORD INTACT", "partly sealed")
+    bundle = study.export(tmp_path / "study.zip")
+    network = find_node(nodes / "south").network()
+    proved = coterie.verify(bundle, genesis=network.genesis, catalog=network.catalog)
+    assert proved.replay.verdict.verdict == "RECORD INTACT"
+    services.keys.close()
 
 
 def test_a_report_on_a_bundle_takes_its_network_from_the_node(nodes: Path, tmp_path: Path) -> None:

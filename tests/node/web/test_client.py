@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,13 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from support.node.api import ApiClient, ApiHouse, open_house
+from support.node.api import ApiHouse, InProcess, open_house
 from support.node.houses import SITES, NodeNetwork, study_file
 
 import coterie
 from coterie_chain.http_client import Answer
 from coterie_node.persons.roles import Role
 from coterie_node.web.client.api_transport import API_PREFIX, ApiRefused
-
-
-@dataclass
-class InProcess:
-    """The way to an application in this process; counts what is sent."""
-
-    app: Any
-    sent: int = 0
-    answer: Answer | None = None
-
-    def send(self, method: str, path: str, body: bytes | None, headers: dict[str, str], limit: int) -> Answer:
-        self.sent += 1
-        if self.answer is not None:
-            return self.answer
-        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        answer = ApiClient(self.app).send(method, path, pairs, [body or b""])
-        return Answer(answer.status_code, answer.content)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlencode
 from support.node.houses import NETWORK, NodeNetwork
 
 from coterie_chain.ethereum.network import Network
+from coterie_chain.http_client import Answer
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_node.persons.roles import Role
@@ -97,6 +98,23 @@ class ApiClient:
             if status == 0:
                 raise
         return ApiAnswer(status, headers, content)
+
+
+@dataclass
+class InProcess:
+    """The way to an application in this process; counts what is sent."""
+
+    app: Any
+    sent: int = 0
+    answer: Answer | None = None
+
+    def send(self, method: str, path: str, body: bytes | None, headers: dict[str, str], limit: int) -> Answer:
+        self.sent += 1
+        if self.answer is not None:
+            return self.answer
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        answer = ApiClient(self.app).send(method, path, pairs, [body or b""])
+        return Answer(answer.status_code, answer.content)
 
 
 @dataclass(frozen=True)
