@@ -13,7 +13,7 @@ from coterie_node.site.votes import Ballot
 from coterie_node.verbs.ballots import sign_ballot
 
 
-def list_members(folder: SiteFolder) -> list[dict[str, Any]]:
+def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
     """The members, and the votes about members that have not passed yet."""
     with folder.open_ledger() as ledger:
         members, votes = ledger.sites(), list_open_votes(ledger, ledger.history(0))

@@ -18,7 +18,7 @@ from coterie_node.network.membership.sealer_votes import record_sealer_vote
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.members import list_members, vote_to_admit, vote_to_recover, vote_to_revoke, withdraw_votes
+from coterie_node.verbs.members import list_seats, vote_to_admit, vote_to_recover, vote_to_revoke, withdraw_votes
 
 site = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="The network's members, and votes about them: a majority decides."
@@ -41,7 +41,7 @@ What {name} can still do, until and unless:
 @site.command("list")
 def list_sites_command(node: NodeOption = None, as_json: Json = False) -> None:
     """List the members, and the votes about members that have not passed yet."""
-    print_rows(list_members(open_node_folder(node)), as_json, ("site", "state", "address", "votes"))
+    print_rows(list_seats(open_node_folder(node)), as_json, ("site", "state", "address", "votes"))
 
 
 @site.command("admit")

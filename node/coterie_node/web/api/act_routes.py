@@ -108,7 +108,7 @@ def let_release_leave(digest: DigestStart, body: ReleaseBody, services: Services
     return Receipt(study=0, hash=payload["payload_digest"], by=signed.by, lines=lines)
 
 
-def allow_refused(study: DigestStart, body: AllowBody, services: Services, caller: Caller) -> Receipt:
+def allow_refused_study(study: DigestStart, body: AllowBody, services: Services, caller: Caller) -> Receipt:
     """Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else."""
     study_hash = bytes.fromhex(study) if len(study) == 64 else bytes(32)
     act = Act("allow", Role.RELEASE, study_hash)

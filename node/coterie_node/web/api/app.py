@@ -67,9 +67,9 @@ API_ROUTES = (
     ApiRoute("GET", "/releases", Role.RELEASE, read_routes.read_releases),
     ApiRoute("GET", "/releases/log", Role.RELEASE, read_routes.read_release_log),
     ApiRoute("POST", "/releases/{digest}/approve", Role.RELEASE, act_routes.let_release_leave),
-    ApiRoute("POST", "/refusals/{study}/allow", Role.RELEASE, act_routes.allow_refused),
+    ApiRoute("POST", "/refusals/{study}/allow", Role.RELEASE, act_routes.allow_refused_study),
     ApiRoute("POST", "/studies/{study}/replay", Role.AUDIT, audit_routes.run_replay),
-    ApiRoute("GET", "/studies/{study}/bundle", Role.AUDIT, audit_routes.download_bundle),
+    ApiRoute("GET", "/studies/{study}/bundle", Role.AUDIT, audit_routes.send_bundle),
 )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, StreamingResponse
 
-from coterie_chain.ledger.protocol import State
+from coterie_chain.ledger.protocol import Ledger, State
 from coterie_node.audit.history import to_history_entry
 from coterie_node.audit.result import finite
 from coterie_node.audit.sources import find_study_number
@@ -38,7 +39,7 @@ def run_replay(study: StudyId, services: Services, caller: Caller) -> dict[str, 
     return document
 
 
-def download_bundle(study: StudyId, services: Services, caller: Caller) -> FileResponse:
+def send_bundle(study: StudyId, services: Services, caller: Caller) -> FileResponse:
     """A study and all that proves it as one zip, which `coterie audit verify` checks offline."""
     aside = tempfile.TemporaryDirectory(prefix="coterie-bundle-")
     path = Path(aside.name) / "study.zip"
@@ -83,21 +84,23 @@ async def _leave_at_end(events: AsyncIterator[str], services: ApiServices, token
 async def _watch(services: ApiServices, number: int, after: int, request: Request) -> AsyncIterator[str]:
     """Entries after a position until the study ends, the client goes, or the time of the stream is over."""
     end = services.clock() + services.stream_seconds
-    while services.clock() < end and not await request.is_disconnected():
+    with ExitStack() as stack:
         try:
-            entries, ended = await run_in_threadpool(_read_entries, services, number, after)
+            # One reader for the whole stream: it asks the chain for what is new alone.
+            ledger = await run_in_threadpool(stack.enter_context, services.folder.open_ledger())
+            while services.clock() < end and not await request.is_disconnected():
+                entries, ended = await run_in_threadpool(_read_entries, ledger, number, after)
+                for entry in entries:
+                    after += 1
+                    yield _format("entry", entry, after)
+                if ended and len(entries) < MAX_EVENTS_AT_ONCE:
+                    yield _format("end", {"study": number}, after)
+                    return
+                if not entries:
+                    yield ": waits\n\n"
+                    await asyncio.sleep(services.poll_seconds)
         except CoterieError as error:
             yield _format("error", describe_problem(error), after)
-            return
-        for entry in entries:
-            after += 1
-            yield _format("entry", entry, after)
-        if ended and len(entries) < MAX_EVENTS_AT_ONCE:
-            yield _format("end", {"study": number}, after)
-            return
-        if not entries:
-            yield ": waits\n\n"
-            await asyncio.sleep(services.poll_seconds)
 
 
 def _find_number(services: ApiServices, study: str) -> int:
@@ -105,11 +108,10 @@ def _find_number(services: ApiServices, study: str) -> int:
         return find_study_number(ledger, study)
 
 
-def _read_entries(services: ApiServices, number: int, after: int) -> tuple[list[dict[str, Any]], bool]:
+def _read_entries(ledger: Ledger, number: int, after: int) -> tuple[list[dict[str, Any]], bool]:
     """The next entries, and whether the study had ended before they were read."""
-    with services.folder.open_ledger() as ledger:
-        ended = ledger.view(number).state in _ENDED
-        entries = list(ledger.history(number))[after : after + MAX_EVENTS_AT_ONCE]
+    ended = ledger.view(number).state in _ENDED
+    entries = list(ledger.history(number))[after : after + MAX_EVENTS_AT_ONCE]
     return [to_history_entry(entry).as_dict() for entry in entries], ended
 
 

@@ -14,7 +14,7 @@ from coterie_node.audit.sources import find_study_number
 from coterie_node.network.checks.examine import examine
 from coterie_node.persons.roles import Role
 from coterie_node.site.watch.log import is_quiet
-from coterie_node.verbs.members import list_members
+from coterie_node.verbs.members import list_seats
 from coterie_node.verbs.releases import list_releases, read_privacy_log
 from coterie_node.verbs.results import read_outcome
 from coterie_node.verbs.studies import list_study_rows, read_status, show_study
@@ -75,7 +75,7 @@ def read_study_result(
 
 def read_members(services: Services, limit: PageLimit = 100, cursor: PageCursor = None) -> Page:
     """The network's members, and the votes about them that have not passed yet."""
-    return make_page(list_members(services.folder), limit, cursor)
+    return make_page(list_seats(services.folder), limit, cursor)
 
 
 def read_releases(services: Services, limit: PageLimit = 100, cursor: PageCursor = None) -> Page:
