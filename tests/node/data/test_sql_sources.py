@@ -322,3 +322,42 @@ def test_plain_columns_are_those_that_values_give_one_by_one(
     slow = make_column(values)
     assert column.type == slow.type
     assert column.to_pylist() == slow.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("SELECT [1, 2] AS a ORDER BY 1", "CO-D175"),
+        ("SELECT {'b': 1} AS a ORDER BY 1", "CO-D175"),
+        ("SELECT repeat('x', 100000) AS a ORDER BY 1", "CO-D175"),
+        ("SELECT error('boom') AS a ORDER BY 1", "CO-D175"),
+        ("SELECT CAST('x' || k AS INTEGER) AS a FROM range(3) AS r(k) ORDER BY 1", "CO-D175"),
+        ("SELECT * FROM read_csv('/etc/passwd') ORDER BY 1", "CO-D175"),
+        ("SELECT * FROM glob('/etc/*') ORDER BY 1", "CO-D175"),
+        ("WITH a AS (SELECT 1 AS b) INSERT INTO patients SELECT 1, true, 1, 'm', NULL FROM a ORDER BY 1", "CO-D174"),
+        ("SELECT getenv('HOME') AS a ORDER BY 1", "CO-D175"),
+        ("SELECT 1 AS a ORDER BY 1; ATTACH '/tmp/x.db' AS x", "CO-D174"),
+        ("SELECT sum(a.k * b.k) AS s FROM range(100000) a(k), range(100000000) b(k) ORDER BY 1", "CO-D176"),
+    ],
+)
+def test_what_a_duckdb_query_may_not_do_or_give_has_a_code(tmp_path: Path, query: str, code: str) -> None:
+    address = make_database("duckdb", tmp_path)
+    source = SqlQuery(database=address, query=query, seconds=1)
+    with pytest.raises(DataError) as caught:
+        open_query(source, tmp_path, "north").digest()
+    assert caught.value.code == code, caught.value.message
+
+
+def test_a_duckdb_column_of_any_type_is_that_of_its_values(tmp_path: Path) -> None:
+    address = make_database("duckdb", tmp_path)
+    text = (
+        "SELECT k AS a, k / 4 AS b, k::HUGEINT AS c, (k / 8)::DECIMAL(9, 3) AS d, DATE '2020-02-03' + k::INTEGER AS e, "
+        "k % 2 = 0 AS f, TIMESTAMP '2020-02-03 04:05:06' AS g, CASE WHEN k > 3 THEN 'x' END AS h, NULL AS i, "
+        "'a'::ENUM ('a', 'b') AS j, 'nan'::DOUBLE AS l FROM range(6) AS r(k) ORDER BY k"
+    )
+    table = open_query(SqlQuery(database=address, query=text), tmp_path, "north")
+    (batch,) = table.batches(table.header)
+    with duckdb.connect(address.removeprefix("duckdb:///"), read_only=True) as base:
+        rows = base.execute(text).fetchall()
+    for k, name in enumerate(table.header):
+        assert batch[name].to_pylist() == make_column([row[k] for row in rows]).to_pylist(), name

@@ -31,6 +31,7 @@ class Server:
     a connection from another thread. abandon: leave a result before its end. version: the statement that gives its
     version. obeys: whether it ends a statement itself after the query's seconds. stream: a query's rows as Arrow
     batches, from the driver's connection, the query and rows of a batch; None where the driver gives values of Python.
+    list_columns: the names of its columns, without running it; None where it has to run.
     """
 
     open: Callable[[Any, Any, SqlQuery, Path], Any]
@@ -39,6 +40,7 @@ class Server:
     obeys: bool = False
     abandon: Callable[[Any], None] | None = None
     stream: Callable[[Any, str, int], Iterator[pa.RecordBatch]] | None = None
+    list_columns: Callable[[Any, str], list[str]] | None = None
 
 
 def _open_postgresql(sql: Any, url: Any, query: SqlQuery, _: Path) -> Any:
@@ -118,6 +120,14 @@ def _stream_duckdb(raw: Any, text: str, rows: int) -> Iterator[pa.RecordBatch]:
         raise RuntimeError(str(error)) from None
 
 
+def _list_duckdb_columns(raw: Any, text: str) -> list[str]:
+    library = import_extra("duckdb", "sql", "DuckDB")
+    try:
+        return list(raw.sql(text).columns)
+    except library.Error as error:
+        raise RuntimeError(str(error)) from None
+
+
 def _cut_postgresql(raw: Any) -> None:
     """Shut the socket down, so that the thread that waits for it goes on."""
     _shut_down(raw.fileno())
@@ -144,5 +154,11 @@ SERVERS: Mapping[str, Server] = {
     "postgresql": Server(_open_postgresql, _cut_postgresql, "SELECT current_setting('server_version')", obeys=True),
     "mariadb": Server(_open_mariadb, _cut_mariadb, "SELECT version()", obeys=True, abandon=_abandon_mariadb),
     "sqlite": Server(_open_sqlite, lambda raw: raw.interrupt(), "SELECT sqlite_version()"),
-    "duckdb": Server(_open_duckdb, lambda raw: raw.interrupt(), "SELECT version()", stream=_stream_duckdb),
+    "duckdb": Server(
+        _open_duckdb,
+        lambda raw: raw.interrupt(),
+        "SELECT version()",
+        stream=_stream_duckdb,
+        list_columns=_list_duckdb_columns,
+    ),
 }

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, quote
@@ -27,6 +28,8 @@ from coterie_node.data.tables.sql_servers import SERVERS
 
 SQL_BATCH = 1 << 14
 MAX_ROWS = 100_000_000
+# The type of DuckDB's sums of whole numbers, as Arrow has it.
+WIDE_INTEGER = pa.decimal128(38, 0)
 _SELECT = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
 # SELECT ... INTO makes a table or a file, which a read-only session may allow; MariaDB carries out /*! comments.
 _WRITES = re.compile(r"\binto\b|/\*M?!", re.IGNORECASE)
@@ -119,6 +122,8 @@ class QueryTable:
         self._passes[:] = [digest]
 
     def _plain(self, name: str, column: Values, at: int) -> Values:
+        if column.type == WIDE_INTEGER:
+            column = pc.cast(column, pa.float64())
         plain = make_plain(column)
         return self._make(name, column.to_pylist(), at) if plain is None else plain
 
@@ -159,10 +164,18 @@ def open_query(query: SqlQuery, folder: Path, site: str) -> QueryTable:
     _check_query(origin, query.query)
     with connect(origin, query, folder) as connection:
         server = f"{kind} {connection.exec_driver_sql(SERVERS[kind].version).scalar()}"
-        with stream_result(connection, query.statement, SQL_BATCH) as result:
-            header = tuple(result.keys())
+        header = _read_header(connection, SERVERS[kind].list_columns, query)
     check_header(origin, header, ())
     return QueryTable(origin, query, folder, header, server)
+
+
+def _read_header(
+    connection: Any, list_columns: Callable[[Any, str], list[str]] | None, query: SqlQuery
+) -> tuple[str, ...]:
+    if list_columns is not None:
+        return tuple(list_columns(connection.connection.driver_connection, query.statement))
+    with stream_result(connection, query.statement, SQL_BATCH) as result:
+        return tuple(result.keys())
 
 
 def _check_query(origin: Origin, text: str) -> None:
