@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -271,6 +272,33 @@ def test_the_work_of_a_worker_that_dies_is_done_again_and_given_up_at_last(tmp_p
         with pytest.raises(DataError, match=r"is gone|has no worker") as caught:
             list(rows.over_blocks(partial(die_once, tmp_path / "died")))
         assert caught.value.code in ("CO-D181", "CO-D182")
+
+
+@pytest.mark.long  # keys are made, and a handshake fails in its time
+def test_tls_takes_the_certificates_beside_the_mapping_and_no_others(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLUSTER_SECONDS", 3)
+    ours, strange = distributed.Security.temporary(), distributed.Security.temporary()
+    with start_cluster(security=ours) as cluster:
+        assert cluster.scheduler_address.startswith("tls://")
+        more = 'ca = "ca.pem"\ncertificate = "node.pem"\nkey = "node.key"\n'
+        path = write_mapping(tmp_path, cluster.scheduler_address, folder / "few", more)
+        with pytest.raises(DataError, match=r"no file .*ca\.pem for the cluster's TLS"):
+            load_site(path, make_study(PLAIN), "north")
+        write_pem(tmp_path, ours)
+        loaded = load_site(path, make_study(PLAIN), "north")
+        assert loaded is not None
+        assert loaded.read == N
+        write_pem(tmp_path, strange)
+        with pytest.raises(DataError) as caught:
+            load_site(path, make_study(PLAIN), "north")
+        assert caught.value.code == "CO-D180"
+
+
+def write_pem(folder: Path, security: Any) -> None:
+    for name, field in (("ca.pem", "tls_ca_file"), ("node.pem", "tls_client_cert"), ("node.key", "tls_client_key")):
+        (folder / name).write_text(getattr(security, field))
 
 
 def die_once(marker: Path | None, block: Block) -> float:

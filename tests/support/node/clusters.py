@@ -16,11 +16,18 @@ import pyarrow.parquet as pq
 
 
 @contextmanager
-def start_cluster(processes: bool = False) -> Iterator[Any]:
+def start_cluster(processes: bool = False, security: Any = None) -> Iterator[Any]:
     """A scheduler and two workers of one thread each."""
     make: Any = distributed.LocalCluster
     with make(
-        n_workers=2, threads_per_worker=1, processes=processes, dashboard_address="127.0.0.1:0", silence_logs=50
+        n_workers=2,
+        threads_per_worker=1,
+        processes=processes,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        security=security,
+        protocol="tls://" if security else None,
+        host="127.0.0.1" if security else None,
     ) as cluster:
         yield cluster
         gc.collect()  # clients end before their scheduler
