@@ -80,7 +80,7 @@ def learner_of(study: Study) -> Learner:
         learner = replace(learner, reads=reads)
     if study.models:
         learner = _of_several_models(learner)
-    if study.evaluate.held_out:
+    if study.evaluate.apart:
         learner = _evaluate_after(learner, study)
     if study.rows.shared_patients == "ignore":
         return learner
@@ -100,8 +100,11 @@ def _evaluate_after(learner: Learner, study: Study) -> Learner:
     """The learner with the evaluation on held-out rows; StudyError if it has none."""
     if learner.evaluate is None:
         several = " of several models" if study.models else ""
-        message = f"The study{several} holds rows out for an evaluation, which {learner.name} does not make"
-        raise StudyError("CO-S364", f"{message}. Leave evaluate.held_out out, or choose glore or cola with one model.")
+        message = f"The study{several} keeps rows apart for an evaluation, which {learner.name} does not make"
+        raise StudyError(
+            "CO-S364",
+            f"{message}. Leave evaluate.held_out and evaluate.where out, or choose glore or cola with one model.",
+        )
     return learner.evaluate(learner)
 
 

@@ -38,7 +38,10 @@ def _name_groups(plan: EvaluationPlan) -> str:
 
 
 def _name_patients(plan: EvaluationPlan) -> str:
-    share = plan.study.evaluate.held_out
+    rules = plan.study.evaluate
+    if rules.where:
+        return f"the patients of the rows that fulfil `{rules.where.strip()}`"
+    share = rules.held_out
     return f"the held-out patients ({100 * share:g} %)" if share else "the patients"
 
 

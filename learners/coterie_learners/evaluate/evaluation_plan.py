@@ -14,7 +14,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.evaluate.score_grid import ScoreGrid, choose_cuts
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Study
+from coterie_learners.study.document import IN_EVALUATION, Study
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 
@@ -158,11 +158,14 @@ def check_evaluation(plan: EvaluationPlan) -> None:
     """StudyError for a study in which nothing can be evaluated."""
     study, outcome = plan.study, plan.design.formula.outcome
     if study.columns:
-        message = "Rows can be held out, and a model evaluated, where sites hold other patients"
+        message = "Rows can be kept apart, and a model evaluated, where sites hold other patients"
         raise StudyError("CO-S361", f"{message}; here they hold other columns. Leave [evaluate] out.")
     if plan.design.outcome.type != "binary":
         message = f"The outcome {outcome!r} is a {plan.design.outcome.type}; an evaluation counts events"
         raise StudyError("CO-S361", f"{message}. Declare a binary outcome, or leave [evaluate] out.")
+    if study.evaluate.where and IN_EVALUATION in plan.design.list_descendants([outcome]):
+        message = f"evaluate.where reads the outcome {outcome!r}, so that rows would be evaluated for what is predicted"
+        raise StudyError("CO-S361", f"{message}. Choose them by other columns, such as a date.")
     if outcome in study.evaluate.by:
         raise StudyError("CO-S361", f"evaluate.by names the outcome {outcome!r}. Name other columns.")
     if study.ledger.silent_site == "exclude":

@@ -29,6 +29,7 @@ def describe_evaluation(shown: ShownRanges, payload: Mapping[str, Any]) -> dict[
     rules = plan.study.evaluate
     return {
         "held_out": rules.held_out or None,
+        **({"where": rules.where.strip()} if rules.where else {}),
         "grid": rules.grid,
         "scale": rules.scale,
         "floor": plan.floor,

@@ -70,6 +70,7 @@ def fit_and_evaluate(site: Site, learner: Learner, plan: EvaluationPlan) -> Scri
     yield step
     return replace(
         fit,
+        own=(*fit.own, *describe_neither(parts)),
         details={**fit.details, "evaluation": evaluation},
         notes=(*fit.notes, describe_split(plan.study), *write_notes(evaluation)),
     )
@@ -87,9 +88,19 @@ def _end(own: Script) -> Fit:
 
 def describe_split(study: Study) -> str:
     """How patients were held out, in a sentence."""
+    if study.evaluate.where:
+        return f"The evaluation stands on rows that fulfil `{study.evaluate.where.strip()}`; the fit has not seen them."
     who = "patients" if study.patient else "rows"
     share = f"{100 * study.evaluate.held_out:g} % of the {who}"
     return f"The fit holds {share} out, by a hash under {find_seed(study)!r}; it has not seen them."
+
+
+def describe_neither(parts: OwnParts) -> tuple[str, ...]:
+    """How many rows of this site are in neither part, for its own people; nothing at an auditor."""
+    count = parts.split.neither if parts.site.data is not None else 0
+    if not count:
+        return ()
+    return (f"{count} rows of this site are not evaluated, as the fit has other rows of their patients.",)
 
 
 def check_held_out(study: Study) -> None:
@@ -98,8 +109,8 @@ def check_held_out(study: Study) -> None:
     wrong = [name for name in _OPTIONS if options.get(name)] + ["robust"] * (options.get("robust") == "patient")
     if wrong or options.get("family", "binomial") != "binomial":
         what = f"the option {wrong[0]}" if wrong else f"the family {options.get('family')!r}"
-        message = f"The study holds rows out for an evaluation, which goes without {what}"
-        raise StudyError("CO-S362", f"{message}. Leave the option, or evaluate.held_out, out.")
+        message = f"The study keeps rows apart for an evaluation, which goes without {what}"
+        raise StudyError("CO-S362", f"{message}. Leave the option out, or evaluate.held_out and evaluate.where.")
 
 
 def join_disclosures(own: Disclosure, evaluation: Disclosure) -> Disclosure:

@@ -1,8 +1,11 @@
-"""A site's rows cut into those of the fit and those that are held out for the evaluation, the same way every time.
+"""A site's rows cut into those of the fit and those of the evaluation, the same way every time.
 
-A patient is held out where a keyed hash of the identifier, as a fraction of its range, is below the study's share. So
-all rows of a patient fall on one side, a larger share holds out the same patients and more, and studies of one seed
+By chance: a patient is held out where a keyed hash of the identifier, as a fraction of its range, is below the study's
+share. So all rows of a patient fall on one side, a larger share holds out the same patients and more, and studies of one seed
 agree about each patient. Where no column identifies patients, the hash is of all values of a row.
+
+By a condition (`evaluate.where`): rows that fulfil it are evaluated, all others are fitted. A patient with rows of both
+kinds is in the fit; the evaluation leaves this patient's rows out, so that no patient is in both.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Study
+from coterie_learners.study.document import IN_EVALUATION, Study
 from coterie_learners.study.identifiers import encode_parts, normalise
 from coterie_learners.study.rows import (
     ArrayRows,
@@ -41,6 +44,32 @@ _RANGE = 2.0**64
 def find_seed(study: Study) -> str:
     """What names the split: the seed, or else the cohort, or else the study."""
     return study.evaluate.seed or study.cohort.name or study.name
+
+
+@dataclass(frozen=True)
+class RowSplit:
+    """Which rows (n,) are fitted, and which evaluated; none is both, and some may be neither."""
+
+    fitted: NDArray[np.bool_]
+    evaluated: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if np.any(self.fitted & self.evaluated):
+            raise ValueError("a row is in the fit and in the evaluation")
+
+    @property
+    def neither(self) -> int:
+        """How many rows are in neither."""
+        return int(np.count_nonzero(~(self.fitted | self.evaluated)))
+
+
+def split_by_condition(fulfils: NDArray[np.bool_], patients: Sequence[bytes] | None) -> RowSplit:
+    """The split by a condition (n,) on rows of these patients; each row is a patient where None is given."""
+    if patients is None:
+        return RowSplit(~fulfils, fulfils)
+    fitted = {patient for patient, inside in zip(patients, fulfils, strict=True) if not inside}
+    again = np.fromiter((patient in fitted for patient in patients), dtype=bool, count=len(patients))
+    return RowSplit(~fulfils, fulfils & ~again)
 
 
 def draw_held_out(study: Study, words: Sequence[bytes]) -> NDArray[np.bool_]:
@@ -83,25 +112,39 @@ class OwnParts:
     by_rows: bool
 
     @cached_property
-    def held_out(self) -> NDArray[np.bool_]:
-        """Whether each row (n,) is held out."""
-        patients = self.site.read_patients()
-        if patients is None:
-            return draw_held_out(self.site.study, list_row_words(self.site.codes))
-        return draw_held_out(self.site.study, [encode_parts([normalise("code", name) or ""]) for name in patients])
+    def split(self) -> RowSplit:
+        """Which rows are fitted, and which evaluated."""
+        study, names = self.site.study, self.site.read_patients()
+        patients = None if names is None else [encode_parts([normalise("code", name) or ""]) for name in names]
+        if study.evaluate.where:
+            parts = [np.asarray(codes[IN_EVALUATION]) == 1 for codes in self.site.codes.codes()]
+            split = split_by_condition(np.concatenate([np.zeros(0, dtype=bool), *parts]), patients)
+            self._check_sizes(split)
+            return split
+        held_out = draw_held_out(study, list_row_words(self.site.codes) if patients is None else patients)
+        return RowSplit(~held_out, held_out)
+
+    def _check_sizes(self, split: RowSplit) -> None:
+        """DataError for a part that the release gate would refuse after the first steps."""
+        study, least = self.site.study, max(self.site.study.rows.minimum, self.site.study.disclosure.rows)
+        fitted, evaluated = int(np.count_nonzero(split.fitted)), int(np.count_nonzero(split.evaluated))
+        if min(fitted, evaluated) < least:
+            message = f"{self.site.name} has {fitted} rows for the fit and {evaluated} to evaluate"
+            cause = f"by evaluate.where = {study.evaluate.where.strip()!r}; each part needs {least}"
+            raise DataError("CO-D144", f"{message}, {cause}. Change the condition, or leave the site out.")
 
     @cached_property
     def fitted(self) -> Data | None:
         """The rows of the fit."""
         if self.site.data is None:
             return None
-        part = CodedPart(self._whole, ~self.held_out)
+        part = CodedPart(self._whole, self.split.fitted)
         return FitRows(self.design, part) if self.by_rows else part
 
     @cached_property
     def evaluated(self) -> Data | None:
         """The rows of the evaluation."""
-        return None if self.site.data is None else CodedPart(self._whole, self.held_out)
+        return None if self.site.data is None else CodedPart(self._whole, self.split.evaluated)
 
     @property
     def _whole(self) -> CodedRows:
@@ -109,8 +152,8 @@ class OwnParts:
         whole = self.site.codes
         first: Codes = next(iter(whole.codes()), {})
         if self.design.formula.outcome not in first:
-            message = f"The data of {self.site.name} are counts without single rows, so that none can be held out"
-            raise DataError("CO-D140", f"{message}. Take part with rows, or leave evaluate.held_out out.")
+            message = f"The data of {self.site.name} are counts without single rows, so that none can be kept apart"
+            raise DataError("CO-D140", f"{message}. Take part with rows, or leave [evaluate] out.")
         return whole
 
     def to_fit(self, site: Site) -> Site:

@@ -23,7 +23,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import matmul, matvec
 from coterie_learners.study.derived import Derived, derive
-from coterie_learners.study.document import IdentifierKind, Study, Variable
+from coterie_learners.study.document import IN_EVALUATION, IdentifierKind, Study, Variable
 from coterie_learners.study.formula import (
     MAX_COLUMNS,
     MAX_FORMULA,
@@ -147,7 +147,7 @@ class Design:
         plan = self.study.preparation
         if plan is None:
             return self.used
-        return tuple(dict.fromkeys((*(name for name in self.used if name not in self.study.derive), *plan.raw)))
+        return tuple(dict.fromkeys((*(name for name in self.used if name not in self.study.derivations), *plan.raw)))
 
     def declaration(self, name: str) -> Variable:
         """What a column of `read` is."""
@@ -218,6 +218,7 @@ class Design:
         used = [self.formula.outcome, *self.list_covariates()]
         used += [name for name in (self.formula.offset, self.weights) if name]
         used += [*list_time_columns(self.study), *self.study.evaluate.by]
+        used += [IN_EVALUATION] if self.study.evaluate.where else []
         return tuple(name for name in dict.fromkeys(used) if self._holds(name))
 
     def list_covariates(self) -> list[str]:
@@ -398,8 +399,9 @@ def _list_free(study: Study) -> tuple[str, ...]:
     offset = set(re.findall(r"offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)", study.formula[:MAX_FORMULA]))
     plan = study.preparation
     names = study.variables if plan is None or not plan.by_patient else plan.patient_derived
-    dates = {name for name in names if study.variables[name].type == "date"}
-    return tuple(name for name in names if name not in roles and name not in offset and name not in dates)
+    others = {name for name in names if study.variables[name].type == "date"} | roles | offset
+    others |= {IN_EVALUATION} if study.evaluate.where else set()
+    return tuple(name for name in names if name not in others)
 
 
 def _check_split(design: Design) -> None:

@@ -45,6 +45,8 @@ ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 ExpressionText = Annotated[str, Field(max_length=2000, pattern=rf"^[^\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 MAX_DERIVED = 200
+# The variable that says of a row whether it is evaluated, where the study has a condition for that.
+IN_EVALUATION = "in_evaluation"
 Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 
 
@@ -233,7 +235,8 @@ class EvaluationRules(Frozen):
     """How a model is evaluated, from counts of patients on a grid of its scores.
 
     held_out: the share of the patients whose rows do not enter the fit and serve the evaluation; a hash under `seed`
-    (empty: the cohort's name, or the study's) chooses them. grid: so many bins of the score. On the scale "spread" each
+    (empty: the cohort's name, or the study's) chooses them. on and where: instead, "other rows", those that fulfil the
+    condition; the others are those of the fit. grid: so many bins of the score. On the scale "spread" each
     has about as many patients of the rarer outcome; else they have equal width, of the predicted probability, or of its
     logit from -8 to 8. by: the columns whose levels are evaluated apart. per_site: whether each site's part is shown
     too.
@@ -245,12 +248,29 @@ class EvaluationRules(Frozen):
     by: tuple[ColumnName, ...] = ()
     per_site: bool = False
     seed: Text = ""
+    on: Literal["", "other rows"] = ""
+    where: ExpressionText = ""
 
     @model_validator(mode="after")
-    def _check_by(self) -> Self:
+    def _check_rules(self) -> Self:
         if len(set(self.by)) != len(self.by):
             raise ValueError("`evaluate.by` names a column twice")
+        if bool(self.on) != bool(self.where.strip()):
+            raise ValueError(
+                '`on = "other rows"` needs `where`, the condition that these rows fulfil, and goes with it'
+            )
+        if self.on and (self.held_out or self.seed):
+            raise ValueError("rows are held out by chance (`held_out`, `seed`), or by a condition (`on`, `where`)")
         return self
+
+    @property
+    def apart(self) -> bool:
+        """Whether the fit leaves out the rows of the evaluation."""
+        return bool(self.held_out or self.where)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        return self.model_dump(mode="json", exclude=set() if self.on else {"on", "where"})
 
 
 class LedgerRules(Frozen):
@@ -353,10 +373,12 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _declare_derived(self) -> Self:
-        if not self.derive and not self.cohort.where and not self.cohort.order:
+        if not self.derivations and not self.cohort.where and not self.cohort.order:
             return self
         if self.columns:
-            raise ValueError("[derive] and `cohort.where` are for rows split over sites")
+            raise ValueError("[derive], `cohort.where` and `evaluate.where` are for rows split over sites")
+        if self.evaluate.where and IN_EVALUATION in self.derive:
+            raise ValueError(f"[derive] has {IN_EVALUATION!r}, which `evaluate.where` derives. Take another name")
         if self.patient and self.patient in self.derive:
             raise ValueError("`patient` is a column of the file, and no derived variable")
         from coterie_learners.study.preparation.plan import declare_derived  # it reads declarations
@@ -404,6 +426,11 @@ class Study(Frozen):
             )
             for model in self.models
         }
+
+    @property
+    def derivations(self) -> Mapping[str, str]:
+        """The expression of each derived variable, that of the evaluation's rows among them."""
+        return self.derive | ({IN_EVALUATION: self.evaluate.where} if self.evaluate.where else {})
 
     @property
     def split(self) -> Literal["rows", "columns"]:
@@ -474,6 +501,8 @@ class Study(Frozen):
                 del variable["missing"]
         if "cohort" in plain:
             plain["cohort"] = self.cohort.as_dict()
+        if "evaluate" in plain:
+            plain["evaluate"] = self.evaluate.as_dict()
         if "disclosure" in plain:
             plain["disclosure"] = self.disclosure.as_dict()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -119,7 +119,7 @@ def measure_gain(site: Site, fit: Fit) -> Gain:
     """
     study, design = site.study, Design(site.study)
     _check_study(study, fit)
-    parts = OwnParts(site, design, by_rows=True) if study.evaluate.held_out else None
+    parts = OwnParts(site, design, by_rows=True) if study.evaluate.apart else None
     block = _read_block(site, design, None if parts is None else parts.fitted)
     own, why = _fit_alone(study, design, block)
     joint = _read_joint(fit)

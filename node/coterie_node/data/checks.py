@@ -18,6 +18,7 @@ from coterie_learners.errors import Collinear, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import cholesky
 from coterie_learners.study.design import Design
+from coterie_learners.study.document import IN_EVALUATION
 from coterie_learners.study.elsewhere import over_blocks, over_codes
 from coterie_learners.study.rows import Block, CodedRows, Codes, Rows
 from coterie_node.data.findings import Origin, join_values, quote
@@ -135,6 +136,9 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> N
             f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen, {option}"
         )
         raise origin.error("CO-D121", text)
+    if design.study.evaluate.where and spread.constant(IN_EVALUATION):
+        text = f"Of all {n} rows used evaluate.where is the same, so that the fit or the evaluation has none. "
+        raise origin.error("CO-D144", f"{text}Change the condition, or leave the site out.")
     # A constant offset or weight takes nothing from the fit.
     aside = (offset, design.weights)
     names = [name for name in design.variables if name not in aside and spread.constant(name)]

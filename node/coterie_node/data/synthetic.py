@@ -11,13 +11,15 @@ import numpy as np
 from coterie_learners.core.registry import learner_of
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import IdentifierKind, Study, Variable
+from coterie_learners.study.document import IN_EVALUATION, IdentifierKind, Study, Variable
 from coterie_learners.study.rows import ArrayCodes, ArrayRows, Block, Data, OwnColumns
 from coterie_learners.study.time_columns import list_time_columns
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 
 EFFECT = 0.4
+# The share of rows that a condition of the evaluation chooses.
+EVALUATED = 0.3
 # Real columns fill little of the ranges that people declare for them, lie away from the middle, and are correlated.
 CONCENTRATED, AWAY, CORRELATION = 1 / 200, 0.2, 0.5
 
@@ -65,6 +67,8 @@ def _codes(
     shared = rng.normal(size=n)
     codes = {name: _values(variables[name], grids.get(name, ()), shared, rng) for name in design.inputs}
     codes |= _draw_times(design.study, n, rng)
+    if design.study.evaluate.where:
+        codes[IN_EVALUATION] = (rng.random(n) < EVALUATED).astype(np.float64)
     block = design.block(codes)
     eta = _standardise(block.x) @ beta
     if block.offset is not None and design.formula.outcome in codes:

@@ -128,7 +128,9 @@ class Judgement:
             design = self._design_of(site)
             kept = keep_columns(self.log, self._waiting, self._list_derived(design))
             kept |= {
-                name: DERIVED if name in design.study.derive else RAW for name in design.variables if name not in kept
+                name: DERIVED if name in design.study.derivations else RAW
+                for name in design.variables
+                if name not in kept
             }
             self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason, tables=kept)))
             self._waiting = None
@@ -237,7 +239,7 @@ class Judgement:
         former = [h for h in self.log.others(head) if h.kind in ("plain", "masked")]
         same = [h for h in former if _shares_rows(h, head) and (h.rows == head.rows or not head.identified)]
         tables, sizes = self._list_tables(self._design), Sizes(self.floors.cell, head.kind == "plain")
-        derived = {*self._design.derived, *self._design.study.derive}.union(*map(list_derived, former))
+        derived = {*self._design.derived, *self._design.study.derivations}.union(*map(list_derived, former))
         earlier = read_former_tables(self.log, candidate, same, tables) if same else {}
         yield from judge_derivations(tables, earlier, derived, sizes)
         numbers = self._list_numbers(self._design)

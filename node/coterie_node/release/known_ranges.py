@@ -115,7 +115,7 @@ def list_evaluations(storage: LogStorage, outcome: str) -> Iterator[tuple[str, s
 
 def warn_of_evaluations(study: Study, storage: LogStorage) -> str:
     """A warning of earlier evaluations of the same outcome by other studies; empty without one."""
-    if not (study.evaluate.held_out or study.learner.name == "validate") or study.disclosure.cell <= 1:
+    if not (study.evaluate.apart or study.learner.name == "validate") or study.disclosure.cell <= 1:
         return ""
     outcome = Design(study).formula.outcome
     own = study.hash.hex()
@@ -123,6 +123,7 @@ def warn_of_evaluations(study: Study, storage: LogStorage) -> str:
     if not names:
         return ""
     other = "hold other patients out (another evaluate.seed), or " if study.evaluate.held_out else ""
+    other = "evaluate other rows (evaluate.where), or " if study.evaluate.where else other
     more = f" Beyond {MOST_EVALUATIONS} of the same patients it asks you." if len(names) >= MOST_EVALUATIONS else ""
     return (
         f"Patients of this site were evaluated on {outcome} before, by {', '.join(names)}. If this evaluation counts "

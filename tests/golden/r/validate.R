@@ -33,6 +33,10 @@ wards <- lapply(levels(stays$ward), function(ward) {
   here <- stays$ward == ward
   measures_of(paste0("scores ward[", ward, "]"), scores[here], stays$readmit[here])
 })
+# A fit on the stays of the younger, evaluated on those of the older.
+older <- stays$age >= 60
+young <- settle(readmit ~ ward + pain, binomial, stays[!older, ])
+others <- measures_of("other rows", predict(young, stays[older, ]), stays$readmit[older])
 write_reference("validate.csv", c(list(
   measures_of("patterns", patterns, stays$readmit), measures_of("scores", scores, stays$readmit)
-), wards), c("pROC", "stats"))
+), wards, list(lines_of("young", coef(young), sqrt(diag(vcov(young))), names(coef(young))), others)), c("pROC", "stats"))

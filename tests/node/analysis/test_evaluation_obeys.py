@@ -9,7 +9,9 @@ from support.lanes import later
 from support.learners.evaluation_study import (
     draw_site,
     held_out_study,
+    other_rows_study,
     play_evaluation,
+    split_older_stays,
     split_stays,
     validation_study,
 )
@@ -46,6 +48,13 @@ def test_a_validation_obeys(aggregation: str) -> None:
 def test_a_learner_with_rows_apart_obeys(keys: dict[str, Any]) -> None:
     study = held_out_study(by=["male"], **keys)
     assert obey(study, ROWS) == 8
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("learner", [{}, {"aggregation": "plain"}, {"name": "cola"}])
+def test_a_learner_with_other_rows_obeys(learner: dict[str, Any]) -> None:
+    study = other_rows_study(floor=5, learner=learner)
+    assert obey(study, split_older_stays(study)) == 7
 
 
 def test_a_study_says_before_it_runs_what_its_evaluation_discloses() -> None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from sklearn.metrics import roc_auc_score
-from support.learners.evaluation_study import draw_site, held_out_study
+from support.learners.evaluation_study import (
+    draw_site,
+    held_out_study,
+    other_rows_study,
+    play_evaluation,
+    split_older_stays,
+)
 from support.learners.table_study import play_table, split_stays, table_study
 
 from coterie_chain.store.protocol import MemoryBlobs
@@ -63,6 +69,20 @@ def test_both_models_are_compared_on_rows_that_neither_has_seen() -> None:
     assert gain.held_out.joint_area["value"] == pytest.approx(roc_auc_score(values["ill"][inside], eta[inside]))
     assert gain.held_out.own_area["within"] == pytest.approx(gain.held_out.joint_area["within"], abs=1e-3)
     assert "held-out rows here the AUC is" in gain.sentence
+
+
+def test_both_models_are_compared_on_the_other_rows_of_a_condition() -> None:
+    study = other_rows_study(floor=5)
+    rows = split_older_stays(study)
+    fit, _ = play_evaluation(study, rows)
+    name = study.sites[0]
+    gain = measure_gain(Site(study, name, rows[name]), fit)
+    part = rows[name]
+    assert isinstance(part, ArrayCodes)
+    older = part.everything["age"] >= 60
+    assert gain.held_out is not None
+    assert (gain.n, gain.held_out.n) == (int(np.count_nonzero(~older)), int(np.count_nonzero(older)))
+    assert gain.held_out.joint_area is not None
 
 
 def test_nothing_of_the_gain_is_on_the_ledger_or_in_the_store() -> None:

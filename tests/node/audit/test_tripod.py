@@ -6,7 +6,9 @@ import pytest
 from support.learners.evaluation_study import (
     draw_sites,
     held_out_study,
+    other_rows_study,
     play_evaluation,
+    split_older_stays,
     split_stays,
     validation_study,
 )
@@ -54,3 +56,11 @@ def test_an_external_validation_names_the_predictors_and_the_whole_given_model()
     assert answers["9b"] == "age (number), frail (binary), ward (category)."
     assert "age 0.032; frail 0.45" in answers["12g"]
     assert answers["21"] == f"{fit.n} patients evaluated, {fit.events} with the outcome."
+
+
+def test_a_development_with_other_rows_names_the_condition() -> None:
+    study = other_rows_study(floor=5)
+    fit, _ = play_evaluation(study, split_older_stays(study))
+    answers = {item.number: item.answer for item in list_items(study, fit)}
+    assert answers["1"] == "Development, with evaluation on rows that fulfil `age >= 60`."
+    assert answers["12a"] == "Rows that fulfil `age >= 60` are evaluated, and the others are fitted."

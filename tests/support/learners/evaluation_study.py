@@ -16,7 +16,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.evaluate.parts import draw_held_out, list_row_words
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.document import Study
+from coterie_learners.study.document import IN_EVALUATION, Study
 from coterie_learners.study.rows import ArrayCodes, Data
 
 # The models of validate.R.
@@ -115,3 +115,22 @@ def pool_held_out(study: Study, rows: dict[str, Data], beta: Array) -> PooledRow
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     eta = beta[0] + beta[1] * columns["lab"] + beta[2] * columns["male"]
     return PooledRows(columns["ill"], 1.0 / (1.0 + np.exp(-eta)), columns)
+
+
+def other_rows_study(floor: int = 0, learner: Any = None, where: str = "age >= 60", **rules: Any) -> Study:
+    """A completed study that fits the younger stays of validate.R and is evaluated on the older ones."""
+    plain = {"name": "other-rows", "sites": list(SPLITS[3]), "formula": FORMULAS["patterns"], "variables": STAYS}
+    plain |= {"learner": {"name": "glore", **(learner or {})}, "disclosure": {"cell": floor, "rows": 1}}
+    plain |= {"evaluate": {"on": "other rows", "where": where, "grid": 1000, "scale": "probability", **rules}}
+    return complete_study(Study.model_validate(plain))
+
+
+def split_older_stays(study: Study, age: float = 60.0) -> dict[str, Data]:
+    """The stays of each site with the mark of those that are evaluated, as a node makes it."""
+    stays = split_stays(study)
+    marked = {}
+    for name, part in stays.items():
+        assert isinstance(part, ArrayCodes)
+        values = part.everything
+        marked[name] = ArrayCodes({**values, IN_EVALUATION: (values["age"] >= age).astype(float)})
+    return dict(marked)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.document import Variable
+from coterie_learners.study.document import IN_EVALUATION, Variable
 from coterie_learners.study.preparation.aggregates import combine_visits
 from coterie_learners.study.preparation.kinds import Space, Typed, ValueType, Visits, explain_in
 from coterie_learners.study.preparation.typed import Scope
@@ -110,12 +110,13 @@ class Preparation:
 
 def plan_preparation(study: Study) -> Preparation | None:
     """The checked conditions and derivations of a study, None if it has none; StudyError (CO-S214, CO-S215)."""
-    if not study.derive and not study.cohort.where:
+    texts = study.derivations
+    if not texts and not study.cohort.where:
         return None
-    declared = {name: ValueType.of(v) for name, v in study.variables.items() if name not in study.derive}
+    declared = {name: ValueType.of(v) for name, v in study.variables.items() if name not in texts}
     order, kinds, typed = study.cohort.order, dict(declared), dict[str, Typed]()
-    for name, node in _sort_derivations(study.derive):
-        scope = Scope(kinds, explain_in(f"derive.{name}", study.derive[name]), bool(study.patient), bool(order))
+    for name, node in _sort_derivations(texts):
+        scope = Scope(kinds, explain_in(_name_place(name), texts[name]), bool(study.patient), bool(order))
         typed[name] = _type_derived(scope, node, name)
         kinds[name] = _declare(name, typed[name].kind, study.variables.get(name))
     rules = [_type_rule(study, text, kinds) for text in study.cohort.where]
@@ -124,6 +125,9 @@ def plan_preparation(study: Study) -> Preparation | None:
         raise StudyError("CO-S215", "cohort.where has a condition on rows after one on patients. Write it before.")
     read = frozenset[str]().union(*(t.sources for t in (*typed.values(), *(rule.typed for rule in rules))))
     by_patient = "patient" in units or any(t.kind.unit == "patient" for t in typed.values())
+    if by_patient and IN_EVALUATION in typed and typed[IN_EVALUATION].kind.unit == "row":
+        message = "evaluate.where is a condition on visits, and the study takes a patient's visits together"
+        raise StudyError("CO-S215", f"{message}. Write one on the patient, such as first(admission) >= 2024-01-01.")
     _check_order(study, declared)
     names = {*read, *([order] if order and by_patient else [])}
     return Preparation(
@@ -149,8 +153,12 @@ def _check_order(study: Study, declared: Mapping[str, ValueType]) -> None:
         raise StudyError("CO-S215", f"cohort.order = {order!r} is no declared date or number of the file.")
 
 
+def _name_place(name: str) -> str:
+    return "evaluate.where" if name == IN_EVALUATION else f"derive.{name}"
+
+
 def _type_derived(scope: Scope, node: Node, name: str) -> Typed:
-    typed = scope.type(node)
+    typed = scope.type_as(node, "truth") if name == IN_EVALUATION else scope.type(node)
     if typed.kind.unit == "constant":
         raise scope.explain("it is the same for everybody", 0)
     if typed.kind.form == "number" and not typed.kind.low < typed.kind.high:
@@ -188,7 +196,7 @@ def _declare(name: str, kind: ValueType, stated: Variable | None) -> ValueType:
 
 def _sort_derivations(texts: Mapping[str, str]) -> list[tuple[str, Node]]:
     """The derived variables, each after those that it reads; StudyError if one reads itself."""
-    nodes = {name: parse_expression(text, explain_in(f"derive.{name}", text)) for name, text in texts.items()}
+    nodes = {name: parse_expression(text, explain_in(_name_place(name), text)) for name, text in texts.items()}
     waiting = {name: {read for read in _list_symbols(node) if read in nodes} for name, node in nodes.items()}
     out: list[tuple[str, Node]] = []
     while waiting:

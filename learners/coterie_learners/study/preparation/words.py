@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coterie_learners.study.document import Study, Variable
+from coterie_learners.study.preparation.plan import Preparation
 
 # More derived variables than this are counted, not listed, in a paragraph.
 _MOST = 12
@@ -20,8 +21,17 @@ def list_preparation(study: Study) -> tuple[str, ...]:
         out.append(f"The rows of one patient ({study.patient!r}) are taken together{order}.")
     if plan.patient_rules:
         out.append(f"It uses only patients that fulfil {_join_rules([rule.text for rule in plan.patient_rules])}.")
-    derived = [f"{name} = {study.derive[name]} ({_describe(study.variables[name])})." for name in plan.derived]
-    return (*out, *(f"Derived at the site: {text}" for text in derived))
+    derived = [f"{name} = {text} ({_describe(study.variables[name])})." for name, text in _list_derived(study, plan)]
+    out += [f"Derived at the site: {text}" for text in derived]
+    if study.evaluate.where:
+        out.append(
+            f"The model is evaluated on rows that fulfil `{study.evaluate.where.strip()}`, and fitted on the others."
+        )
+    return tuple(out)
+
+
+def _list_derived(study: Study, plan: Preparation) -> list[tuple[str, str]]:
+    return [(name, study.derive[name]) for name in plan.derived if name in study.derive]
 
 
 def describe_preparation(study: Study) -> str:

@@ -500,6 +500,8 @@ def _describe_evaluation(fit: Fit | None) -> str:
         return ""
     group, share = found["groups"][0], found["held_out"]
     whose = f" on {100 * share:g} % of the patients, who were held out by a keyed hash," if share else ""
+    if "where" in found:
+        whose = f" on rows that the fit has not seen, those that fulfil `{found['where']}`,"
     by = f" and of {len(found['groups']) - 1} groups" if len(found["groups"]) > 1 else ""
     return (
         f" The model was evaluated{whose} from counts on a grid of {group['bins']} ranges of the score: area under the "

@@ -37,7 +37,8 @@ def list_items(study: Study, fit: Fit) -> tuple[TripodItem, ...]:
 def _list_items(study: Study, fit: Fit, evaluation: Mapping[str, Any]) -> Iterator[TripodItem]:
     """The items in the checklist's order; 12a, 12c, 15 and 22 are of a development, 12g of an evaluation."""
     external = fit.learner == "validate"
-    kind = "External validation of a published model." if external else "Development, with evaluation on held-out rows."
+    apart = f"rows that fulfil `{evaluation['where']}`" if "where" in evaluation else "held-out rows"
+    kind = "External validation of a published model." if external else f"Development, with evaluation on {apart}."
     yield TripodItem("1", "Title", kind)
     yield TripodItem("6a", "Participants: setting", f"{len(study.sites)} centres: {', '.join(study.sites)}.")
     yield TripodItem("8a", "Outcome", _describe_outcome(study))
@@ -97,6 +98,8 @@ def _describe_size(fit: Fit, evaluation: Mapping[str, Any]) -> str:
 
 
 def _describe_partition(study: Study) -> str:
+    if study.evaluate.where:
+        return f"Rows that fulfil `{study.evaluate.where.strip()}` are evaluated, and the others are fitted."
     share = 100 * study.evaluate.held_out
     return f"{share:g} % held out at each site by a keyed hash of the {'patient' if study.patient else 'row'}."
 
