@@ -17,7 +17,7 @@ import typer
 from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.result import Result
-from coterie_node.cli.options import Format, Json, Level, Out, Shape, choose_shape
+from coterie_node.cli.options import Format, Json, Level, Out, Shape, choose_shape, open_site
 from coterie_node.cli.output import save_or_print, save_or_print_fit
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
@@ -77,6 +77,9 @@ def simulate_command(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Print all that would leave each site, and the gate's verdict.")
     ] = False,
+    node: Annotated[
+        Path | None, typer.Option(help="With --dry-run: this site's node, whose log has earlier evaluations.")
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(help="New folder that keeps the run, with copies of the rows: each site runs as a process."),
@@ -102,9 +105,11 @@ def simulate_command(
     with split_by_site(loaded, files, by) as parts:
         if dry:
             from coterie_node.verbs.disclosure import disclosure_lines  # it imports every learner
+            from coterie_node.cli.study.advise import list_repeats
 
             if shape is Format.text:
-                print("\n".join(disclosure_lines(loaded)))
+                folder = open_site(node, None, None) if node is not None else None
+                print("\n".join([*disclosure_lines(loaded), *list_repeats(loaded, folder)]))
             from coterie_node.run.preview import dry_run
 
             _print_leaving(dry_run(loaded, parts), shape)

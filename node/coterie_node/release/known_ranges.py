@@ -113,23 +113,46 @@ def list_evaluations(storage: LogStorage, outcome: str) -> Iterator[tuple[str, s
                 yield evaluation.study, evaluation.digest
 
 
+def warn_of_repeats(study: Study) -> str:
+    """What becomes of later evaluations of the same patients, before the first one; empty where nothing is refused."""
+    if not _counts_ranges(study):
+        return ""
+    outcome = Design(study).formula.outcome
+    return (
+        f"Another model or grid evaluated on {outcome} over the same patients is often refused in the middle of its "
+        "study, when its model is there (CO-R301), where a site has some hundred of them. Before the first study "
+        f"starts, decide which model is evaluated; for each other one {_other_patients(study)}count coarsely "
+        "(evaluate.grid = 2)."
+    )
+
+
+def _counts_ranges(study: Study) -> bool:
+    """Whether a study counts patients by ranges of a score, under a floor."""
+    return (study.evaluate.apart or study.learner.name == "validate") and study.disclosure.cell > 1
+
+
+def _other_patients(study: Study) -> str:
+    """How a study may evaluate other patients; empty where its cohort decides."""
+    if study.evaluate.where:
+        return "evaluate other rows (evaluate.where), or "
+    return "hold other patients out (another evaluate.seed), or " if study.evaluate.held_out else ""
+
+
 def warn_of_evaluations(study: Study, storage: LogStorage) -> str:
     """A warning of earlier evaluations of the same outcome by other studies; empty without one."""
-    if not (study.evaluate.apart or study.learner.name == "validate") or study.disclosure.cell <= 1:
+    if not _counts_ranges(study):
         return ""
     outcome = Design(study).formula.outcome
     own = study.hash.hex()
     names = sorted({name for name, digest in list_evaluations(storage, outcome) if digest != own})
     if not names:
         return ""
-    other = "hold other patients out (another evaluate.seed), or " if study.evaluate.held_out else ""
-    other = "evaluate other rows (evaluate.where), or " if study.evaluate.where else other
     more = f" Beyond {MOST_EVALUATIONS} of the same patients it asks you." if len(names) >= MOST_EVALUATIONS else ""
     return (
         f"Patients of this site were evaluated on {outcome} before, by {', '.join(names)}. If this evaluation counts "
         f"the same patients in ranges that differ by fewer than {study.disclosure.cell}, the gate stops the study when "
         f"its model is there (CO-R301); another model often does, where a site has some hundred patients.{more} "
-        f"Before you approve: {other}count coarsely (evaluate.grid = 2)."
+        f"Before you approve: {_other_patients(study)}count coarsely (evaluate.grid = 2)."
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.lanes import later
 from typer.testing import CliRunner
 
 from coterie_learners.errors import StudyError
@@ -30,6 +31,19 @@ type = "category"
 levels = ["I", "II", "III"]
 """
 AGE = '[variables.age]\ntype = "number"\nrange = [0, 110]\n'
+
+
+EVALUATED = """
+name = "evaluated"
+sites = ["s0", "s1", "s2"]
+formula = "died ~ age"
+learner = {{ name = "glore" }}
+[evaluate]
+{evaluate}
+[variables]
+died = {{ type = "binary" }}
+age = {{ type = "number", range = [0, 110] }}
+"""
 
 
 def text_of(sites: int = 3, extra_text: str = '[learner]\nname = "glore"', formula: str = "", extra: str = "") -> str:
@@ -264,6 +278,27 @@ def test_advise_prints_the_learner_and_why(file: Path) -> None:
     advices = json.loads(run("study", "advise", file, "--rows", "50", "--json"))
     assert advices["advice"] == "secure_cola"
     assert {item["learner"] for item in advices["learners"]} >= {"cola", "glore", "secure_cola"}
+
+
+WAYS = {
+    "held_out = 0.2": "hold other patients out (another evaluate.seed), or count coarsely",
+    'on = "other rows"\nwhere = "age >= 60"': "evaluate other rows (evaluate.where), or count coarsely",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("evaluate", [next(iter(WAYS)), *later(*list(WAYS)[1:])])
+def test_other_models_on_the_evaluated_patients_are_foreseen(tmp_path: Path, evaluate: str) -> None:
+    """It is a person's last chance to choose: a second model is refused when the study has begun."""
+    path, rows, ways = tmp_path / "study.toml", tmp_path / "s0.csv", WAYS[evaluate]
+    path.write_text(EVALUATED.format(evaluate=evaluate))
+    rows.write_text("died,age\n" + "".join(f"{k % 2},{30 + k % 60}\n" for k in range(300)))
+    warnings = json.loads(run("study", "advise", path, "--json"))["warnings"]
+    leaving = run("simulate", path, "--data", f"s0={rows}", "--dry-run")
+    assert bool(ways) == bool(warnings)
+    assert ways in " ".join(warnings)
+    assert ways in leaving
+    assert ("often refused in the middle of its study" in leaving) == bool(ways)
 
 
 def test_show_prints_what_leaves_and_which_sites_to_trust(file: Path) -> None:

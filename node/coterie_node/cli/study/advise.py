@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,10 +20,13 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_learners.sums.families import choose_family
 from coterie_node.analysis.trial import Width, can_try, expect_widths, guess_sizes, try_gate
-from coterie_node.cli.options import Json, StudyFile
+from coterie_node.cli.options import At, Json, NodeOption, Site, StudyFile, open_site
 from coterie_node.cli.output import print_document
 from coterie_node.run.study_files import load_study, read_plain
 from coterie_node.verbs.disclosure import describe, disclosure_lines
+
+if TYPE_CHECKING:
+    from coterie_node.site.folder import SiteFolder
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,15 @@ def advise_command(
     events: Annotated[
         str | None, typer.Option(help="How often the outcome occurs: 6%, or a number of events.", metavar="SHARE")
     ] = None,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
     as_json: Json = False,
 ) -> None:
-    """Say which learner fits a study, and why; status 3 if none does. Synthetic rows are tried; no data are read."""
+    """Say which learner fits a study, and why; status 3 if none does. Synthetic rows are tried; no data are read.
+
+    With a site's folder its privacy log says which earlier evaluations this study would stand beside.
+    """
     plain = read_plain(study)
     sizes = read_sizes(plain, rows)
     share = read_share(events, sum(guess_sizes(plain, sizes).values()))
@@ -164,13 +173,17 @@ def advise_command(
     head = f"Advice: {best.name}" if best.fits else nothing or "Advice: no installed learner fits."
     lines = [f"  {item.learner:<14s} {'can run it' if item.fits else 'cannot'}: {item.why}" for item in advices]
     widths = _widths_of(plain, best, sizes, share) if best.fits and sizes else ()
+    chosen = _complete_with(plain, best.learner, best.options) if best.fits else plain
+    warnings = list_repeats(chosen, open_site(node, at, site) if node or at or site else None)
     document = {
         "advice": best.learner if best.fits else None,
         "options": dict(best.options),
         "learners": [asdict(item) for item in advices],
         "widths": [asdict(width) for width in widths],
+        "warnings": warnings,
     }
-    print_document(document, "\n".join([head, *lines, *width_lines(widths), *_disclose_advice(plain, best)]), as_json)
+    text = [head, *lines, *width_lines(widths), *warnings, *_disclose_advice(plain, best)]
+    print_document(document, "\n".join(text), as_json)
     if not best.fits:
         raise typer.Exit(NOTHING_FITS)
 
@@ -178,6 +191,15 @@ def advise_command(
 def _widths_of(study: Study, best: Advice, sizes: Sequence[int], share: float | None) -> tuple[Width, ...]:
     of = _complete_with(study, best.learner, best.options)
     return expect_widths(of, guess_sizes(study, sizes), share) if can_try(find_learner(best.learner)) else ()
+
+
+def list_repeats(study: Study, folder: SiteFolder | None = None) -> list[str]:
+    """What becomes of other evaluations of the same patients; with a site's folder what its log has of them."""
+    from coterie_node.cli.study.show import warn_of_evaluations_here  # it imports this module's functions
+    from coterie_node.release.known_ranges import warn_of_repeats
+
+    general = warn_of_repeats(study)
+    return [*([general] if general else []), *(warn_of_evaluations_here(folder, study).values() if folder else ())]
 
 
 def width_lines(widths: Sequence[Width]) -> list[str]:
