@@ -106,14 +106,18 @@ bench-survival: setup ## Measure Cox models beside coxph, lifelines and statsmod
 bench-twin: tools ## Measure what the ledger adds to a round; it wants rabbitmq-server and redis-server (RUNS=30)
 	@$(BIN)/python benchmarks/federated_twin.py $(or $(RUNS),30) clique
 
-bench-peers: tools ## Measure the same Newton's method over chains, brokers, Flower, memory, and pooled engines
-	@for part in redis flower; do \
+# Each part of peers.py ends by itself; `make bench-peers RUNS=1` shows that all run.
+bench-peers: tools ## Measure the same Newton's method over chains, brokers, Flower, NVFLARE, memory, and pooled engines
+	@for part in redis flower nvflare; do \
 	  test -d benchmarks/.venv-$$part || { $(PYTHON) -m venv benchmarks/.venv-$$part && \
 	    benchmarks/.venv-$$part/bin/python -m pip install --quiet --disable-pip-version-check \
 	      -r benchmarks/$$part.txt; } || rm -rf benchmarks/.venv-$$part; done
-	@export COTERIE_REDIS_PYTHON=benchmarks/.venv-redis/bin/python; \
-	if test -d benchmarks/.venv-flower; then export COTERIE_FLOWER_PYTHON=benchmarks/.venv-flower/bin/python; fi; \
-	$(BIN)/python benchmarks/peers.py 10000 20 5 clique && $(BIN)/python benchmarks/peers.py 300000 50 3
+	@for part in redis flower nvflare; do \
+	  test ! -d benchmarks/.venv-$$part || \
+	    export COTERIE_$$(echo $$part | tr a-z A-Z)_PYTHON=$(CURDIR)/benchmarks/.venv-$$part/bin/python; done; \
+	$(BIN)/python benchmarks/peers.py 10000 20 $(or $(RUNS),5); \
+	$(BIN)/python benchmarks/peers.py 300000 50 $(or $(RUNS),3)
+	@$(BIN)/python benchmarks/tables.py influenza
 
 bench-mpc: setup ## Measure Secure Lasso and Secure GLM, and other people's packages where they install
 	@$(BIN)/python benchmarks/secure_lasso.py

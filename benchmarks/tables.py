@@ -1,7 +1,11 @@
-"""Figures of the learners that count patterns; `make bench` runs this after the others. Medians of several runs."""
+"""Figures of the learners that count patterns; `make bench` runs this after the others. Medians of several runs.
+
+tables.py [PART ...]      counting, parquet, streaming, secure, influenza, suppressed; default all
+"""
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -41,12 +45,16 @@ Counting = Callable[[Columns], tuple[Mapping[str, NDArray[Any]], NDArray[Any]]]
 
 def main() -> None:
     """Run every benchmark and print one line each."""
-    time_counting()
-    time_parquet()
-    time_streaming()
-    time_secure()
-    run_influenza()
-    run_suppressed()
+    parts = {
+        "counting": time_counting,
+        "parquet": time_parquet,
+        "streaming": time_streaming,
+        "secure": time_secure,
+        "influenza": run_influenza,
+        "suppressed": run_suppressed,
+    }
+    for name in sys.argv[1:] or parts:
+        parts[name]()
 
 
 def study(
@@ -138,15 +146,15 @@ import resource, sys, time
 from pathlib import Path
 sys.path.insert(0, "benchmarks")
 import tables
-from coterie_learners.cola.cola import plan_of
-from coterie_learners.cola.tables.pattern_counts import count
+from coterie_learners.cola.cola import plan_table
+from coterie_learners.cola.tables.pattern_counts import count_patterns
 of = tables.study(dict.fromkeys(tables.NAMES, 2), 2)
 start = time.perf_counter()
-held = tables.loaded(Path(sys.argv[1]), of)
+own = tables.load_rows(Path(sys.argv[1]), of)
 checked = time.perf_counter()
-found = count(plan_of(of).tally, held)
+patterns = count_patterns(plan_table(of).tally, own)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"{type(held).__name__}, {held.n} rows, {len(found.keys)} patterns: checks {checked - start:.1f} s, "
+print(f"{type(own).__name__}, {own.n} rows, {len(patterns.keys)} patterns: checks {checked - start:.1f} s, "
       f"count {time.perf_counter() - checked:.1f} s, peak memory {peak:.0f} MiB")
 """
 
@@ -215,21 +223,26 @@ def run_influenza() -> None:
         durations.append((seconds, time.process_time() - cpu))
     wall, cpu = (statistics.median(column) for column in zip(*durations, strict=True))
     fit = runners["ccae"].machine.result
-    start = time.perf_counter()
-    want = pool_tables(data)
-    pooled = time.perf_counter() - start
-    counted = [time_counts_first(data, count) for count in (count_by_groups, count_by_codes)]
-    gaps = [float(np.abs(a - b).max()) for a, b in ((fit.estimates, want.params), (fit.std_errors, want.bse))]
     print(
-        f"Influenza size, {fit.n} rows, 6 sites, {fit.events} events: {wall:.2f} s in all (CPU {cpu:.2f}); pooled "
-        f"statsmodels {pooled:.0f} s; largest differences {gaps[0]:.1e} (coefficients), "
-        f"{gaps[1]:.1e} (standard errors)"
+        f"Influenza size, {fit.n} rows, 6 sites, {fit.events} events: {wall:.2f} s in all (CPU {cpu:.2f}), "
+        f"load {os.getloadavg()[0]:.1f}",
+        flush=True,
     )
-    for name, (seconds, counting, params) in zip(("Arrow's group_by", "codes in numpy"), counted, strict=True):
+    for name, count in (("Arrow's group_by", count_by_groups), ("codes in numpy", count_by_codes)):
+        seconds, counting, params = time_counts_first(data, count)
         print(
             f"... counted first by {name}, then statsmodels on the patterns: {seconds:.2f} s in all, {counting:.2f} s "
-            f"of it counting; largest difference {np.abs(params - want.params).max():.1e}"
+            f"of it counting; largest difference {np.abs(params - fit.estimates).max():.1e}",
+            flush=True,
         )
+    start = time.perf_counter()
+    want = pool_tables(data)
+    gaps = [float(np.abs(a - b).max()) for a, b in ((fit.estimates, want.params), (fit.std_errors, want.bse))]
+    print(
+        f"... statsmodels on all rows: {time.perf_counter() - start:.0f} s; largest differences {gaps[0]:.1e} "
+        f"(coefficients), {gaps[1]:.1e} (standard errors)",
+        flush=True,
+    )
 
 
 def time_counts_first(data: Mapping[str, Columns], count: Counting) -> tuple[float, float, NDArray[np.float64]]:
