@@ -26,6 +26,7 @@ from coterie_learners.core.disclosure import Ruling
 from coterie_learners.core.fit import Fit, Row, coefficient_table, count_warnings
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
+from coterie_learners.study.days import write_day
 from coterie_learners.study.document import Study
 from coterie_learners.study.model_card import make_model_card
 from coterie_learners.study.preparation.words import describe_preparation
@@ -559,7 +560,7 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    jinja.filters |= {"num": _number, "p": _p_value, "plain": _plain, "short": _short}
+    jinja.filters |= {"num": _number, "p": _p_value, "plain": _plain, "short": _short, "day": write_day}
     return jinja
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:  # commands that read a stored flow need no reader of files
 
 _WIDTH, _BOX, _STEP, _LINE = 640, 300, 74, 18
 _CLIP = 48
+# The colours of a light page stand in each shape, where every program reads them; those of a dark one here.
+_STYLE = (
+    "<style>@media screen and (prefers-color-scheme:dark){.fl-ink,.fl-tip{fill:#e6eaee}.fl-box,.fl-way{stroke:#a8b2bd}"
+    ".fl-in{fill:#1f3044}.fl-out{fill:#43331d}}</style>"
+)
 
 
 @dataclass(frozen=True)
@@ -117,22 +122,24 @@ def draw_flow(flow: Flow, floor: int = 0) -> str:
     boxes = _list_boxes(flow, floor)
     for place, box in enumerate(boxes):
         if isinstance(box, tuple):
-            parts += _draw_box(330, y, _clip_lines(box[1]), "#fff4e5")
-            parts.append(f'<path d="M150 {y + 22} H330" stroke="#555" fill="none" marker-end="url(#a)"/>')
+            parts += _draw_box(330, y, _clip_lines(box[1]), "fl-out", "#fff4e5")
+            parts.append(
+                f'<path d="M150 {y + 22} H330" class="fl-way" stroke="#555" fill="none" marker-end="url(#a)"/>'
+            )
         else:
-            parts += _draw_box(0, y, _clip_lines(box), "#eef4ff")
+            parts += _draw_box(0, y, _clip_lines(box), "fl-in", "#eef4ff")
         if place + 1 < len(boxes):
             start = y + (0 if isinstance(box, tuple) else 44)
-            parts.append(f'<path d="M150 {start} V{y + _STEP}" stroke="#555" fill="none"/>')
+            parts.append(f'<path d="M150 {start} V{y + _STEP}" class="fl-way" stroke="#555" fill="none"/>')
         y += _STEP
-    arrow = '<path d="M0 0 L7 3 L0 6z"/>'
+    arrow = '<path class="fl-tip" d="M0 0 L7 3 L0 6z"/>'
     marker = f'<marker id="a" orient="auto" markerWidth="8" markerHeight="8" refX="7" refY="3">{arrow}</marker>'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" width="{_WIDTH}" height="{y}" role="img"'
     )
     style = 'font-family="sans-serif" font-size="12"'
     title = "<title>Flow of rows into the study</title>"
-    return f"{head} {style}>{title}<defs>{marker}</defs>{''.join(parts)}</svg>"
+    return f"{head} {style}>{title}{_STYLE}<defs>{marker}</defs>{''.join(parts)}</svg>"
 
 
 def _clip_lines(text: str) -> list[str]:
@@ -146,8 +153,11 @@ def _clip_lines(text: str) -> list[str]:
     return [first, rest] if rest else [first]
 
 
-def _draw_box(x: int, y: int, lines: Sequence[str], colour: str) -> list[str]:
+def _draw_box(x: int, y: int, lines: Sequence[str], kind: str, colour: str) -> list[str]:
     texts = "".join(
-        f'<text x="{x + 8}" y="{y + _LINE * (k + 1)}">{escape(line)}</text>' for k, line in enumerate(lines)
+        f'<text class="fl-ink" x="{x + 8}" y="{y + _LINE * (k + 1)}">{escape(line)}</text>'
+        for k, line in enumerate(lines)
     )
-    return [f'<rect x="{x}" y="{y}" width="{_BOX}" height="44" fill="{colour}" stroke="#555"/>{texts}']
+    return [
+        f'<rect x="{x}" y="{y}" width="{_BOX}" height="44" class="fl-box {kind}" fill="{colour}" stroke="#555"/>{texts}'
+    ]

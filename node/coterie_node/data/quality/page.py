@@ -9,8 +9,12 @@ from coterie_node.data.findings import printable
 from coterie_node.data.quality.check import DataCheck
 
 _STYLE = (
-    "body{font:15px/1.4 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}table{border-collapse:collapse}"
-    "td,th{border:1px solid #999;padding:.3em .6em;text-align:left}.fault{color:#a00}"
+    ":root{color-scheme:light dark;--ink:#1b1f24;--page:#fff;--line:#c9d1d9;--fault:#9b1c1c}"
+    "@media screen and (prefers-color-scheme:dark){:root{--ink:#e6eaee;--page:#14181c;--line:#3d4650;--fault:#ff9a8f}}"
+    "body{font:15px/1.4 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:var(--ink);"
+    "background:var(--page);overflow-wrap:anywhere}.wide{overflow-x:auto}table{border-collapse:collapse;overflow-wrap:normal}"
+    "td,th{border:1px solid var(--line);padding:.3em .6em;text-align:left}.fault{color:var(--fault)}"
+    ".wide>svg{min-width:34em}td:last-child{min-width:14em}"
 )
 HOME = "This page shows values of patients. It is for the people of this site; it must not be sent anywhere."
 HEADS = ("variable", "type", "missing", "wrong", "spread: least [quartiles] largest, or counts")
@@ -33,14 +37,15 @@ def write_page(check: DataCheck) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in HEADS)
     rows = "".join(f"<tr>{''.join(f'<td>{_show(cell)}</td>' for cell in row)}</tr>" for row in list_cells(check))
     title = f"Rows of {_show(check.site)} for the study {_show(check.study)}"
+    screen = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{policy}<title>{title}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{policy}{screen}<title>{title}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p><strong>{HOME}</strong></p>"
         f"<p>{_show(check.source)}: {check.rows} rows, {check.complete} complete.</p>"
-        f"<h2>Flow into the study</h2>{draw_flow(check.flow)}"
+        f"<h2>Flow into the study</h2><div class='wide'>{draw_flow(check.flow)}</div>"
         f"{_list_items('The study refuses', check.faults, 'fault')}{_list_items('To look at', check.notes, 'note')}"
-        f"<h2>Variables</h2><table><tr>{head}</tr>{rows}</table></body></html>\n"
+        f"<h2>Variables</h2><div class='wide'><table><tr>{head}</tr>{rows}</table></div></body></html>\n"
     )
 
 
