@@ -38,6 +38,9 @@ def split_trial(plan: ExperimentPlan, cohort: Cohort, number: int) -> TrialSplit
     order = order[np.argsort(_number_strata(plan, cohort)[order], kind="stable")]
     edges = np.floor(np.arange(cohort.n + 1) * plan.test_share + rng.random())
     is_test = np.diff(edges) > 0
+    if not is_test.any():
+        message = f"test_share = {plan.test_share:g} of {cohort.n} rows leaves none to score"
+        raise ConfigError("CO-F361", f"{message}. Raise it.")
     return TrialSplit(order[is_test], _share_rows(plan, cohort, order[~is_test]))
 
 
@@ -61,6 +64,7 @@ def _share_rows(plan: ExperimentPlan, cohort: Cohort, order: RowNumbers) -> dict
     if len(shares) != len(names) or any(len(rows) == 0 for rows in shares.values()):
         empty = [name for name, rows in shares.items() if len(rows) == 0]
         raise ConfigError(
-            "CO-F361", f"Sites without rows, or of one name: {empty or names}. Correct the split of rows."
+            "CO-F361",
+            f"Sites without rows, or of one name: {empty or names}. Correct the split of rows, or test_share.",
         )
     return shares

@@ -72,6 +72,14 @@ def test_a_site_without_rows_is_named(tmp_path: Path) -> None:
     assert caught.value.code == "CO-F361"
 
 
+def test_a_share_that_leaves_no_row_to_score_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path, 12)
+    plan = read_plan(write_plan(tmp_path))
+    few = plan.model_copy(update={"test_share": 0.001})
+    with pytest.raises(ConfigError, match=r"test_share = 0.001 of 12 rows leaves none to score"):
+        split_trial(few, load_experiment_rows(plan, tmp_path), 0)
+
+
 @pytest.mark.parametrize(("level", "name"), [("South West", "south-west"), ("  ", "site"), ("x" * 40, "x" * 31)])
 def test_a_site_has_a_name_of_its_level(level: str, name: str) -> None:
     assert name_site(level) == name
