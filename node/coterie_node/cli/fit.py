@@ -104,21 +104,25 @@ def simulate_command(
     loaded = load_study(study)
     with split_by_site(loaded, files, by) as parts:
         if dry:
-            from coterie_node.verbs.disclosure import disclosure_lines  # it imports every learner
-            from coterie_node.cli.study.advise import list_repeats
-
-            if shape is Format.text:
-                folder = open_site(node, None, None) if node is not None else None
-                print("\n".join([*disclosure_lines(loaded), *list_repeats(loaded, folder)]))
-            from coterie_node.run.preview import dry_run
-
-            _print_leaving(dry_run(loaded, parts), shape)
+            _preview(loaded, parts, node, shape)
             return
         if keep is None:
             result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
         else:
             result = _keep_run(study, loaded, parts, keep, shape)
     _print(replace(result, level=level), shape, out)
+
+
+def _preview(study: Study, rows: Mapping[str, RowsAddress], node: Path | None, shape: Format) -> None:
+    """Print what would leave, and what the study discloses; exit status 14 if a payload would be kept back."""
+    from coterie_node.cli.study.advise import list_repeats  # it imports every learner
+    from coterie_node.run.preview import dry_run
+    from coterie_node.verbs.disclosure import disclosure_lines
+
+    if shape is Format.text:
+        folder = open_site(node, None, None) if node is not None else None
+        print("\n".join([*disclosure_lines(study), *list_repeats(study, folder)]))
+    _print_leaving(dry_run(study, rows), shape)
 
 
 def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: Path, shape: Format) -> Result:
