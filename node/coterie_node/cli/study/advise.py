@@ -195,8 +195,8 @@ def _widths_of(study: Study, best: Advice, sizes: Sequence[int], share: float | 
 
 def list_repeats(study: Study, folder: SiteFolder | None = None) -> list[str]:
     """What becomes of other evaluations of the same patients; with a site's folder what its log has of them."""
-    from coterie_node.cli.study.show import warn_of_evaluations_here  # it imports this module's functions
     from coterie_node.release.known_ranges import warn_of_repeats
+    from coterie_node.verbs.studies import warn_of_evaluations_here
 
     general = warn_of_repeats(study)
     return [*([general] if general else []), *(warn_of_evaluations_here(folder, study).values() if folder else ())]
