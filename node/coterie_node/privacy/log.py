@@ -43,7 +43,7 @@ from coterie_node.privacy.prints import (
 from coterie_node.privacy.storage import LogStorage
 
 COUNTER = "privacy-log/releases"
-# Bytes of prints that are held in memory to be written side by side.
+# Bytes of prints that wait in memory to be written side by side.
 WRITTEN_AT_ONCE = 1 << 24
 
 
