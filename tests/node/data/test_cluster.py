@@ -27,6 +27,7 @@ from coterie_node.data.cluster import connection
 from coterie_node.data.cluster.cluster_rows import ClusterCodes, ClusterRows
 from coterie_node.data.commitment import make_snapshot
 from coterie_node.data.load import load_site
+from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.release.gate import Gate
 from coterie_node.run.simulate import simulate
@@ -141,6 +142,34 @@ def test_the_privacy_log_is_that_of_one_file(folder: Path, scheduler: str) -> No
     assert ours == plain
     assert any(name.startswith("values/") for name in ours)
     assert logs[0].counter == logs[1].counter
+
+
+@pytest.mark.parametrize("words", ["rare levels", "dominance"])
+def test_the_gate_refuses_what_it_refuses_of_one_file(tmp_path: Path, folder: Path, scheduler: str, words: str) -> None:
+    text = HEAD + PLAIN + VARIABLES
+    if words == "rare levels":
+        text = text.replace("cell = 5", "cell = 1600")
+    else:  # one patient has nearly all of a column
+        text = text.replace("range = [60, 260]", "range = [0, 1e9]").replace(
+            '"death ~ age + sbp + sex"', '"death ~ sbp"'
+        )
+    lines = (folder / "north.csv").read_text().splitlines()
+    if words == "dominance":
+        head, *rows = (line.split(",") for line in lines)
+        lines = [
+            ",".join(head),
+            *(",".join([*r[:2], "9e8" if k == 9 else str(k % 50 / 100), r[3]]) for k, r in enumerate(rows)),
+        ]
+    (tmp_path / "north.csv").write_text("\n".join(lines) + "\n")
+    write_parts(tmp_path / "north.csv", tmp_path / "parts", [900, 2000])
+    study, path = complete_study(Study.from_toml(text)), write_mapping(tmp_path, scheduler, tmp_path / "parts")
+    messages = []
+    for north in (path, tmp_path / "north.csv"):
+        with pytest.raises(ReleaseRefused) as caught:
+            analyse(study, read_addresses(folder, north))
+        messages.append(caught.value.message)
+    assert messages[0] == messages[1]
+    assert words in messages[0]
 
 
 def test_no_row_is_handed_out(folder: Path, scheduler: str) -> None:
@@ -279,7 +308,8 @@ def test_tls_takes_the_certificates_beside_the_mapping_and_no_others(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "CLUSTER_SECONDS", 3)
-    ours, strange = distributed.Security.temporary(), distributed.Security.temporary()
+    make: Any = distributed.Security.temporary
+    ours, strange = make(), make()
     with start_cluster(security=ours) as cluster:
         assert cluster.scheduler_address.startswith("tls://")
         more = 'ca = "ca.pem"\ncertificate = "node.pem"\nkey = "node.key"\n'
