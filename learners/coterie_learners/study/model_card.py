@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coterie_learners.study.design import Design
-from coterie_learners.study.document import Study
+from coterie_learners.study.document import IN_EVALUATION, Study
 from coterie_learners.study.preparation.plan import list_sources
 
 
@@ -18,7 +18,8 @@ def make_model_card(study: Study) -> dict[str, Any]:
     if study.models:
         return {"models": {name: make_model_card(part) for name, part in study.by_model.items()}}
     names = Design(study).inputs if not study.columns else tuple(study.variables)
-    used = [name for name in study.variables if name in names]
+    mark = IN_EVALUATION if study.evaluate.where else ""  # no prediction reads it
+    used = [name for name in study.variables if name in names and name != mark]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}
     named |= {"where": list(study.cohort.where)} if study.cohort.where else {}
     derived, sources = _list_derived(study, used)

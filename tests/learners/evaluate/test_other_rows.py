@@ -14,6 +14,7 @@ from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import DataError, StudyError
 from coterie_learners.evaluate.parts import RowSplit, split_by_condition
 from coterie_learners.study.document import Study
+from coterie_learners.study.model_card import make_model_card
 
 
 @pytest.mark.parametrize("learner", [{}, *later({"aggregation": "plain"}, {"name": "cola"})])
@@ -97,6 +98,11 @@ def test_the_condition_is_in_the_hash_and_the_study_reads_back_the_same() -> Non
     assert Study.from_json(study.document).hash == study.hash
     assert other_rows_study(where="age >= 61").hash != study.hash
     assert b'"where":"age >= 60"' in study.document
+
+
+def test_a_prediction_needs_no_mark_of_evaluated_rows() -> None:
+    card = make_model_card(other_rows_study(where="age >= 60 and frail == 1"))
+    assert set(card["variables"]) == {"readmit", "ward", "pain"}
 
 
 def test_the_disclosure_names_the_condition() -> None:
