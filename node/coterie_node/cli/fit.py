@@ -142,7 +142,10 @@ def take_part_command(
     approve: Annotated[str, typer.Option(help="Hash of the study that this site's people approved.")],
     to: Annotated[list[int] | None, typer.Option(help="Open file for the lines of each --site.")] = None,
 ) -> None:
-    """Take part in a study as one site; progress as JSON lines. With --to this process forks the sites."""
+    """Take part in a study as one site; progress as JSON lines.
+
+    With --to this process imports what sites need, forks one process for each --site, and says how each ended.
+    """
     from coterie_node.site.run_folder import RunFolder
 
     if to is not None:
