@@ -1,8 +1,9 @@
 """Endurance: many small studies on one Clique devnet; memory and open files of every program, from start to end.
 
-`python benchmarks/soak.py --studies 200`: a Geth, a Kubo and a daemon (`coterie serve`) for each of three sites. Each
-study is proposed at one site and approved at the others as their people would, a few at a time (`--at-once`); it is
-COLA-GLM's demo: one round of tables. `--learner glore` is a study of some rounds: how long each takes is reported, too.
+`python benchmarks/soak.py --studies 1000 --every 100`: a Geth, a Kubo and a daemon (`coterie serve`) for each of three
+sites. Each study is proposed at one site and approved at the others as their people would, a few at a time
+(`--at-once`); it is COLA-GLM's demo: one round of tables. `--learner glore` is a study of some rounds: how long each
+takes is reported, too.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--learner", default="cola")
+    parser.add_argument("--every", type=int, default=100, help="studies between two looks at the programs")
     parser.add_argument("--sleep", action="store_true", help="the chain rests between the studies")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="coterie-soak-") as folder:
@@ -61,13 +63,14 @@ def main() -> None:
             arguments.studies,
             arguments.at_once,
             sleep=arguments.sleep,
+            every=arguments.every,
         )
 
 
-def soak(place: RunFolder, learner: str, studies: int, at_once: int, *, sleep: bool = False) -> None:
+def soak(place: RunFolder, learner: str, studies: int, at_once: int, *, sleep: bool = False, every: int = 100) -> None:
     """Run a network and its daemons, decide on one study after the other, and look at all programs as they end."""
     prepare(place, find_case(learner), SITES)
-    every = max(studies // 10, 1)
+    every = min(every, max(studies // 3, 1))
     samples: dict[str, list[Sample]] = {}
     with run_network(place, SITES, make_settings("clique", "kubo", sleep=sleep)):
         daemons = SiteDaemons(place)
@@ -85,6 +88,7 @@ def soak(place: RunFolder, learner: str, studies: int, at_once: int, *, sleep: b
         sent_count, vain = transactions(place)
     print(f"{sent_count} transactions on the chain, {vain} reverted")
     print_samples(samples, seconds, studies, verdicts)
+    print_growth(samples)
     if rounds:
         summary = f"median {statistics.median(rounds):.0f} s, longest {max(rounds):.0f} s"
         print(f"{len(rounds)} intervals between the servers' records of a study: {summary}")
@@ -175,6 +179,12 @@ def print_samples(samples: dict[str, list[Sample]], seconds: float, studies: int
         three = thirds(series)
         memory = " / ".join(f"{s.memory / 2**20:.0f}" for s in three)
         print(f"| {name} | {memory} | {' / '.join(str(s.handles) for s in three)} |")
+
+
+def print_growth(samples: dict[str, list[Sample]]) -> None:
+    """Memory of each program at every look, in MiB."""
+    for name, series in sorted(samples.items()):
+        print(f"{name}: {', '.join(f'{s.done} studies {s.memory / 2**20:.0f}' for s in series)}")
 
 
 def format_state(samples: dict[str, list[Sample]]) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""Write the compose files from the launcher's own recipes, so that a container runs what a devnet runs.
+"""Write the compose files from the launcher's own recipes, and the dashboard, so that they follow the code.
 
 `python docker/generate.py` writes them; with `--check` it says whether they are up to date.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dashboard import render_dashboard
 from images import BASE_IMAGE, GETH_IMAGE, KUBO_IMAGE, LOCK, pin_image, read_lock
 
 from coterie_chain.network.genesis import CHAIN_ID
@@ -41,6 +42,7 @@ def main() -> int:
     wanted = {
         "compose.site.yaml": render_compose(build_site_file()),
         "compose.trial.yaml": render_compose(build_trial_file()),
+        "grafana-dashboard.json": render_dashboard(),
     }
     if "--check" not in sys.argv[1:]:
         for name, text in wanted.items():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+BROUGHT_BY_PIP = frozenset({"pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils"})
 
 
 def build_wheel(folder: Path, tree: Path = ROOT) -> Path:
@@ -21,6 +23,16 @@ def read_pins(tree: Path) -> list[str]:
     """The pinned versions with their markers; the hashes are left out, which constraints do not take."""
     lines = (tree / "requirements" / "dev.lock").read_text(encoding="utf-8").splitlines()
     return [line.rstrip(" \\") for line in lines if "==" in line and not line.startswith((" ", "#"))]
+
+
+def weigh(folder: Path) -> dict[str, int]:
+    """Bytes of each package of an environment, the largest first, without what pip brings and compiled files."""
+    sizes: Counter[str] = Counter()
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for path in (path for path in packages.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+        name = path.relative_to(packages).parts[0].partition("-")[0].partition(".")[0]
+        sizes[name] += 0 if name in BROUGHT_BY_PIP else path.stat().st_size
+    return dict(sizes.most_common())
 
 
 def make_environment(folder: Path, *packages: str | Path, tree: Path = ROOT) -> Path:

@@ -8,8 +8,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from environment import ROOT, build_wheel, make_environment
+from environment import ROOT, build_wheel, make_environment, weigh
 
+# What an installation without extras may weigh, and how many packages the sentence about it names. docs/dependencies.md
+# says why it is not less.
+MAX_INSTALLED_MB, LARGEST = 480, 6
 SITES = ("north", "south", "west")
 NEEDED = (
     "coterie/py.typed",
@@ -57,6 +60,17 @@ def check_commands(programs: Path, folder: Path) -> int:
     return len(commands)
 
 
+def check_weight(environment: Path) -> str:
+    """What the installed wheel and its packages weigh, in a sentence; SystemExit if that is more than the limit."""
+    sizes = weigh(environment)
+    total = sum(sizes.values()) / 1e6
+    largest = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in list(sizes.items())[:LARGEST])
+    sentence = f"Without extras it installs {total:.0f} MB ({largest})."
+    if total > MAX_INSTALLED_MB:
+        raise SystemExit(f"{sentence} The limit is {MAX_INSTALLED_MB} MB: make what is new an extra.")
+    return sentence
+
+
 def main() -> None:
     """Build, look inside, install, use."""
     with tempfile.TemporaryDirectory() as name:
@@ -65,9 +79,12 @@ def main() -> None:
         check_content(wheel)
         twine = make_environment(folder / "twine", "twine") / "twine"
         subprocess.run([twine, "check", "--strict", wheel], check=True)
-        commands = check_commands(make_environment(folder / "env", wheel), folder)
+        programs = make_environment(folder / "env", wheel)
+        weight = check_weight(folder / "env")
+        commands = check_commands(programs, folder)
         size = wheel.stat().st_size // 1024
         print(f"{wheel.name}: {size} KiB; {commands} commands run outside the repository, and a study is fitted.")
+        print(weight)
 
 
 if __name__ == "__main__":

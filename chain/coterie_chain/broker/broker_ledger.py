@@ -71,6 +71,10 @@ class BrokerLedger:
         """Ids of all studies."""
         return self._current().studies()
 
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The entries of the proposals with a number above `after`."""
+        return self._current().list_proposals(after)
+
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""
         return self._current().view(study)

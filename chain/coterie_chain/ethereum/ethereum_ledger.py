@@ -19,6 +19,7 @@ from eth_utils.crypto import keccak
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name, load_codec
 from coterie_chain.ethereum.decode import parse_quantity, read_digest
+from coterie_chain.ethereum.entries.entry_log import EntryLog
 from coterie_chain.ethereum.headers import Header, encode_header
 from coterie_chain.ethereum.network import Network, choose_gas_price, is_anvil, is_mining_instantly, verify
 from coterie_chain.ethereum.reader import Reader
@@ -61,6 +62,7 @@ class EthereumLedger:
     of another network.
 
     `sleeps`: the chain makes no block at rest, so the time is `wall`'s (seconds since 1970), in rehearsals too.
+    `log` keeps the entries that were read, in memory by default.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class EthereumLedger:
         gas_price: int | None = None,
         sleeps: bool = False,
         wall: Callable[[], float] = time.time,
+        log: EntryLog | None = None,
     ) -> None:
         self.network, self.sleeps = network, sleeps
         self._account = account
@@ -98,6 +101,7 @@ class EthereumLedger:
             poll=pause,
             clock=self._soon,
             wall=wall if sleeps else None,
+            log=log,
         )
         self._writer = None
         if account is not None:
@@ -204,6 +208,10 @@ class EthereumLedger:
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
         return self._reader.studies()
+
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The entries of the proposals with a number above `after`."""
+        return self._reader.list_proposals(after)
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""

@@ -16,21 +16,22 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     any         any      records or blocks are missing              empty; everything is read again
     any         any      records or blocks are missing once more    empty, and LedgerMismatch CO-C315
 
-Invariants: `_entries` are those of the blocks up to `_tip`, all of them, and of no other block. A page changes the
+Invariants: the log has the entries of the blocks up to its tip, all of them, and of no other block. A page changes the
 state as a whole, after the last answer of the node: an answer that fails leaves the state as it was. Each site's
-records have the numbers 1, 2, 3 and so on without a gap, which shows a node that leaves some out. `_hashes` holds at
-least one landmark deeper than any reorganisation, so that a shared block can be found.
+records have the numbers 1, 2, 3 and so on without a gap, which shows a node that leaves some out. The landmarks hold at
+least one block deeper than any reorganisation, so that a shared block can be found. A log from an earlier process is
+only a copy: if the chain shares no landmark with it, everything is read again.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import takewhile
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum.decode import MEMBERSHIP, Decoder, Log, list_new_models, parse_quantity
+from coterie_chain.ethereum.entries.entry_log import Entry, EntryLog, Extent, MemoryEntryLog, Tip
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import AnswerTooLong, NodeRefused, Request, Rpc
 from coterie_chain.ledger.protocol import Event, Record
@@ -39,16 +40,6 @@ MAX_BLOCKS_PER_QUERY = 2000
 HEADERS_PER_BATCH = 100
 # Deeper than any reorganisation of a proof-of-authority chain that still has a majority of honest sealers.
 MAX_REORG_DEPTH = 64
-
-
-@dataclass(frozen=True)
-class Tip:
-    """The block up to which the history is read."""
-
-    number: int
-    hash: str
-    parent: str
-    time: int
 
 
 def read_block(rpc: Rpc, which: str) -> Tip:
@@ -69,9 +60,20 @@ def read_block(rpc: Rpc, which: str) -> Tip:
 
 
 class Follower:
-    """The entries of one network, up to `confirmations` blocks below the newest; `page` in blocks."""
+    """The entries of one network, up to `confirmations` blocks below the newest; `page` in blocks.
 
-    def __init__(self, rpc: Rpc, network: Network, confirmations: int = 0, page: int = MAX_BLOCKS_PER_QUERY) -> None:
+    `log` keeps them: in memory by default. A log of an earlier process is gone on with.
+    """
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        network: Network,
+        confirmations: int = 0,
+        page: int = MAX_BLOCKS_PER_QUERY,
+        log: EntryLog | None = None,
+    ) -> None:
+        self._log = MemoryEntryLog() if log is None else log
         self._rpc = rpc
         self._network = network
         self._confirmations = confirmations
@@ -80,7 +82,9 @@ class Follower:
         self._lock = threading.RLock()
         self.changes = 0
         self.newest = -1
-        self._reset()
+        self._go_on()
+        # Until the chain has shown a block of it, a log from before is no more than a copy.
+        self._is_copy = self._tip is not None
 
     @property
     def decoder(self) -> Decoder:
@@ -90,12 +94,21 @@ class Follower:
     @property
     def entries(self) -> tuple[Record | Event, ...]:
         """Everything read so far, in chain order."""
+        return tuple(self.read())
+
+    def read(self, study: int | None = None) -> Iterator[Entry]:
+        """The entries read so far, of all or of one study (0: of the membership), in chain order."""
         with self._lock:
-            return tuple(self._entries)
+            return self._log.read(study)
 
     def records(self, study: int, position: int) -> tuple[Record, ...]:
         """Records of a step, of all attempts, in chain order."""
-        return tuple(self._steps.get((study, position), ()))
+        return self._log.list_records(study, position)
+
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The proposals of studies with a number above `after`, as far as they were read."""
+        with self._lock:
+            return self._log.list_proposals(after)
 
     def sync(self) -> Tip:
         """Read what is new; returns the block up to which the history is read.
@@ -127,12 +140,17 @@ class Follower:
             self._reset()
 
     def _reset(self) -> None:
+        self._log.clear()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the state over from the log."""
+        place = self._log.place
         self._decoder = Decoder(self._network.catalog)
-        self._entries: list[Record | Event] = []
-        self._steps: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
-        self._seqs: dict[str, int] = {}
-        self._hashes: dict[int, str] = {}
-        self._tip: Tip | None = None
+        self._decoder.names, self._decoder.models = dict(place.names), dict(place.models)
+        self._seqs = self._log.count_records()
+        self._hashes: dict[int, str] = dict(place.landmarks)
+        self._tip: Tip | None = place.tip
         self.changes += 1
 
     def _fetch_newest(self) -> Tip:
@@ -163,8 +181,7 @@ class Follower:
             raise
         times, hashes = self._fetch_times(logs, end), self._choose_landmarks(logs, end)
         # Nothing is asked of the node from here on: a page is kept whole or not at all.
-        self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]))
-        self._hashes, self._tip = hashes, end
+        self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]), end, hashes)
         self._page = min(2 * self._page, self._most)
         return True
 
@@ -184,6 +201,9 @@ class Follower:
         pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
         # From the oldest to the first that differs: a page can mix blocks of two chains, so later matches do not count.
         shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
+        if not shared and self._is_copy:
+            self._reset()
+            return self._network.block - 1
         if not shared:
             raise self._explain_rewind(old, tip, numbers[0])
         self._drop(shared[-1])
@@ -203,13 +223,10 @@ class Follower:
 
     def _drop(self, above: int) -> None:
         # Names of sites are taken back as well: a site that was admitted above the fork may never be admitted.
-        remaining = list(takewhile(lambda entry: entry.block <= above, self._entries))
-        hashes = {number: hash_ for number, hash_ in self._hashes.items() if number <= above}
-        decoder, tip = self._decoder, Tip(above, hashes[above], "", 0)
-        decoder.forget(sum(isinstance(e, Event) and e.name == "SiteAdmitted" for e in remaining))
-        self._reset()
-        self._decoder, self._hashes, self._tip = decoder, hashes, tip
-        self._take(remaining)
+        decoder, hashes = self._decoder, {number: hash_ for number, hash_ in self._hashes.items() if number <= above}
+        decoder.forget(self._log.count_events(["SiteAdmitted"], above))
+        self._log.drop_above(above, Extent(Tip(above, hashes[above], "", 0), hashes, decoder.names, decoder.models))
+        self._go_on()
 
     def _choose_landmarks(self, logs: list[Log], tip: Tip) -> dict[int, str]:
         """Hashes by which a reorganisation is found: of the last blocks read and of one below them."""
@@ -259,24 +276,24 @@ class Follower:
 
     # Entries
 
-    def _take(self, entries: list[Record | Event]) -> None:
+    def _take(self, entries: list[Record | Event], tip: Tip, hashes: dict[int, str]) -> None:
+        """Keep a page, all of it or nothing."""
+        numbers = dict(self._seqs)
         for entry in entries:
             if isinstance(entry, Record):
-                self._follow(entry)
-            elif entry.name in MEMBERSHIP:
-                self.changes += 1
-        self._entries.extend(entries)
+                self._check_number(entry, numbers.get(entry.site, 0) + 1)
+                numbers[entry.site] = entry.seq
+        self._log.extend(entries, Extent(tip, hashes, dict(self._decoder.names), dict(self._decoder.models)))
+        self._seqs, self._hashes, self._tip, self._is_copy = numbers, hashes, tip, False
+        self.changes += sum(isinstance(entry, Event) and entry.name in MEMBERSHIP for entry in entries)
 
-    def _follow(self, record: Record) -> None:
-        before = self._seqs.get(record.site, 0)
-        if record.seq != before + 1:
+    def _check_number(self, record: Record, expected: int) -> None:
+        if record.seq != expected:
             raise _Gap(
                 "CO-C315",
-                f"The node {self._rpc.where} leaves out records of {record.site}: after number {before} it sent number "
-                f"{record.seq} (block {record.block}). Do not rely on this node.",
+                f"The node {self._rpc.where} leaves out records of {record.site}: after number {expected - 1} it sent "
+                f"number {record.seq} (block {record.block}). Do not rely on this node.",
             )
-        self._seqs[record.site] = record.seq
-        self._steps[record.post.study, record.post.position].append(record)
 
 
 class _Gap(LedgerMismatch):

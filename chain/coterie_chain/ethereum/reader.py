@@ -12,7 +12,8 @@ from eth_utils.address import to_checksum_address
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
-from coterie_chain.ethereum.follower import Follower, Tip, read_block
+from coterie_chain.ethereum.entries.entry_log import EntryLog, Tip
+from coterie_chain.ethereum.follower import Follower, read_block
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import Request, Rpc
 from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, decode_terms
@@ -25,7 +26,6 @@ from coterie_chain.ledger.protocol import (
     State,
     StudyView,
     Terms,
-    get_study_number,
     select_last_attempt,
 )
 from coterie_chain.ledger.record_chain import compute_genesis_head
@@ -34,6 +34,8 @@ from coterie_chain.retry import Backoff, RetryPolicy
 SHORTEST_POLL, POLL_GROWTH = 0.004, 1.4
 # The clock of the sealer that makes the next block may be behind this one's by so many seconds.
 CLOCK_MARGIN = 2.0
+# Studies whose terms are kept in memory: more than run at a time.
+MAX_TERMS = 256
 _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
@@ -57,12 +59,13 @@ class Reader:
         poll: float,
         clock: str,
         wall: Callable[[], float] | None = None,
+        log: EntryLog | None = None,
     ) -> None:
         self._rpc = rpc
         self._network = network
         self._poll = poll
         self._clock, self._wall = clock, wall
-        self._follower = Follower(rpc, network, confirmations)
+        self._follower = Follower(rpc, network, confirmations, log=log)
         self._lock = threading.RLock()
         self._read_at = ("", -1)
         self._readers_of_one_block = 0
@@ -171,8 +174,13 @@ class Reader:
         """Everything written, of one study or of all."""
         with self._lock:
             self._sync()
-            entries = self._follower.entries
-        return (e for e in entries if study is None or study == get_study_number(e))
+            return self._follower.read(study)
+
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The proposals of studies with a number above `after`, in their order."""
+        with self._lock:
+            self._sync()
+            return self._follower.list_proposals(after)
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as its Model holds it."""
@@ -248,7 +256,7 @@ class Reader:
 
     def _read_status(self, study: int) -> Status:
         tip = self._sync()
-        if study not in self._statuses:
+        if study not in self._statuses or study not in self._terms:
             wanted = [self._catalog_view("status", study)]
             wanted += [] if study in self._terms else [self._catalog_view("terms", study)]
             answers = self.ask(wanted, hex(tip.number))
@@ -258,5 +266,7 @@ class Reader:
             if len(answers) > 1:
                 with self._explain_strangers(study):
                     self._terms[study] = decode_terms(self._follower.decoder, answers[1])
+                if len(self._terms) > MAX_TERMS:
+                    del self._terms[next(iter(self._terms))]
             self._statuses[study] = status
         return self._statuses[study]

@@ -2,6 +2,9 @@
 
 A transaction is written down before the first byte of it leaves, so that after a crash the same bytes are sent again
 instead of a second transaction. One process at a time may hold a journal.
+
+A journal of an older release is brought forward when it is opened, after a copy of it was made beside it. One of a
+newer release is refused: what that release wrote down could be lost.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,8 @@ from typing import Any, Protocol, Self
 from coterie_chain.errors import StoreFault
 from coterie_chain.keys.private_files import check_mode
 
-VERSION = 1
+# What makes a journal of version k one of version k + 1, for k = 1, 2, ...; version 1 is that of release 0.2.0.
+MIGRATIONS: tuple[str, ...] = ()
 # Mined transactions are kept for a while: a reorganisation can drop them from the chain and from the node's memory.
 MAX_MINED = 64
 
@@ -116,11 +120,12 @@ class MemoryJournal:
 class SqliteJournal:
     """A journal in a file (mode 0600), safe after a crash of the process or the machine.
 
-    StoreFault (CO-C320) if another process holds it, or (CO-C321) if the file is not a journal of this version.
+    StoreFault (CO-C320) if another process holds it, (CO-C321) if the file is no journal, or (CO-C324) if it is one of
+    a newer release.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str | Path, migrations: Sequence[str] = MIGRATIONS) -> None:
+        self._path, self._migrations = Path(path), migrations
         self._lock = threading.RLock()
         _create_private(self._path)
         self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -209,12 +214,37 @@ class SqliteJournal:
         self._db.execute("BEGIN EXCLUSIVE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            for statement in SCHEMA.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._change(SCHEMA, 1)
         self._db.execute("COMMIT")
-        if version not in (0, VERSION):
-            raise _explain_alien(self._path, f"version {version} instead of {VERSION}")
+        self._migrate(version or 1, is_new=version == 0)
+
+    def _migrate(self, version: int, *, is_new: bool) -> None:
+        """Bring the journal forward, all of the way or not at all; what it was stays beside it."""
+        newest = 1 + len(self._migrations)
+        if version > newest:
+            message = f"The journal {self._path} is of version {version}, and this release knows {newest}"
+            remedy = "Use the newer release again; to go back, restore a backup that the older release made"
+            raise StoreFault("CO-C324", f"{message}. {remedy}.")
+        if version == newest:
+            return
+        if not is_new:
+            # The lock of the first write is kept, so nobody changes the journal between the copy and the change.
+            copy = self._path.with_name(f"{self._path.name}.v{version}")
+            copy.unlink(missing_ok=True)
+            self.copy_to(copy)
+        self._db.execute("BEGIN EXCLUSIVE")
+        try:
+            for number in range(version, newest):
+                self._change(self._migrations[number - 1], number + 1)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def _change(self, script: str, version: int) -> None:
+        for statement in script.split(";"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {version}")
 
     @contextmanager
     def _translate_sqlite_errors(self) -> Iterator[None]:
@@ -279,5 +309,5 @@ def _create_private(path: Path) -> None:
 def _explain_alien(path: Path, cause: str) -> StoreFault:
     return StoreFault(
         "CO-C321",
-        f"{path} is not a journal of this version ({cause}). Move it away only if no study of this site runs.",
+        f"{path} is not a journal ({cause}). Move it away only if no study of this site runs.",
     )

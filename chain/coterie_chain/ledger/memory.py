@@ -45,6 +45,7 @@ from coterie_chain.ledger.protocol import (
     Terms,
     get_study_number,
     select_last_attempt,
+    select_proposals,
 )
 from coterie_chain.ledger.record_chain import compute_genesis_head, compute_next_head
 from coterie_chain.ledger.rules import ZERO_ADDRESS, End, Moment, Rules, Seat
@@ -102,6 +103,10 @@ class MemoryLedger:
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
         return tuple(self._rules.studies)
+
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The entries of the proposals with a number above `after`."""
+        return select_proposals(self.history(), after)
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""

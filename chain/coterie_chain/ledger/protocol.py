@@ -169,6 +169,11 @@ def get_study_number(entry: Record | Event) -> int:
     return entry.post.study if isinstance(entry, Record) else entry.study
 
 
+def select_proposals(entries: Iterable[Record | Event], after: int) -> tuple[Event, ...]:
+    """Of a history the entries of the proposals with a number above `after`."""
+    return tuple(e for e in entries if isinstance(e, Event) and e.name == "StudyProposed" and e.study > after)
+
+
 class Ledger(Protocol):
     """Membership, studies and records. Every refusal is a PostRejected with the contract's error name."""
 
@@ -184,6 +189,9 @@ class Ledger(Protocol):
 
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies proposed, oldest first."""
+
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The entries of the proposals with a number above `after`, oldest first: for less than a view of each."""
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""

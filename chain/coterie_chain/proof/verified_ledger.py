@@ -29,6 +29,7 @@ from coterie_chain.ledger.protocol import (
     StudyView,
     get_study_number,
     select_last_attempt,
+    select_proposals,
 )
 from coterie_chain.ledger.readonly import ReadOnly
 from coterie_chain.ledger.record_chain import compute_genesis_head
@@ -109,6 +110,10 @@ class VerifiedLedger(ReadOnly):
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
         return tuple(range(1, self._contracts.study_count + 1))
+
+    def list_proposals(self, after: int) -> tuple[Event, ...]:
+        """The entries of the proposals with a number above `after`."""
+        return select_proposals(self.history(), after)
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state."""

@@ -27,10 +27,19 @@ from typing import Any
 
 from coterie_chain.errors import BlobCorrupt, BlobMissing, LedgerMismatch
 from coterie_chain.ledger.history_check import check_history
-from coterie_chain.ledger.protocol import Event, Head, Ledger, Record, SiteEntry, State, StudyView
+from coterie_chain.ledger.protocol import (
+    Event,
+    Head,
+    Ledger,
+    Record,
+    SiteEntry,
+    State,
+    StudyView,
+    get_study_number,
+)
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.protocol import Machine, Site
-from coterie_learners.core.registry import learner_of
+from coterie_learners.core.registry import find_learner, learner_of
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.printed.notebook import render_facts
@@ -38,15 +47,16 @@ from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
 from coterie_node.run.recorded_steps import AUDITOR, list_contributors
-from coterie_node.run.study_files import study_on_ledger, study_terms
+from coterie_node.run.study_files import document_on_ledger, study_on_ledger, study_terms
 from coterie_node.site.statements.ended_studies import find_supersession
+from coterie_node.site.statements.joining import list_software_releases
 
 SNAPSHOT_TRIES = 20
 # What a passed vote on a post that nobody can use leads to.
 _CONSEQUENCES = frozenset({"StepReopened", "SiteExcluded", "StudyAborted"})
-PASS, INTACT, FAIL = "PASS", "RECORD INTACT", "FAIL"
+PASS, INTACT, NOT_CHECKED, FAIL = "PASS", "RECORD INTACT", "NOT CHECKED", "FAIL"
 # Exit statuses of `audit replay`, `audit verify` and `audit report`.
-STATUS = {PASS: 0, INTACT: 25, FAIL: 22}
+STATUS = {PASS: 0, INTACT: 25, NOT_CHECKED: 26, FAIL: 22}
 # The grades of a model that was computed again, and not of a record alone.
 RECOMPUTED_GRADES = frozenset({"identical", "within tolerance"})
 
@@ -56,9 +66,10 @@ class Verdict:
     """The outcome of a replay, the grade, server steps recomputed, the largest difference found.
 
     `verdict`: PASS where every server step was computed again; RECORD INTACT where nothing on record is wrong, but the
-    model was not computed again; FAIL. `unchecked` counts public steps whose inputs are sealed to others. For FAIL,
-    `problem`, `site` and `topic` name the first bad step. `outcome` says how the study ended. `unsealed`: the chain
-    has no seals, so that anybody who runs its node could have written its blocks.
+    model was not computed again; NOT CHECKED where only hash chains and history were checked, because the study pins
+    another version of its learner than the installed one; FAIL. `unchecked` counts public steps whose inputs are sealed
+    to others. For FAIL, `problem`, `site` and `topic` name the first bad step. `outcome` says how the study ended.
+    `unsealed`: the chain has no seals, so that anybody who runs its node could have written its blocks.
     """
 
     verdict: str
@@ -76,8 +87,8 @@ class Verdict:
 
     @property
     def intact(self) -> bool:
-        """Whether nothing on record is wrong."""
-        return self.verdict != FAIL
+        """Whether all of the record was checked, and nothing is wrong with it."""
+        return self.verdict in (PASS, INTACT)
 
     @property
     def status(self) -> int:
@@ -147,6 +158,10 @@ def replay(
     study: Study | None = None
     try:
         view, heads, sites, entries = snapshot(ledger, number)
+        pinned = document_on_ledger(view, blobs)
+        if find_learner(pinned.learner.name).version != pinned.learner.version:
+            records, remarks = check_record(view, heads, sites, entries)
+            return Replay(_leave_unchecked(pinned, view, records, entries), None, None, remarks=remarks)
         study = study_on_ledger(view, blobs)
         records, remarks = check_ledger(view, heads, sites, entries, study)
         codec = PayloadCodec(study, AUDITOR, None, {}, view=granted or {})
@@ -191,6 +206,13 @@ def check_ledger(
             f"The ledger's terms of study {view.id} are not those that its document gives."
             " Do not rely on this study. Ask its proposer.",
         )
+    return check_record(view, heads, sites, entries)
+
+
+def check_record(
+    view: StudyView, heads: dict[str, Head], sites: tuple[SiteEntry, ...], entries: Sequence[Record | Event]
+) -> tuple[int, tuple[str, ...]]:
+    """The same of what needs no learner: hash chains, seats, turns and slots."""
     judge = check_history(entries, {site: head.genesis for site, head in heads.items()}, view.id)
     for site, head in heads.items():
         if judge.heads.get(site) != head:
@@ -282,6 +304,18 @@ def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:
     machine, grade = runner.machine, _grade(runner.machine, outcome)
     verdict = PASS if grade in RECOMPUTED_GRADES else INTACT
     return Verdict(verdict, grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
+
+
+def _leave_unchecked(study: Study, view: StudyView, records: int, entries: Sequence[Record | Event]) -> Verdict:
+    """The verdict on a study of another version of its learner: hash chains and history hold, and no more is known."""
+    pinned, own = study.learner, find_learner(study.learner.name).version
+    releases = list_software_releases(entry for entry in entries if get_study_number(entry) == view.id)
+    other = f"with coterie {' or '.join(releases)}, whose wheel its sites had" if releases else "with that version"
+    problem = (
+        f"The study pins {pinned.name} {pinned.version or '(no version)'}, and this installation has {own}. Hash "
+        f"chains and history hold; payloads and model were not checked. Check it {other} (docs/upgrade.md)."
+    )
+    return Verdict(NOT_CHECKED, "none", 0, 0.0, records, 0, view.state.name.lower(), problem, "CO-S402")
 
 
 def _grade(machine: Machine, outcome: str) -> str:

@@ -410,7 +410,7 @@ def format_csv(fit: Fit, level: float = LEVEL) -> str:
 def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
     if not verdict.intact:
-        return f"Replay: FAIL [{verdict.code}] {verdict.problem}"
+        return f"Replay: {verdict.verdict} [{verdict.code}] {verdict.problem}"
     sealed = f", {_pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
     steps = f"{_pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"

@@ -22,7 +22,7 @@ from coterie_node.audit.bundle import (
     load_bundle,
     write_guide,
 )
-from coterie_node.audit.replay import Replay, Verdict, failure, replay
+from coterie_node.audit.replay import FAIL, Replay, Verdict, failure, replay
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed
 from coterie_node.run.follower import Progress
@@ -54,7 +54,7 @@ class Verified:
 
     @property
     def verdict(self) -> Verdict:
-        """PASS, RECORD INTACT or FAIL, with what is wrong."""
+        """PASS, RECORD INTACT, NOT CHECKED or FAIL, with what is wrong."""
         return self.replay.verdict
 
     def trust(self) -> list[str]:
@@ -128,10 +128,11 @@ def verify(
         check_founders(ledger.founders, keys)
         number, view = _check_number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
         outcome = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
-        if outcome.verdict.intact:
+        if outcome.verdict.verdict != FAIL:
             # last: what is wrong with an entry is reported first, with its site and step
             check_crate(bundle)
             _check_last(bundle, anchor)
+        if outcome.verdict.intact:
             _check_learner(bundle, outcome)
             _check_rulings(bundle, outcome, ledger)
             _check_blocks(bundle, outcome, ledger)

@@ -374,7 +374,7 @@ def _read_keys(path: Path) -> dict[str, str]:
 
 
 def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_lines: list[str] | None = None) -> None:
-    """Print a verdict; exit status 25 for RECORD INTACT, 22 for FAIL."""
+    """Print a verdict; exit status 25 for RECORD INTACT, 26 for NOT CHECKED, 22 for FAIL."""
     lines = [replay_line(verdict)]
     if verdict.intact:
         lines += [] if verdict.grade == "identical" else [verdict.claim]

@@ -7,6 +7,7 @@ Every path that is typed is read from the working folder. `--node DIR` names a n
 from __future__ import annotations
 
 import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,10 +94,13 @@ def open_site(node: Path | None, at: Path | None, site: str | None) -> SiteFolde
 def require_daemon(folder: SiteFolder) -> SiteFolder:
     """The folder of a site whose daemon acts on decisions; ConfigError (CO-F313) for a site of a run without one."""
     from coterie_node.site.config import CONFIG
+    from coterie_node.upgrade.running_version import describe_other_release
 
     if not (folder.root / CONFIG).exists():
         message = f"{folder.name} has no daemon, which would act on a decision: {folder.root} has no {CONFIG}"
         raise ConfigError("CO-F313", f"{message}. Decide at a node (--node DIR) or on a network of `devnet up`.")
+    if warning := describe_other_release(folder.config.api):
+        print(warning, file=sys.stderr)
     return folder
 
 

@@ -62,6 +62,14 @@ COMMANDS: Table = {
         hidden=True,
     ),
     "version": Command("coterie_node.cli.version:version_command", "Print the version."),
+    "prune": Command(
+        "coterie_node.cli.upkeep.prune:prune_command",
+        "Unpin the payloads of ended studies in this site's store, and destroy its sealing keys of them.",
+    ),
+    "forms": Command(
+        "coterie_node.cli.upkeep.forms:forms_command",
+        "Print in which forms this release meets other releases, and what it does with another version of each.",
+    ),
     "explain": Command("coterie_node.cli.explain:explain_command", "Print what an error code means and what to do."),
     "audit": Group(
         "Check what the ledger and the store say, without trusting anybody.",
@@ -153,6 +161,10 @@ COMMANDS: Table = {
             ),
             "revoke": Command(
                 "coterie_node.cli.site.members:site", "Vote to take a member's seat away: its key signs nothing more."
+            ),
+            "succeed": Command(
+                "coterie_node.cli.site.members:site",
+                "Vote that another Catalog succeeds this one: new contracts, with the same members.",
             ),
             "withdraw": Command("coterie_node.cli.site.members:site", "Take back this site's votes about a member."),
         },

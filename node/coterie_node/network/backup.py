@@ -43,7 +43,8 @@ MAX_BACKUP_BYTES = 1 << 32
 COPY_SECONDS = 60.0
 _MANIFEST, RESTORED = "backup.json", "restored.json"
 # What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
-LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY)
+HISTORY = ("history.sqlite", "history.sqlite-wal", "history.sqlite-shm")
+LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, *HISTORY)
 # ... and what of these it does hold.
 KEPT = ("kubo/repo/swarm.key",)
 RUNNING = (".ipc", ".part", "-wal", "-shm")

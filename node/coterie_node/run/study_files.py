@@ -55,8 +55,15 @@ def study_of(document: bytes, where: str) -> Study:
 
 def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
     """The study that the ledger names by hash, from the store: its canonical JSON is one raw block of that digest."""
+    study = document_on_ledger(view, blobs)
+    check_choice(study)
+    return study
+
+
+def document_on_ledger(view: StudyView, blobs: BlobStore) -> Study:
+    """The same as it is written, whether or not its learner is installed in the version that it pins."""
     document = blobs.get(str(Cid(1, RAW, view.terms.hash)), MAX_DOCUMENT)
-    study = study_of(document, f"The document of study {view.id}")
+    study = Study.from_json(document, f"The document of study {view.id}")
     if study.hash != view.terms.hash:
         raise AuditFailed(
             "CO-A101",

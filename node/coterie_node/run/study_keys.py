@@ -34,9 +34,15 @@ def study_keys(keys: SiteKeys, vault: MutableMapping[str, bytes], session: str) 
     return keys.derive_for_study(seed)
 
 
+def has_key(vault: MutableMapping[str, bytes], session: str) -> bool:
+    """Whether this site still has its sealing key of a run."""
+    return vault.get(LABEL + session, DESTROYED) != DESTROYED
+
+
 def destroy(vault: MutableMapping[str, bytes], session: str) -> bool:
     """Destroy the sealing key of a run; whether there was one."""
-    existed = vault.pop(LABEL + session, DESTROYED) != DESTROYED
+    existed = has_key(vault, session)
+    vault.pop(LABEL + session, None)
     vault[LABEL + session] = DESTROYED
     return existed
 

@@ -111,6 +111,12 @@ class TalkPart(Frozen):
             raise ConfigError("CO-F342", f"{message} {lacks}. Add it.")
 
 
+class RetentionPart(Frozen):
+    """For how many years after a study's last entry on the ledger its payloads are kept (`coterie prune`)."""
+
+    years: Annotated[float, Field(ge=0.0, le=200.0)] = 10.0
+
+
 class NodeConfig(Frozen):
     """One site's settings; paths are relative to the folder of node.toml."""
 
@@ -125,6 +131,7 @@ class NodeConfig(Frozen):
     talk: TalkPart = TalkPart()
     web: WebPart | None = None
     notices: NoticesPart = NoticesPart()
+    retention: RetentionPart = RetentionPart()
 
 
 def load_config(path: Path) -> NodeConfig:

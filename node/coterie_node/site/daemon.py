@@ -209,46 +209,61 @@ class Daemon:
 
     def _find_studies(self) -> None:
         """Take note of studies that are new on the ledger."""
-        numbers = self.services.ledger.studies()
+        count = len(self.services.ledger.studies())
         self.reached = self.services.clock()
-        self._seen = min(self._seen, len(numbers))
-        for number in numbers[self._seen :]:
-            try:
-                view = self.services.ledger.view(number)
-            except PostRejected:
+        self._seen = min(self._seen, count)
+        if count == self._seen:
+            return
+        news = self._seen > 0
+        for event in self.services.ledger.list_proposals(self._seen):
+            if not self._take_note(event, is_news=news):
                 return  # a reorganisation took it since the studies were counted: look again
+            self._seen = event.study
+
+    def _take_note(self, event: Event, *, is_news: bool) -> bool:
+        """Add a study that names this site, from its proposal; False if the ledger does not have it any more."""
+        terms = dict(event.details)
+        if self.services.name not in str(terms["sites"]).split(","):
+            return True
+        task = StudyTask(event.study, bytes.fromhex(str(terms["hash"])[2:]), event.site)
+        # What is over is known from the history: a view of each would keep a node with thousands from its work.
+        if self._has_results(task):
+            task.finish()
+        elif find_end(self.services.ledger, task.number) is not None:
+            task.abort()
+        else:
+            try:
+                self.services.ledger.view(task.number)
+            except PostRejected:
+                return False
             except ChainError as error:
                 if ENDLESS_RETRY.is_transient(error):
                     raise
                 # This one study cannot be read. The others can: their numbers were counted on the same ledger.
-                self._halt(self._add_unreadable(number), error, RETRY_SECONDS)
-                self._seen += 1
-                continue
-            self._seen += 1
-            if self.services.name in view.terms.sites:
-                self._add_task(number, view)
+                self.studies.add(task)
+                self._halt(task, error, RETRY_SECONDS)
+                return True
+        self._add_task(task, is_news=is_news)
+        return True
 
-    def _add_unreadable(self, number: int) -> StudyTask:
-        task = StudyTask(number, bytes(32))
-        self.studies.add(task)
-        return task
+    def _add_task(self, task: StudyTask, *, is_news: bool) -> None:
+        """Add a study; after a reorganisation it may be there for the second time.
 
-    def _add_task(self, number: int, view: StudyView) -> None:
-        """Add a study that is on the ledger; after a reorganisation it may be there for the second time."""
-        before, study_hash = self.tasks.get(number), view.terms.hash
+        `is_news` is False at the start: studies that are over are not logged once more.
+        """
+        before = self.tasks.get(task.number)
         if before is not None and not before.over:
-            if before.hash == study_hash:
+            if before.hash == task.hash:
                 return
             before.close()
-        task = StudyTask(number, study_hash, view.proposer)
-        if self._has_results(task):
-            task.finish()
-        elif view.state == State.ABORTED:
-            task.abort()
+        self.studies.add(task)
         if task.over:
             self.services.home.copies.drop(task.hash)
-        self.studies.add(task)
-        facts: dict[str, Any] = {"study": number, "hash": study_hash.hex(), "state": view.state.name.lower()}
+        if is_news or not task.over:
+            self._log_study(task)
+
+    def _log_study(self, task: StudyTask) -> None:
+        facts: dict[str, Any] = {"study": task.number, "hash": task.hash.hex(), "state": task.phase}
         if twins := self.studies.list_twins(task):
             facts["same_document"] = twins
         self.services.log.tell("study found", **facts)
@@ -325,7 +340,7 @@ class Daemon:
 
     def _guard(self, task: StudyTask, step: Callable[[StudyTask], bool]) -> bool:
         """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
-        if not task.is_due(self.services.clock(), self.decisions.count(task.hash)):
+        if not task.is_due(self.services.clock(), self.decisions.counts().get(task.hash, 0)):
             return False
         try:
             moved = step(task)
@@ -631,7 +646,7 @@ class Daemon:
 
     def _halt(self, task: StudyTask, error: Exception, seconds: float) -> None:
         """Stop one study here, and try again later: as long as it runs, people may remove the cause."""
-        decisions = self.decisions.count(task.hash)
+        decisions = self.decisions.counts().get(task.hash, 0)
         self._report(task, error, task.stop(error, self.services.clock() + seconds, decisions))
 
     def _quarantine(self, task: StudyTask, error: Exception) -> None:

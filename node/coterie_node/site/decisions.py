@@ -14,8 +14,9 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError, TermsMismatch
 
 MAX_DECISION_BYTES = 1 << 16
+# A folder whose last change is older than this (nanoseconds) shows each further change by another time.
+SETTLED_NS = 2_000_000_000
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 # Of the file that holds one decision: the study's hash, and which decision about it.
@@ -85,6 +88,8 @@ class DecisionFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._counts: dict[bytes, int] = {}
+        self._counted_at: int | None = None
 
     def record(self, decision: Decision) -> None:
         """Write a decision down, whole or not at all."""
@@ -103,8 +108,19 @@ class DecisionFolder:
         """How often something was decided about a study."""
         return len(list(self.root.glob(f"{study.hex()}.*.json")))
 
-    def counts(self) -> dict[bytes, int]:
-        """How often something was decided, by the study's hash."""
+    def counts(self) -> Mapping[bytes, int]:
+        """How often something was decided, by the study's hash; read again when the folder changes."""
+        try:
+            changed = self.root.stat().st_mtime_ns
+        except OSError:
+            return {}
+        # A folder that changed a moment ago may change once more within the same tick of the disk's clock.
+        if changed != self._counted_at:
+            self._counts = self._count_all()
+            self._counted_at = changed if time.time_ns() - changed > SETTLED_NS else None
+        return self._counts
+
+    def _count_all(self) -> dict[bytes, int]:
         named = (NAME.fullmatch(path.name) for path in self.root.glob("*.json"))  # not what people leave beside them
         counts = Counter(match[1] for match in named if match)
         return {bytes.fromhex(digits): counts[digits] for digits in sorted(counts)}

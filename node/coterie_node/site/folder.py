@@ -95,6 +95,11 @@ class SiteFolder:
         return self.root / "journal.sqlite"
 
     @property
+    def history(self) -> Path:
+        """A copy of the ledger's entries, which may be deleted at any time."""
+        return self.root / "history.sqlite"
+
+    @property
     def data(self) -> Path:
         """The file of this site's rows, where node.toml names a file; `locate_rows` serves every source."""
         return self.path(self.config.data)

@@ -127,6 +127,29 @@ class StudyTask:
     joins: both are worked out once, and again after a fault, because people may have corrected the rows.
     """
 
+    # A daemon keeps one of each study that ever named its site.
+    __slots__ = (
+        "_decisions_at_stop",
+        "_retry_at",
+        "ending",
+        "fault",
+        "final_at",
+        "flow",
+        "hash",
+        "joining",
+        "losses",
+        "name",
+        "number",
+        "posted",
+        "proposal",
+        "proposer",
+        "restarts",
+        "row_warnings",
+        "state",
+        "supervisor",
+        "waits_for",
+    )
+
     def __init__(self, number: int, hash: bytes, proposer: str = "") -> None:
         self.number, self.hash, self.proposer, self.name = number, hash, proposer, ""
         self.row_warnings: tuple[str, ...] = ()
@@ -290,7 +313,7 @@ class StudyTask:
     def _end(self, event: TaskEvent) -> None:
         # A final state keeps nothing: the supervisor's thread and its session end before the state changes.
         self.close()
-        self.fault = self.waits_for = self.final_at = None
+        self.fault = self.waits_for = self.final_at = self.proposal = self.joining = self.flow = None
         self._move(event)
 
     def _move(self, event: TaskEvent) -> None:

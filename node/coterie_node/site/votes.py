@@ -24,13 +24,14 @@ from coterie_node.run.reasons import Reason
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.statements.ended_studies import Attestation, Supersession
 
-Motion = Literal["admit", "recover", "revoke", "resume", "decline", "supersede", "attest", "withdraw"]
+Motion = Literal["admit", "recover", "revoke", "resume", "decline", "supersede", "attest", "withdraw", "succeed"]
 # Proposals that one transaction declines.
 DECLINED_AT_ONCE = 64
 
 
 class Ballot(Frozen):
-    """A vote for a motion, with its voter and time; `subject` is a site's name, a study's number or a motion's digest.
+    """A vote for a motion, with its voter and time; `subject` is a site's name, a study's number, a motion's
+    digest, or the address of the next Catalog.
 
     `studies` are the proposals to decline, `statement` the text about an ended study.
     """
@@ -55,6 +56,8 @@ class Ballot(Frozen):
             ledger.resume(int(self.subject))
         elif self.motion == "revoke":
             ledger.revoke(self.subject)
+        elif self.motion == "succeed":
+            ledger.vote_succession(self.subject)
         elif self.card is not None and self.motion == "admit":
             ledger.admit(self.card.entry)
         elif self.card is not None:

@@ -17,6 +17,7 @@ def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
     """The members, and the votes about members that have not passed yet."""
     with folder.open_ledger() as ledger:
         members, votes = ledger.sites(), list_open_votes(ledger, ledger.history(0))
+        successor = ledger.read_successor()
     active = sum(member.active for member in members)
     rows: list[dict[str, Any]] = [
         {"site": m.name, "state": "active" if m.active else "revoked", "address": m.address, "votes": ""}
@@ -25,6 +26,8 @@ def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
     for vote in votes:
         message = f"{', '.join(vote.voters)}: {len(vote.voters)} of {active // 2 + 1} votes"
         rows.append({"site": vote.subject, "state": vote.what, "address": vote.key, "votes": message})
+    if successor:
+        rows.append({"site": "", "state": "next Catalog", "address": successor, "votes": "passed"})
     return rows
 
 
@@ -47,6 +50,18 @@ def vote_to_revoke(folder: SiteFolder, name: str, by: str = "") -> Ballot:
     """Vote to take a member's seat away."""
     _check_member(folder, name)
     return _record(folder, Ballot(motion="revoke", subject=name), by)
+
+
+def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "") -> Ballot:
+    """Vote for the next Catalog; ConfigError (CO-F520) unless it has this one's active members with their keys."""
+    with folder.open_ledger() as ledger:
+        members = {member.name: member.address for member in ledger.sites() if member.active}
+    following = _read_members(folder, catalog)
+    if following != members:
+        differing = sorted({name for name, _ in members.items() ^ following.items()})
+        message = f"The Catalog {catalog} has other members or keys than this one: {', '.join(differing)}"
+        raise ConfigError("CO-F520", f"{message}. Deploy it with the cards of all active members.")
+    return _record(folder, Ballot(motion="succeed", subject=catalog), by)
 
 
 def withdraw_votes(folder: SiteFolder, name: str, by: str = "") -> list[OpenVote]:
@@ -74,6 +89,15 @@ def _record(folder: SiteFolder, ballot: Ballot, by: str) -> Ballot:
     signed = sign_ballot(ballot, by)
     folder.ballots.record(signed)
     return signed
+
+
+def _read_members(folder: SiteFolder, catalog: str) -> dict[str, str]:
+    """Names and keys of the active members of another Catalog on this site's chain."""
+    from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+    from coterie_chain.ethereum.network import discover
+
+    with EthereumLedger(discover(folder.chain, catalog), None) as ledger:
+        return {member.name: member.address for member in ledger.sites() if member.active}
 
 
 def _find_seat(ledger: Ledger, name: str) -> SiteEntry | None:

@@ -153,16 +153,82 @@ def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     path.write_bytes(b"something else entirely, long enough to be looked at" * 100)
     path.chmod(0o600)
-    with pytest.raises(StoreFault, match="not a journal of this version") as caught:
+    with pytest.raises(StoreFault, match="is not a journal") as caught:
         SqliteJournal(path)
     assert caught.value.code == "CO-C321"
     path.unlink()
     SqliteJournal(path).close()
-    newer = sqlite3.connect(path)
-    newer.execute("PRAGMA user_version = 99")
-    newer.close()
-    with pytest.raises(StoreFault, match="version 99 instead of 1"):
+
+
+# As release 0.2.0 made it; never changed here.
+SCHEMA_1 = """
+CREATE TABLE sent (
+  scope TEXT NOT NULL, nonce INTEGER NOT NULL, purpose TEXT NOT NULL, raw BLOB NOT NULL, hash TEXT NOT NULL,
+  mined INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (scope, nonce)
+) WITHOUT ROWID;
+CREATE TABLE vault (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = 1;
+INSERT INTO sent VALUES ('net', 4, 'record 1/0/0', x'0404', '0x04', 1), ('net', 5, 'record 1/1/0', x'05', '0x05', 0);
+INSERT INTO vault VALUES ('run key', x'00ff');
+"""
+WIDER = "ALTER TABLE sent ADD COLUMN note TEXT NOT NULL DEFAULT ''; UPDATE sent SET note = purpose"
+
+
+def make_old(path: Path) -> Path:
+    old = sqlite3.connect(path)
+    old.executescript(SCHEMA_1)
+    old.close()
+    path.chmod(0o600)
+    return path
+
+
+def read_contents(journal: SqliteJournal) -> object:
+    return journal.list_sent("net"), dict(journal.vault)
+
+
+def test_a_journal_of_release_0_2_0_is_read(tmp_path: Path) -> None:
+    with SqliteJournal(make_old(tmp_path / "journal.db")) as journal:
+        sent = (Signed(4, "record 1/0/0", b"\4\4", "0x04"), True), (Signed(5, "record 1/1/0", b"\5", "0x05"), False)
+        assert read_contents(journal) == (sent, {"run key": b"\0\xff"})
+
+
+def test_an_older_journal_is_brought_forward_after_a_copy_of_it(tmp_path: Path) -> None:
+    path = make_old(tmp_path / "journal.db")
+    with SqliteJournal(path) as journal:
+        before = read_contents(journal)
+    with SqliteJournal(path, [WIDER, "CREATE TABLE more (x)"]) as journal:
+        assert read_contents(journal) == before
+        assert journal.ask("SELECT note FROM sent ORDER BY nonce") == [("record 1/0/0",), ("record 1/1/0",)]
+        assert journal.ask("PRAGMA user_version") == [(3,)]
+        journal.save("net", build_signed(6))
+    copy = tmp_path / "journal.db.v1"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with SqliteJournal(copy) as journal:
+        assert read_contents(journal) == before
+        assert journal.ask("PRAGMA user_version") == [(1,)]
+
+
+def test_a_new_journal_is_of_the_newest_version_and_leaves_no_copy(tmp_path: Path) -> None:
+    with SqliteJournal(tmp_path / "journal.db", [WIDER]) as journal:
+        assert journal.ask("PRAGMA user_version") == [(2,)]
+    assert not (tmp_path / "journal.db.v1").exists()
+
+
+def test_a_change_that_fails_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    path = make_old(tmp_path / "journal.db")
+    with pytest.raises(StoreFault):
+        SqliteJournal(path, [WIDER, "CREATE TABLE sent (x)"])
+    with SqliteJournal(path) as journal:
+        assert journal.ask("PRAGMA user_version") == [(1,)]
+        assert journal.list_sent("net")[0][0].purpose == "record 1/0/0"
+
+
+def test_a_journal_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    path = make_old(tmp_path / "journal.db")
+    SqliteJournal(path, [WIDER]).close()
+    with pytest.raises(StoreFault, match="is of version 2, and this release knows 1") as caught:
         SqliteJournal(path)
+    assert caught.value.code == "CO-C324"
 
 
 def test_a_place_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 
 import pytest
+from support.chain.anvil import AnvilClient
 from support.chain.bench import (
     BENCH_FOUNDERS,
     EXCLUDING_TERMS,
     GLORE_TERMS,
     RECOMPUTED,
     STUDY_HASH,
+    AddressBench,
     AnvilBench,
     BrokerBench,
     MemoryBench,
@@ -34,22 +37,28 @@ from coterie_chain.store.cid import compute_raw_cid
 CID = compute_raw_cid(b"a payload")
 
 
+# A node of somebody's choice, as an operator's Besu: docs/besu.md.
+ADDRESS = os.environ.get("COTERIE_LEDGER_URL", "")
 REAL_BROKERS = [pytest.param(name, marks=pytest.mark.brokers) for name in ("redis", "amqp")]
 
 
-@pytest.fixture(params=["memory", "broker", *REAL_BROKERS, pytest.param("anvil", marks=pytest.mark.anvil)])
+ANVIL = pytest.param("anvil", marks=pytest.mark.anvil)
+
+
+@pytest.fixture(params=["memory", "broker", *REAL_BROKERS, ANVIL, *(["address"] if ADDRESS else [])])
 def sites(request: pytest.FixtureRequest) -> Iterator[Sites]:
     if request.param == "memory":
         yield Sites(MemoryBench())
         return
-    if request.param != "anvil":
+    if request.param not in ("anvil", "address"):
         broker = MemoryBroker() if request.param == "broker" else request.getfixturevalue(request.param)
         appended: list[bytes] = []
         over_broker = BrokerBench(lambda name: PatientLog(broker.open(name), appended), secrets.token_hex(8))
         yield Sites(over_broker)
         over_broker.close()
         return
-    bench = AnvilBench(request.getfixturevalue("anvil"))
+    at_address = request.param == "address"
+    bench = AddressBench(ADDRESS) if at_address else AnvilBench(request.getfixturevalue("anvil"))
     yield Sites(bench)
     bench.close()
 
@@ -501,3 +510,26 @@ def test_heads_follow_the_records(sites: Sites) -> None:
     assert {name: head.seq for name, head in heads.items()} == {"ana": 2, "bob": 1, "cyd": 1}
     last = [e for e in sites["bob"].history(study) if isinstance(e, Record) and e.site == "ana"][-1]
     assert heads["ana"].head == last.head
+
+
+@pytest.mark.anvil
+def test_a_node_that_is_named_by_its_address_alone_plays_the_same_story(anvil: AnvilClient) -> None:
+    at_address, in_memory = AddressBench(anvil.url), Sites(MemoryBench())
+    try:
+        stories = []
+        for sites in (Sites(at_address), in_memory):
+            study = play_exclusion(sites)
+            stories.append(name_entries(sites["ana"].history(study)))
+        assert stories[0] == stories[1]
+    finally:
+        at_address.close()
+
+
+def test_proposals_are_listed_from_a_number_on(sites: Sites) -> None:
+    first, second = sites.start(), sites["bob"].propose(replace(GLORE_TERMS, hash=sha256(b"second").digest()))
+    events = sites["ana"].list_proposals(0)
+    assert [(event.study, event.site) for event in events] == [(first, "ana"), (second, "bob")]
+    assert dict(events[1].details)["hash"] == "0x" + sha256(b"second").hexdigest()
+    assert dict(events[0].details)["sites"] == ",".join(GLORE_TERMS.sites)
+    assert sites["ana"].list_proposals(first) == events[1:]
+    assert sites["ana"].list_proposals(second) == ()

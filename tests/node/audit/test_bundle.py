@@ -39,10 +39,12 @@ from coterie_chain.network.devnet import Anvil
 from coterie_chain.proof.evidence import BODIES, CODES, HEADERS, STATE
 from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_chain.store.cid import compute_raw_cid
+from coterie_learners.glore.glore import GLORE
 from coterie_node.audit.archive import write_archive
 from coterie_node.audit.bundle import GUIDE, MANIFEST, METADATA, PAYLOADS, load_bundle
 from coterie_node.audit.verify import Verified, verify
 from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.site.statements.joining import format_release, read_own_release
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("bundle")]
 
@@ -97,6 +99,19 @@ def step(record: Record) -> str:
 
 
 # The honest bundle
+
+
+def test_a_bundle_of_another_version_of_its_learner_is_not_checked_and_names_the_wheel(
+    honest: HonestRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coterie_learners.glore.glore.GLORE", replace(GLORE, version="99"))
+    outcome = verify(write_bundle(honest.files, tmp_path), network=honest.network)
+    assert (outcome.verdict.verdict, outcome.verdict.status) == ("NOT CHECKED", 26)
+    assert f"with coterie {format_release(read_own_release())}, whose wheel its sites had" in outcome.verdict.problem
+    assert outcome.trust()
+    cut = {name: data for name, data in honest.files.items() if not name.startswith(PAYLOADS)}
+    (tmp_path / "cut").mkdir()
+    check_failure(cut, tmp_path / "cut")
 
 
 def test_an_honest_bundle_passes(honest: HonestRun, tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ from coterie_chain.ledger.record_chain import compute_next_head
 from coterie_chain.ledger.study_state import SERVER
 from coterie_chain.store.cid import compute_raw_cid
 from coterie_learners.errors import LearnerError
+from coterie_learners.glore.glore import GLORE
 from coterie_learners.study.document import Study
 from coterie_node.audit.bundle import read_payloads
 from coterie_node.audit.replay import Replay, Verdict, replay
+from coterie_node.audit.result import replay_line
 from coterie_node.run.codec import pack
 from coterie_node.run.reasons import Reason
 from coterie_node.run.study_files import study_terms
@@ -422,14 +424,39 @@ def test_a_document_that_is_no_study_fails() -> None:
     assert check_failure(world, "CO-S102")
 
 
-def test_a_study_of_another_version_of_its_learner_is_refused() -> None:
+def test_a_study_of_another_version_of_its_learner_is_not_checked_and_never_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = done()
+    pinned = GLORE.version
+    monkeypatch.setattr("coterie_learners.glore.glore.GLORE", replace(GLORE, version="99"))
+    verdict = replay_world(world).verdict
+    assert (verdict.verdict, verdict.code, verdict.status, verdict.intact) == ("NOT CHECKED", "CO-S402", 26, False)
+    assert (verdict.steps, verdict.records) == (0, len(world.records()))
+    assert f"pins glore {pinned}, and this installation has 99" in verdict.problem
+    assert replay_line(verdict).startswith("Replay: NOT CHECKED [CO-S402] The study pins glore")
+
+
+def test_a_record_that_does_not_hold_fails_whatever_version_of_the_learner_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = done()
+    monkeypatch.setattr("coterie_learners.glore.glore.GLORE", replace(GLORE, version="99"))
+    at = place(world, 0, world.study.sites[0])
+    record = world.chain.log[at]
+    assert isinstance(record, Record)
+    world.chain.log[at] = replace(record, post=replace(record.post, sha256=bytes(32)))
+    assert check_failure(world).site == world.study.sites[0]
+
+
+def test_a_document_that_names_another_version_than_the_one_proposed_fails() -> None:
     world = done()
     other_world = Study.model_validate(
         {**world.study.model_dump(), "learner": {**world.study.learner.model_dump(), "version": "0"}}
     )
     world.blobs.put(other_world.document)
     world.chain.rules.studies[1].hash = other_world.hash
-    assert "pins glore 0" in check_failure(world, "CO-S402").problem
+    check_failure(world)
 
 
 @pytest.mark.parametrize(

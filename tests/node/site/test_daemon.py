@@ -523,6 +523,22 @@ def test_a_number_that_a_reorganisation_gave_to_another_study_is_met_anew(node_n
     assert left == ["session"]
 
 
+def test_a_daemon_that_starts_knows_an_ended_study_from_the_history_alone(
+    node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = node_network.propose(study_file(node_network.root))
+    node_network.approve(study, "south", "west")
+    node_network.settle()
+    again = node_network.daemon("north")
+
+    def no_view(number: int) -> StudyView:
+        raise AssertionError(f"a view of study {number}, which has ended")
+
+    monkeypatch.setattr(again.services.ledger, "view", no_view)
+    again.tick()
+    assert [(task.phase, task.proposer) for task in again.tasks.values()] == [("done", "north")]
+
+
 def test_a_study_that_a_reorganisation_takes_while_it_is_looked_at_is_looked_for_again(
     node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:

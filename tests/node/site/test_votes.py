@@ -122,3 +122,13 @@ def test_what_is_no_card_is_refused_with_the_key_that_is_wrong(node_network: Nod
         with pytest.raises(ConfigError, match=where) as caught:
             SeatCard.load(path)
         assert caught.value.code == "CO-F501"
+
+
+def test_new_contracts_succeed_these_by_the_votes_of_most_sites(node_network: NodeNetwork) -> None:
+    following, reader = "0x" + "5a" * 20, node_network.chain.ledger(None)
+    vote(node_network, Ballot(motion="succeed", subject=following), "north")
+    assert reader.read_successor() == ""
+    assert open_motions(reader) == {("for the next Catalog", "", following): ["north"]}
+    vote(node_network, Ballot(motion="succeed", subject=following), "west")
+    assert reader.read_successor() == following
+    assert open_motions(reader) == {}

@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from support.chain.anvil import AnvilClient
+from support.chain.anvil import AnvilClient, RpcError
 
 from coterie_chain.broker.broker_ledger import BrokerLedger
 from coterie_chain.broker.message_log import MemoryBroker, MessageLog, OpenLog
@@ -111,6 +111,27 @@ class AnvilBench:
     def close(self) -> None:
         for ledger in self._open:
             ledger.close()
+
+
+class AddressBench(AnvilBench):
+    """The network on any node, named by its address: its clock is moved where the node lets us, and waited for else.
+
+    The accounts of the bench have no ether: gas is free on the chain, or the node's own keys fund them first.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._client = AnvilClient(url)
+        super().__init__(self._client)
+
+    def close(self) -> None:
+        super().close()
+        self._client.close()
+
+    def sleep(self, seconds: int) -> None:
+        try:
+            super().sleep(seconds)
+        except RpcError:
+            time.sleep(seconds)
 
 
 class Sites:

@@ -104,7 +104,7 @@ class AuditReport:
 
     @property
     def verdict(self) -> Verdict:
-        """PASS, RECORD INTACT or FAIL."""
+        """PASS, RECORD INTACT, NOT CHECKED or FAIL."""
         return self.replay.verdict
 
     @property

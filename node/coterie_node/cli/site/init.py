@@ -93,6 +93,10 @@ token_file = "api.token"
 # [talk]
 # listen = "127.0.0.1:7401"
 # peers = {{ registry = "10.0.0.6:7401", helper = "10.0.0.7:7401" }}
+
+# For how many years after a study's end `coterie prune` refuses to let its payloads go.
+# [retention]
+# years = 10
 """
 
 

@@ -18,7 +18,14 @@ from coterie_node.network.membership.sealer_votes import record_sealer_vote
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.members import list_seats, vote_to_admit, vote_to_recover, vote_to_revoke, withdraw_votes
+from coterie_node.verbs.members import (
+    list_seats,
+    vote_to_admit,
+    vote_to_recover,
+    vote_to_revoke,
+    vote_to_succeed,
+    withdraw_votes,
+)
 
 site = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="The network's members, and votes about them: a majority decides."
@@ -92,6 +99,16 @@ def revoke_command(
         )
     else:
         print("With --and-network this site also votes against its sealer, and takes it off its lists of peers.")
+
+
+@site.command("succeed")
+def vote_succession_command(
+    catalog: Annotated[str, typer.Argument(help="Address of the next Catalog, on the same chain.")],
+    node: NodeOption = None,
+) -> None:
+    """Vote that another Catalog succeeds this one: new contracts, with the same members."""
+    home = open_node_folder(node)
+    _print_vote(home, vote_to_succeed(home, catalog))
 
 
 @site.command("withdraw")

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from coterie_chain.errors import ChainError
+from coterie_chain.ethereum.entries.entry_file import EntryFile
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import SqliteJournal
@@ -83,7 +84,10 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
         journal = stack.enter_context(SqliteJournal(home.journal))
         keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
         network = home.network()
-        ledger = stack.enter_context(EthereumLedger(network, keys.signer, journal, sleeps=home.config.chain.sleep))
+        history = EntryFile(home.history, network.scope)
+        stack.callback(history.close)
+        asleep = home.config.chain.sleep
+        ledger = stack.enter_context(EthereumLedger(network, keys.signer, journal, sleeps=asleep, log=history))
         blobs = home.blobs()
         check_store(blobs, log)
         services = NodeServices(

@@ -34,6 +34,9 @@ def check_ledger_of(home: SiteFolder, ledger: EthereumLedger) -> Iterator[CheckR
     if home.config.chain.sleep:
         yield run_check("sealer", lambda: _check_sealer(home, ledger))
     yield run_check("finality", lambda: _check_finality(home, ledger))
+    if successor := ledger.read_successor():
+        cure = "The members voted for new contracts: see docs/upgrade.md."
+        yield CheckResult("contracts", False, f"succeeded by the Catalog {successor}", cure)
     if not home.journal.exists():
         yield run_check("journal of records", lambda: check_lost_journal(home, ledger))
 

@@ -43,6 +43,13 @@ def read_own_release() -> int:
     return encode_release(version("coterie"))
 
 
+def list_software_releases(entries: Iterable[Record | Event]) -> tuple[str, ...]:
+    """The releases with which sites joined a study, by its entries, each once; none that is unsaid."""
+    joinings = [dict(e.details) for e in entries if isinstance(e, Event) and e.name == "StudyJoined"]
+    numbers = {int(details["release"]) for details in joinings} - {0}
+    return tuple(format_release(number) for number in sorted(numbers))
+
+
 def describe_joinings(entries: Iterable[Record | Event]) -> dict[str, str]:
     """Two lines of a study's status: each site's release, and the digest of its persons' signatures."""
     joinings = {e.site: dict(e.details) for e in entries if isinstance(e, Event) and e.name == "StudyJoined"}

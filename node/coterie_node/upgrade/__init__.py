@@ -1,0 +1,1 @@
+"""What this release reads and writes of other releases: the table that an upgrade goes by, and who runs another one."""
