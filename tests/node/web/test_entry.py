@@ -35,8 +35,8 @@ def fill(path: str) -> str:
 def ask(client: TestClient, route: PageRoute, token: str) -> int:
     if route.method == "GET":
         with client.stream("GET", fill(route.path)) as response:
-            return response.status_code
-    return client.post(fill(route.path), data={"csrf": token}).status_code
+            return int(response.status_code)
+    return int(client.post(fill(route.path), data={"csrf": token}).status_code)
 
 
 @pytest.mark.parametrize("person", [None, *list_persons()], ids=lambda p: p.account if p else "nobody")
@@ -197,7 +197,7 @@ def test_a_long_body_is_refused_by_what_it_says_and_by_what_comes(house: PageHou
     answer = client.post(
         "/login",
         content=pieces(),
-        headers={"content-type": "application/x-www-form-urlencoded"},  # type: ignore[arg-type]
+        headers={"content-type": "application/x-www-form-urlencoded"},
     )
     assert answer.status_code == 413
     assert "CO-W105" in answer.text

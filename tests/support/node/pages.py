@@ -63,6 +63,18 @@ class Clock:
         return self.seconds
 
 
+class EndingSessions(MemorySessions):
+    """Sessions that end, for who looks without using them, after `looks` looks; never for None."""
+
+    looks: int | None = None
+
+    def peek(self, name: str) -> bool:
+        if self.looks is None:
+            return super().peek(name)
+        self.looks -= 1
+        return self.looks >= 0
+
+
 class PageHouse:
     """Three daemons in memory, and the page of the first site."""
 
@@ -73,8 +85,8 @@ class PageHouse:
         ledger = self.network.chain.ledger(None)
         self.reader = SiteReader(self.network.homes["north"], ledger, self.network.blobs)
         settings = settings or WebPart()
-        sessions = MemorySessions(settings.idle_minutes * 60, settings.session_hours * 3600, self.clock)
-        self.services = PageServices(self.reader, self.accounts, sessions, make_templates(), settings)
+        self.sessions = EndingSessions(settings.idle_minutes * 60, settings.session_hours * 3600, self.clock)
+        self.services = PageServices(self.reader, self.accounts, self.sessions, make_templates(), settings)
         self.app = build_app(self.services, parts)
 
     def __enter__(self) -> PageHouse:

@@ -17,7 +17,7 @@ from coterie_node.web.live.site_reader import SiteSnapshot
 from coterie_node.web.rendering import render
 
 PAGE_SIZE = 100
-FIELDS = ("study", "site", "kind", "since", "until")
+FILTER_FIELDS = ("study", "site", "kind", "since", "until")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class HistoryFilter:
     @classmethod
     def read(cls, query: Mapping[str, str]) -> HistoryFilter:
         """The filter of an address."""
-        return cls(**{name: query.get(name, "").strip()[:100] for name in FIELDS})
+        return cls(**{name: query.get(name, "").strip()[:100] for name in FILTER_FIELDS})
 
     def takes(self, entry: HistoryEntry) -> bool:
         """Whether an entry fits."""

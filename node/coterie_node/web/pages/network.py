@@ -23,7 +23,7 @@ CHECKS = "checks"
 
 
 @dataclass(frozen=True)
-class Member:
+class SeatLine:
     """A seat of the network: its key, when it last wrote on the ledger, how often, and the version that it named."""
 
     name: str
@@ -43,14 +43,14 @@ def show_network(visit: Visit) -> Response:
         visit,
         "network.html.j2",
         snapshot=snapshot,
-        members=list_members(snapshot),
+        members=list_seats(snapshot),
         votes=list_member_votes(site, snapshot),
         checks=visit.services.jobs.find(CHECKS),
         may_check=visit.person.may(Role.OPERATE),
     )
 
 
-def list_members(snapshot: SiteSnapshot) -> list[Member]:
+def list_seats(snapshot: SiteSnapshot) -> list[SeatLine]:
     """All seats with what the ledger says of them."""
     seen: dict[str, int] = {}
     records: dict[str, int] = {}
@@ -62,7 +62,7 @@ def list_members(snapshot: SiteSnapshot) -> list[Member]:
         elif entry.name == "StudyJoined":
             releases[entry.site] = int(dict(entry.details)["release"])
     return [
-        Member(
+        SeatLine(
             seat.name,
             seat.id,
             seat.address,

@@ -70,7 +70,7 @@ def open_result(visit: Visit) -> Response:
         head=head,
         outcome=outcome,
         problem=problem,
-        figures=None if outcome is None else draw_figures(outcome.fit),
+        figures=None if outcome is None else draw_result(outcome.fit),
         lines=[] if outcome is None else fit_lines(outcome.fit, outcome.name, outcome.contributors),
         flow=[] if outcome is None or outcome.flow is None else list_flow_lines(outcome.flow),
         formats=tuple(FORMATS),
@@ -80,7 +80,7 @@ def open_result(visit: Visit) -> Response:
     )
 
 
-def draw_figures(fit: Fit) -> ResultFigures:
+def draw_result(fit: Fit) -> ResultFigures:
     """The tables and figures of a fit."""
     survival = fit.details.get("survival")
     curves = {} if not survival else {"Survival": draw_survival(survival)}

@@ -16,7 +16,7 @@ from coterie_node.web.live.site_reader import SiteSnapshot
 from coterie_node.web.rendering import render
 
 # Settings that name where a secret is; the page says that they are set, and not where.
-HIDDEN = ("passphrase_file", "token_file", "secret", "password", "token", "client_secret")
+SECRET_WORDS = ("passphrase_file", "token_file", "secret", "password", "token", "client_secret")
 
 
 def show_settings(visit: Visit) -> Response:
@@ -40,20 +40,20 @@ def list_settings(values: Mapping[str, Any], before: str = "") -> Iterator[tuple
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from list_settings(value, f"{before}{name}.")
-        elif any(word == name or name.endswith(f"_{word}") for word in HIDDEN):
+        elif any(word == name or name.endswith(f"_{word}") for word in SECRET_WORDS):
             yield f"{before}{name}", "set; not shown" if value else "not set"
         else:
-            yield f"{before}{name}", describe_setting(value)
+            yield f"{before}{name}", describe_value(value)
 
 
-def describe_setting(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value in words; an address without the name, password and options that stand in it."""
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(map(describe_setting, value)) or "none"
+        return ", ".join(map(describe_value, value)) or "none"
     text = str(value)
     if "://" not in text:
         return text or "–"

@@ -55,7 +55,7 @@ def show_first(visit: Visit) -> Response:
     return RedirectResponse("/studies", 303)
 
 
-def list_studies(visit: Visit) -> Response:
+def show_studies(visit: Visit) -> Response:
     """All studies by group, or those that a search finds."""
     query = visit.request.query_params.get("q", "")[:200]
     part = render_list(visit.services, query)
@@ -173,6 +173,6 @@ def _read_names(site: SiteReader, look: StudyLook) -> tuple[str, str]:
 
 STUDIES_ROUTES = (
     PageRoute("GET", "/", Entrance.SIGNED_IN, show_first),
-    PageRoute("GET", "/studies", Role.READ, list_studies),
+    PageRoute("GET", "/studies", Role.READ, show_studies),
     PageRoute("GET", "/live/studies", Role.READ, follow_studies),
 )
