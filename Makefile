@@ -13,7 +13,7 @@ FUZZ_SEED ?= $(shell date +%j)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-long test-brokers test-net faults fuzz fuzz-api slither check audit-deps devnet bench bench-mpc bench-redis \
+.PHONY: help setup tools demo test test-long test-brokers test-web test-net faults fuzz fuzz-api slither check audit-deps devnet bench bench-mpc bench-redis \
   bench-survival bench-twin bench-peers ranges references abi lock lock-images wheel previous mutants clean
 
 help: ## Show these commands
@@ -39,13 +39,21 @@ demo: setup ## Fit one model over a ledger on three sites of this machine, and r
 	@$(BIN)/coterie demo
 
 test: setup ## Run the tests, of each sweep the first few cases
-	$(BIN)/python -m pytest -m "not devnet and not long and not brokers" -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not devnet and not long and not brokers and not browser" -n 2 --dist loadgroup $(ARGS)
 
 test-long: setup ## Run the rest of the sweeps: seeded faults, signed garbage, hostile files, grids, long demos
 	$(BIN)/python -m pytest -m "long and not devnet" -n 2 --dist loadgroup $(ARGS)
 
 test-brokers: setup ## Run the ledger's suite over RabbitMQ and Redis, where Debian's packages are installed
 	$(BIN)/python -m pytest -m brokers -n 0 $(ARGS)
+
+test-web: setup tests/web_browser/node_modules/.ready ## Run the page's tests in Chromium (Debian's package): every page, and a study's whole life
+	$(BIN)/python -m pytest -m browser -n 0 tests/web_browser $(ARGS)
+
+tests/web_browser/node_modules/.ready: tests/web_browser/package-lock.json tests/web_browser/package.json
+	command -v chromium > /dev/null || { test "$$(id -u)" = 0 && apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
+	cd tests/web_browser && npm ci --silent --no-audit --no-fund
+	@touch $@
 
 test-net: tools ## Run the tests on real networks of Geth and Kubo
 	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
@@ -170,4 +178,4 @@ mutants: setup ## Plant small faults and require that the tests near them fail
 	$(BIN)/python tools/house/mutants.py
 
 clean: ## Remove what setup installed
-	rm -rf $(VENV) .venv-slither contracts/node_modules
+	rm -rf $(VENV) .venv-slither contracts/node_modules tests/web_browser/node_modules

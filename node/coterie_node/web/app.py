@@ -21,7 +21,7 @@ from coterie_node.site.config import LOOPBACK_HOSTS
 from coterie_node.web.access import PagePart, PageRoute, Visit
 from coterie_node.web.guard import find_session, guard
 from coterie_node.web.middleware import wrap
-from coterie_node.web.pages.table import ROUTES
+from coterie_node.web.pages.table import PAGE_ROUTES
 from coterie_node.web.rendering import render_error
 from coterie_node.web.services import PageServices
 
@@ -72,7 +72,7 @@ def build_app(services: PageServices, parts: Sequence[PagePart] = ()) -> ASGIApp
 
 def list_routes(parts: Iterable[PagePart] = ()) -> tuple[PageRoute, ...]:
     """The whole table of routes: the page's own and those of its parts."""
-    return (*ROUTES, *(route for part in parts for route in part.routes))
+    return (*PAGE_ROUTES, *(route for part in parts for route in part.routes))
 
 
 def list_hosts(services: PageServices) -> list[str]:

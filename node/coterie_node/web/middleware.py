@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A study's document has 1 MiB at most (MAX_TOML); a form has some bytes around it.
-MAX_BODY_BYTES = (1 << 20) + (1 << 16)
+MAX_FORM_BYTES = (1 << 20) + (1 << 16)
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-HEADERS = {
+PAGE_HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -58,7 +58,7 @@ class HeaderWriter:
 
 def _complete_headers(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> list[tuple[bytes, bytes]]:
     present = {name.lower() for name, _ in headers}
-    wanted = {**HEADERS, "cache-control": "no-store"}
+    wanted = {**PAGE_HEADERS, "cache-control": "no-store"}
     wanted |= {"strict-transport-security": STRICT_TRANSPORT} if scheme == "https" else {}
     more = [(name.encode(), value.encode()) for name, value in wanted.items() if name.encode() not in present]
     return [*headers, *more]
@@ -67,7 +67,7 @@ def _complete_headers(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> li
 class BodyLimit:
     """Refuses a request whose body is longer than `most` bytes, by what it says of itself and by what comes."""
 
-    def __init__(self, app: ASGIApp, most: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, app: ASGIApp, most: int = MAX_FORM_BYTES) -> None:
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +94,7 @@ class BodyLimit:
 def _read_length(scope: Scope) -> int:
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     text = lengths[0].decode("latin-1") if lengths else "0"
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else MAX_BODY_BYTES + 1
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else MAX_FORM_BYTES + 1
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None:

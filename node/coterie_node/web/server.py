@@ -1,18 +1,26 @@
-"""The page's own process: its follower of the ledger, its accounts, and the server."""
+"""The page's own process: its follower of the ledger, its accounts, the HTTP API, and the server."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import uvicorn
+from starlette.routing import Mount
 
+from coterie_chain.errors import ChainError, LedgerUnreachable
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.ledger.memory import MemoryChain
+from coterie_chain.ledger.protocol import Ledger
+from coterie_chain.store.protocol import BlobStore, MemoryBlobs
+from coterie_node.errors import ConfigError
 from coterie_node.site.config import LOOPBACK_HOSTS, WebPart
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
 from coterie_node.web.access import PagePart
+from coterie_node.web.api.app import PREFIX, build_api
+from coterie_node.web.api.services import open_services
 from coterie_node.web.app import build_app
 from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
 from coterie_node.web.live.site_reader import SiteReader
@@ -27,25 +35,16 @@ if TYPE_CHECKING:
 MOST_REQUESTS, STOP_SECONDS = 512, 3
 
 
-def make_services(folder: SiteFolder, ledger: EthereumLedger, accounts: Accounts) -> PageServices:
-    """What the page of a node works with."""
-    settings = folder.config.web or WebPart()
-    reader = SiteReader(folder, ledger, folder.blobs(), lambda: ledger.newest)
-    sessions = MemorySessions(settings.idle_minutes * 60, settings.session_hours * 3600)
-    return PageServices(reader, accounts, sessions, make_templates(), settings)
-
-
 def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> None:
     """Answer until a signal; the ledger is only read."""
     with ExitStack() as stack:
-        ledger = stack.enter_context(EthereumLedger(folder.network(), None, sleeps=folder.config.chain.sleep))
-        services = make_services(folder, ledger, FileAccounts(folder.root / ACCOUNTS))
+        services = make_services(folder, open_reader(stack, folder, log), FileAccounts(folder.root / ACCOUNTS))
         part = services.settings
         if part.host not in LOOPBACK_HOSTS:
             log.tell("page is open to other machines", level="warning", address=part.host)
         log.tell("page", address=part.host, port=part.port)
         config = uvicorn.Config(
-            build_app(services, parts),
+            build_app(services, (*parts, mount_api(services))),
             host=part.host,
             port=part.port,
             log_config=None,
@@ -56,3 +55,40 @@ def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> 
             timeout_graceful_shutdown=STOP_SECONDS,
         )
         uvicorn.Server(config).run()
+
+
+def make_services(folder: SiteFolder, reader: SiteReader, accounts: Accounts) -> PageServices:
+    """What the page of a node works with."""
+    settings = folder.config.web or WebPart()
+    sessions = MemorySessions(settings.idle_minutes * 60, settings.session_hours * 3600)
+    return PageServices(reader, accounts, sessions, make_templates(), settings)
+
+
+def mount_api(services: PageServices) -> PagePart:
+    """The HTTP API beside the page, over the same ledger."""
+    return PagePart(mounts=(Mount(PREFIX, build_api(open_services(services.site.folder))),))
+
+
+def open_reader(stack: ExitStack, folder: SiteFolder, log: Log) -> SiteReader:
+    """The site for reading; without a network or a chain node a page of checks alone, which says what is missing."""
+    try:
+        ledger = EthereumLedger(folder.network(), None, sleeps=folder.config.chain.sleep)
+        blobs = folder.blobs()
+    except (ChainError, ConfigError) as error:
+        log.fault("page shows the first steps alone", error)
+        text = f"{error.message} Start the page again once this is done."
+        return make_empty_reader(folder, text)
+    stack.callback(ledger.close)
+    return SiteReader(folder, ledger, blobs, lambda: ledger.newest)
+
+
+def make_empty_reader(folder: SiteFolder, problem: str) -> SiteReader:
+    """A reader of a ledger without entries, which says why there are none."""
+
+    def refuse() -> int:
+        raise LedgerUnreachable("CO-W111", problem)
+
+    ledger: Ledger = MemoryChain([]).ledger(None)
+    blobs: BlobStore = MemoryBlobs()
+    newest: Callable[[], int] = refuse
+    return SiteReader(folder, ledger, blobs, newest)

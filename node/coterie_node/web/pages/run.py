@@ -178,7 +178,7 @@ def release_payload(visit: Visit) -> Response:
     return go(visit, f"/studies/{number}/run", f"Allowed: {payload['topic']} leaves at this site's next turn.")
 
 
-def allow_refused(visit: Visit) -> Response:
+def allow_what_was_refused(visit: Visit) -> Response:
     """Say yes to what the privacy log refused, with a reason."""
     number = read_number(visit)
     look = visit.services.site.find(number)
@@ -191,5 +191,5 @@ RUN_ROUTES = (
     PageRoute("GET", "/studies/{number:int}/run", Role.READ, open_run),
     PageRoute("GET", "/live/studies/{number:int}/run", Role.READ, follow_run),
     PageRoute("POST", "/studies/{number:int}/release", Role.RELEASE, release_payload),
-    PageRoute("POST", "/studies/{number:int}/allow", Role.RELEASE, allow_refused),
+    PageRoute("POST", "/studies/{number:int}/allow", Role.RELEASE, allow_what_was_refused),
 )

@@ -51,8 +51,10 @@ class StudyLine:
 
 
 def show_first(visit: Visit) -> Response:
-    """The list of studies is the first page."""
-    return RedirectResponse("/studies", 303)
+    """The list of studies is the first page; for who runs a node that cannot read its ledger, the first steps are."""
+    snapshot = visit.services.site.read()
+    is_new = bool(snapshot.problem) and not snapshot.studies and visit.person.may(Role.OPERATE)
+    return RedirectResponse("/setup" if is_new else "/studies", 303)
 
 
 def show_studies(visit: Visit) -> Response:

@@ -13,7 +13,7 @@ from coterie_node.web.pages.settings import SETTINGS_ROUTES
 from coterie_node.web.pages.studies import STUDIES_ROUTES
 from coterie_node.web.pages.study import STUDY_ROUTES
 
-ROUTES: tuple[PageRoute, ...] = (
+PAGE_ROUTES: tuple[PageRoute, ...] = (
     *LOGIN_ROUTES,
     *STUDIES_ROUTES,
     *PROPOSE_ROUTES,
