@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 
-MOST_PARTS = 200
+MOST_RENDERED = 200
 
 
 class PartCache:
@@ -27,6 +27,6 @@ class PartCache:
             if kept is None or kept[0] != version:
                 kept = version, make()
                 self._parts[name, roles] = kept
-                while len(self._parts) > MOST_PARTS:
+                while len(self._parts) > MOST_RENDERED:
                     self._parts.popitem(last=False)
         return kept[1]

@@ -17,7 +17,7 @@ from coterie_node.web.access import Visit
 from coterie_node.web.services import PageServices
 
 # Seconds between two looks for a change, between two signs of life, and until the browser opens the stream again.
-TICK_SECONDS, BEAT_SECONDS, STREAM_SECONDS = 0.2, 15.0, 600.0
+TICK_SECONDS, SIGN_SECONDS, STREAM_SECONDS = 0.2, 15.0, 600.0
 # What stands in a part for the token of a viewer's session.
 TOKEN_MARK = "%csrf%"
 
@@ -42,7 +42,7 @@ async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[st
             make_part = partial(make, services, roles)
             part = await run_in_threadpool(services.parts.get, name, roles, version, make_part)
             yield _encode(part.replace(TOKEN_MARK, session.token))
-        elif now - beat >= BEAT_SECONDS:
+        elif now - beat >= SIGN_SECONDS:
             beat = now
             yield ": still here\n\n"
         now += await _await_change(services, version)

@@ -35,7 +35,7 @@ from coterie_node.verbs.results import StudyOutcome, read_outcome
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.guard import go
 from coterie_node.web.live.site_reader import SiteReader
-from coterie_node.web.pages.study import make_head, read_number
+from coterie_node.web.pages.study import find_number, make_head
 from coterie_node.web.rendering import render
 
 LEVEL = 0.95
@@ -132,7 +132,7 @@ def download_result(visit: Visit) -> Response:
     if name not in FORMATS:
         raise ConfigError("CO-W109", f"There is no format {name[:20]!r}. Take one of {', '.join(FORMATS)}.")
     ending, kind, write = FORMATS[name]
-    outcome = read_outcome(visit.services.site.folder, str(read_number(visit)))
+    outcome = read_outcome(visit.services.site.folder, str(find_number(visit)))
     return send_file(write(outcome), f"{outcome.name}.{ending}", kind)
 
 
@@ -181,7 +181,7 @@ def _describe_network(site: SiteReader) -> str:
 
 def download_report(visit: Visit) -> Response:
     """The report of the last replay, as a page or as JSON."""
-    number, name = read_number(visit), str(visit.request.path_params["format"])
+    number, name = find_number(visit), str(visit.request.path_params["format"])
     job = visit.services.jobs.find(f"replay {number}")
     if job is None or not isinstance(job.value, AuditReport):
         raise ConfigError("CO-W110", f"There is no replay of study {number} yet. Run it on the page of the result.")

@@ -25,7 +25,7 @@ from coterie_node.web.guard import go
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
 from coterie_node.web.live.stream import TOKEN_MARK, stream_part
 from coterie_node.web.pages.run_grid import LEGEND, draw_grid
-from coterie_node.web.pages.study import StudyHead, describe_head, make_head, read_number
+from coterie_node.web.pages.study import StudyHead, describe_head, find_number, make_head
 from coterie_node.web.rendering import render
 from coterie_node.web.services import PageServices
 
@@ -173,14 +173,14 @@ def list_refusals(site: SiteReader, look: StudyLook) -> list[Mapping[str, str]]:
 
 def release_payload(visit: Visit) -> Response:
     """Let one payload leave."""
-    number = read_number(visit)
+    number = find_number(visit)
     payload = approve_release(visit.services.site.folder, visit.read_field("digest"))
     return go(visit, f"/studies/{number}/run", f"Allowed: {payload['topic']} leaves at this site's next turn.")
 
 
 def allow_what_was_refused(visit: Visit) -> Response:
     """Say yes to what the privacy log refused, with a reason."""
-    number = read_number(visit)
+    number = find_number(visit)
     look = visit.services.site.find(number)
     reason = f"{visit.read_field('reason')} ({visit.person.name})" if visit.read_field("reason") else ""
     allow_refusal(visit.services.site.folder, look.view.terms.hash.hex(), reason)

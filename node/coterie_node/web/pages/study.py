@@ -43,14 +43,14 @@ class StudyHead:
         return bool(self.role_here) and not self.look.is_over and self.line.state != "expired"
 
 
-def read_number(visit: Visit) -> int:
+def find_number(visit: Visit) -> int:
     """The study's number in the address."""
     return int(visit.request.path_params["number"])
 
 
 def make_head(visit: Visit) -> StudyHead:
     """The head of a study's page; ConfigError (CO-F304) if there is no such study."""
-    return describe_head(visit.services.site, read_number(visit))
+    return describe_head(visit.services.site, find_number(visit))
 
 
 def describe_head(site: SiteReader, number: int) -> StudyHead:
@@ -143,7 +143,7 @@ def start_dry_run(visit: Visit) -> Response:
 
 def approve_here(visit: Visit) -> Response:
     """Write this site's approval down, in the name of the person."""
-    number = read_number(visit)
+    number = find_number(visit)
     if visit.read_field("read") != "yes":
         return go(visit, f"/studies/{number}#decide", "Confirm first that you have read what leaves this site.")
     approve(visit.services.site.folder, str(number), reason=visit.read_field("reason"), by=visit.person.name)
@@ -152,7 +152,7 @@ def approve_here(visit: Visit) -> Response:
 
 def decline_here(visit: Visit) -> Response:
     """Write down that this site takes no part."""
-    folder, number = visit.services.site.folder, read_number(visit)
+    folder, number = visit.services.site.folder, find_number(visit)
     view = find_open_study(folder, str(number))
     decline(folder, [view], visit.read_field("reason"), visit.person.name)
     return go(visit, f"/studies/{number}", "Declined. The daemon puts this on the ledger.")
@@ -160,14 +160,14 @@ def decline_here(visit: Visit) -> Response:
 
 def end_here(visit: Visit) -> Response:
     """Write down that this site ends the study for all."""
-    number = read_number(visit)
+    number = find_number(visit)
     abort(visit.services.site.folder, str(number), visit.read_field("reason"), visit.person.name)
     return go(visit, f"/studies/{number}", "The daemon ends the study for all sites.")
 
 
 def resume_here(visit: Visit) -> Response:
     """Vote to go on with a paused study."""
-    number = read_number(visit)
+    number = find_number(visit)
     resume(visit.services.site.folder, str(number), visit.person.name)
     return go(visit, f"/studies/{number}", "The daemon puts this site's vote on the ledger.")
 
