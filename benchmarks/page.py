@@ -230,7 +230,7 @@ async def measure_update(viewers: int) -> None:
 def measure_beside(pairs: int, viewers: int) -> None:
     """Print the ratio of a study's time with viewers to that without, in paired rounds on three nodes."""
     with tempfile.TemporaryDirectory() as root:
-        place = RunFolder(Path(root) / "net")
+        place = RunFolder(Path(root))
         start_network(place, ("north", "south", "west"), RunSettings("anvil", "folder"))
         try:
             ports = {site: prepare_site(place, site, k) for k, site in enumerate(place.settings().sites)}
