@@ -236,6 +236,7 @@ def measure_beside(pairs: int, viewers: int) -> None:
             ports = {site: prepare_site(place, site, k) for k, site in enumerate(place.settings().sites)}
             start_programs(place)
             restart_with_pages(place, ports)
+            asyncio.run(time_study(place, "warm-up", ports["north"], 0))
             ratios = [run_pair(place, k, ports["north"], viewers) for k in range(pairs)]
         finally:
             stop_programs(place)
