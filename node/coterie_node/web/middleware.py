@@ -24,6 +24,7 @@ POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+TOO_LONG = "CO-W105"
 PAGE_HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -103,7 +104,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None
 
 
 def _explain_size(most: int) -> str:
-    return f"CO-W105: The request has more than {most} bytes. Send a smaller file."
+    return f"{TOO_LONG}: The request has more than {most} bytes. Send a smaller file."
 
 
 def wrap(app: ASGIApp, hosts: Sequence[str], proxies: Sequence[str]) -> ASGIApp:
