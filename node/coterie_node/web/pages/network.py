@@ -43,14 +43,14 @@ def show_network(visit: Visit) -> Response:
         visit,
         "network.html.j2",
         snapshot=snapshot,
-        members=list_seats(snapshot),
+        members=read_seats(snapshot),
         votes=list_member_votes(site, snapshot),
         checks=visit.services.jobs.find(CHECKS),
         may_check=visit.person.may(Role.OPERATE),
     )
 
 
-def list_seats(snapshot: SiteSnapshot) -> list[SeatLine]:
+def read_seats(snapshot: SiteSnapshot) -> list[SeatLine]:
     """All seats with what the ledger says of them."""
     seen: dict[str, int] = {}
     records: dict[str, int] = {}

@@ -191,7 +191,7 @@ def download_report(visit: Visit) -> Response:
     return send_file(job.value.html().encode(), f"report-{number}.html", "text/html; charset=utf-8")
 
 
-def send_bundle(visit: Visit) -> Response:
+def offer_bundle(visit: Visit) -> Response:
     """The study and all that proves it, as a zip file that `coterie audit verify` reads."""
     number = make_head(visit).line.number
     with TemporaryDirectory(prefix="coterie-") as folder:
@@ -205,5 +205,5 @@ RESULT_ROUTES = (
     PageRoute("GET", "/studies/{number:int}/result/{format}", Role.READ, download_result),
     PageRoute("POST", "/studies/{number:int}/replay", Role.AUDIT, start_replay),
     PageRoute("GET", "/studies/{number:int}/report/{format}", Role.AUDIT, download_report),
-    PageRoute("GET", "/studies/{number:int}/bundle", Role.AUDIT, send_bundle),
+    PageRoute("GET", "/studies/{number:int}/bundle", Role.AUDIT, offer_bundle),
 )
