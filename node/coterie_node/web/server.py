@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.routing import Mount
 
 from coterie_chain.errors import ChainError, LedgerUnreachable
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
@@ -19,8 +18,7 @@ from coterie_node.site.config import LOOPBACK_HOSTS, WebPart
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
 from coterie_node.web.access import PagePart
-from coterie_node.web.api.app import PREFIX, build_api
-from coterie_node.web.api.services import open_services
+from coterie_node.web.api.part import open_api_part
 from coterie_node.web.app import build_app
 from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
 from coterie_node.web.live.site_reader import SiteReader
@@ -44,7 +42,7 @@ def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> 
             log.tell("page is open to other machines", level="warning", address=part.host)
         log.tell("page", address=part.host, port=part.port)
         config = uvicorn.Config(
-            build_app(services, (*parts, mount_api(services))),
+            build_app(services, (*parts, open_api_part(services.site.folder))),
             host=part.host,
             port=part.port,
             log_config=None,
@@ -62,11 +60,6 @@ def make_services(folder: SiteFolder, reader: SiteReader, accounts: Accounts) ->
     settings = folder.config.web or WebPart()
     sessions = MemorySessions(settings.idle_minutes * 60, settings.session_hours * 3600)
     return PageServices(reader, accounts, sessions, make_templates(), settings)
-
-
-def mount_api(services: PageServices) -> PagePart:
-    """The HTTP API beside the page, over the same ledger."""
-    return PagePart(mounts=(Mount(PREFIX, build_api(open_services(services.site.folder))),))
 
 
 def open_reader(stack: ExitStack, folder: SiteFolder, log: Log) -> SiteReader:

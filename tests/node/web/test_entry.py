@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from support.node.pages import PASSWORD, PageHouse, find_token, list_persons, make_person, send_form, sign_in
+from support.node.houses import make_node_folder
+from support.node.pages import (
+    HOST,
+    PASSWORD,
+    MemoryAccounts,
+    PageHouse,
+    find_token,
+    list_persons,
+    make_person,
+    send_form,
+    sign_in,
+)
 
 from coterie_node.persons.roles import Person, Role
 from coterie_node.site.config import WebPart
+from coterie_node.site.watch.log import Log
 from coterie_node.web.access import Entrance, PageRoute, may_enter
-from coterie_node.web.app import list_routes
+from coterie_node.web.api.part import open_api_part
+from coterie_node.web.app import build_app, list_routes
 from coterie_node.web.guard import find_target
+from coterie_node.web.server import make_services, open_reader
 
 OTHER_ORIGINS = ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "", "/a\r\nb: c")
 
@@ -201,3 +217,17 @@ def test_a_long_body_is_refused_by_what_it_says_and_by_what_comes(house: PageHou
     )
     assert answer.status_code == 413
     assert "CO-W105" in answer.text
+
+
+def test_a_node_without_a_network_shows_the_first_steps_and_answers_programs(tmp_path: Path) -> None:
+    folder = make_node_folder(tmp_path / "north", "north")
+    with ExitStack() as stack:
+        reader = open_reader(stack, folder, Log(StringIO()))
+        services = make_services(folder, reader, MemoryAccounts(list_persons()))
+        client = TestClient(
+            build_app(services, (open_api_part(services.site.folder),)), base_url=HOST, follow_redirects=False
+        )
+        sign_in(client, "ada")
+        assert client.get("/").headers["location"] == "/setup"
+        assert "network.json is missing" in client.get("/setup").text
+        assert client.get("/api/v1/studies").status_code == 401
