@@ -47,6 +47,7 @@ ExpressionText = Annotated[str, Field(max_length=2000, pattern=rf"^[^\x00-\x08\x
 MAX_DERIVED = 200
 # The variable that says of a row whether it is evaluated, where the study has a condition for that.
 IN_EVALUATION = "in_evaluation"
+DigestText = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 
 
@@ -273,6 +274,44 @@ class EvaluationRules(Frozen):
         return self.model_dump(mode="json", exclude=set() if self.on else {"on", "where"})
 
 
+class Registration(Frozen):
+    """What was registered of a study before it began, as its protocol, ethics committee and data permit have it.
+
+    analysis_plan and ethics_letter: SHA-256 of these files, in hexadecimal digits. permit_expires: the last day
+    (YYYY-MM-DD, UTC) on which a site may use its rows. amends: hash of the study that this one replaces, and why.
+    """
+
+    title: Text = ""
+    objectives: Annotated[tuple[Text, ...], Field(max_length=20)] = ()
+    primary_outcome: Text = ""
+    analysis_plan: DigestText = ""
+    ethics_approval: Text = ""
+    ethics_letter: DigestText = ""
+    data_permit: Text = ""
+    permit_expires: Text = ""
+    registration_number: Text = ""
+    amends: DigestText = ""
+    amendment_reason: Text = ""
+
+    @field_validator("permit_expires", mode="before")
+    @classmethod
+    def _read_expiry(cls, value: Any) -> Any:
+        return value.isoformat() if type(value) is datetime.date else value
+
+    @model_validator(mode="after")
+    def _check_registration(self) -> Self:
+        if self.permit_expires and read_day(self.permit_expires) is None:
+            raise ValueError(f"`permit_expires` is no day: {self.permit_expires!a}; write it as YYYY-MM-DD")
+        if bool(self.amends) != bool(self.amendment_reason):
+            raise ValueError("`amends` and `amendment_reason` go together: both for an amended study, or neither")
+        return self
+
+    @property
+    def last_day(self) -> float | None:
+        """The permit's last day, in days since 1970-01-01; None without one."""
+        return read_day(self.permit_expires) if self.permit_expires else None
+
+
 class LedgerRules(Frozen):
     """What the contract enforces: seconds per step, and what becomes of a silent site; and how payloads are packed."""
 
@@ -323,6 +362,7 @@ class Study(Frozen):
     patient: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
     cohort: CohortRules = CohortRules()
     evaluate: EvaluationRules = EvaluationRules()
+    registration: Registration = Registration()
 
     @model_validator(mode="after")
     def _check_sites(self) -> Self:
@@ -490,6 +530,7 @@ class Study(Frozen):
         older |= {"linkage"} if self.linkage == LinkageRules() else set()
         older |= {"cohort"} if self.cohort == CohortRules() else set()
         older |= {"evaluate"} if self.evaluate == EvaluationRules() else set()
+        older |= {"registration"} if self.registration == Registration() else set()
         older |= set() if self.patient else {"patient"}
         older |= {"formula"} if self.models else {"models"}
         older |= set() if self.derive else {"derive"}

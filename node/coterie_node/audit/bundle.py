@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,13 +28,15 @@ from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_chain.store.cid import MAX_BLOCK, RAW, Cid, parse_cid, write_blocks
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
 from coterie_learners.study.document import Study
+from coterie_node.audit.approvals.signatures import list_statement_cids
 from coterie_node.audit.archive import check_sizes, read_archive, write_archive
 from coterie_node.audit.release_file import ReleaseFile, find_release_file
 from coterie_node.audit.replay import list_unusable
 from coterie_node.audit.rulings import list_rulings
 from coterie_node.errors import AuditFailed
+from coterie_node.persons.approval_statement import MAX_STATEMENT_BYTES
 from coterie_node.run.codec import MAX_PAYLOAD_BYTES
-from coterie_node.run.study_files import study_of, study_on_ledger
+from coterie_node.run.study_files import read_predecessor, study_of, study_on_ledger
 from coterie_node.site.statements.ended_studies import MAX_REASON_BYTES, list_reason_cids
 
 METADATA, MANIFEST, GUIDE, CERTIFICATE = "ro-crate-metadata.json", "bundle.json", "README.md", "certificate.json"
@@ -155,9 +158,12 @@ def collect(
 
 
 def collect_blocks(study: Study, ledger: Ledger, blobs: BlobStore, number: int) -> dict[str, bytes]:
-    """The blocks of a study by CID: of its document, of every payload, and of the reasons why it was superseded."""
+    """The blocks of a study by CID: its document, all payloads, why it was superseded, and who signed approvals."""
     blocks: dict[str, bytes] = {}
-    for blob in (study.document, *read_payloads(ledger, blobs, number), *_list_reasons(ledger, blobs, number)):
+    amended = read_predecessor(study, blobs)
+    documents = (study.document,) if amended is None else (study.document, amended.document)
+    texts = *_list_reasons(ledger, blobs, number), *_list_statements(ledger, blobs, number)
+    for blob in (*documents, *read_payloads(ledger, blobs, number), *texts):
         write_blocks(blob, blocks.__setitem__)
     return blocks
 
@@ -199,6 +205,13 @@ def _list_reasons(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[byt
     for cid in list_reason_cids(ledger.history(number), number):
         if blobs.has(cid):
             yield blobs.get(cid, MAX_REASON_BYTES)
+
+
+def _list_statements(ledger: Ledger, blobs: BlobStore, number: int) -> Iterator[bytes]:
+    """What the sites published of their persons' signatures, as far as a store within reach has it."""
+    for cid in list_statement_cids(ledger.history(number), number):
+        with suppress(BlobMissing, BlobCorrupt):
+            yield blobs.get(cid, MAX_STATEMENT_BYTES)
 
 
 def save_bundle(bundle: Bundle, path: Path) -> None:

@@ -20,9 +20,11 @@ from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.run_folder import RunFolder
+from coterie_node.site.statements.approvals import make_domain
 
 # Every command of a study finds its number here; what a replay imports is for those that replay.
 if TYPE_CHECKING:
+    from coterie_node.audit.approvals.signatures import SignedJoin
     from coterie_node.audit.replay import Replay
 
 FindFile = Callable[[bytes], Path | None]
@@ -97,6 +99,14 @@ class AuditSources:
         if self.store is None:
             raise ConfigError("CO-F306", "A replay reads payloads, and no store is named. Name yours with --store.")
         return self.store
+
+    def add_signatures(self, outcome: Replay, number: int) -> tuple[Replay, tuple[SignedJoin, ...]]:
+        """A replay whose verdict covers the signatures of persons, and these; of another ledger's none are checked."""
+        from coterie_node.audit.approvals.signatures import add_signatures
+
+        if not isinstance(self.ledger, EthereumLedger):
+            return outcome, ()
+        return add_signatures(outcome, self.ledger, self.blobs, number, make_domain(self.network))
 
     def read_certificate(self, study: bytes) -> bytes | None:
         """The "equals pooled" certificate that lies with the study of this hash, if there is one."""

@@ -11,6 +11,7 @@ from typing import Any
 from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ethereum.network import Network
 from coterie_chain.proof.verified_ledger import Anchor, VerifiedLedger
+from coterie_node.audit.approvals.signatures import SignedJoin, add_signatures
 from coterie_node.audit.bundle import (
     GUIDE,
     PAYLOADS,
@@ -25,6 +26,7 @@ from coterie_node.audit.bundle import (
 from coterie_node.audit.replay import FAIL, Replay, Verdict, failure, replay
 from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed
+from coterie_node.persons.acts import ActDomain
 from coterie_node.run.follower import Progress
 from coterie_node.run.view_grants import View
 
@@ -41,7 +43,8 @@ class Verified:
     """The outcome: the replay's verdict, and what of the chain it rests on (None if the bundle could not be read).
 
     `known`: the auditor named the first block; `catalog_known`: the Catalog as well; `founders_known`: the founders'
-    keys. On one chain anybody can found a Catalog of his own, with sites of the same names.
+    keys. On one chain anybody can found a Catalog of his own, with sites of the same names. `signed`: which persons
+    approved at each site.
     """
 
     replay: Replay
@@ -51,6 +54,7 @@ class Verified:
     known: bool = False
     catalog_known: bool = False
     founders_known: bool = False
+    signed: tuple[SignedJoin, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -93,6 +97,7 @@ class Verified:
             **catalog,
             "trust": self.trust(),
             "remarks": list(self.replay.remarks),
+            "persons": [join.as_dict() for join in self.signed],
         }
 
 
@@ -128,6 +133,8 @@ def verify(
         check_founders(ledger.founders, keys)
         number, view = _check_number(bundle, ledger), grants(bytes.fromhex(bundle.manifest.study.hash))
         outcome = replay(ledger, bundle.blobs(), number, tolerance=tolerance, observe=observe, granted=view)
+        domain = ActDomain(chain_id=anchor.chain_id, catalog=anchor.catalog.lower())
+        outcome, signed = add_signatures(outcome, ledger, bundle.blobs(), number, domain)
         if outcome.verdict.verdict != FAIL:
             # last: what is wrong with an entry is reported first, with its site and step
             check_crate(bundle)
@@ -137,7 +144,7 @@ def verify(
             _check_rulings(bundle, outcome, ledger)
             _check_blocks(bundle, outcome, ledger)
         known = (bool(genesis or network), bool(catalog or network), bool(keys))
-        return Verified(_add_remarks(outcome, ledger, bundle), anchor, bundle, ledger, *known)
+        return Verified(_add_remarks(outcome, ledger, bundle), anchor, bundle, ledger, *known, signed)
     except (LedgerMismatch, BlobCorrupt, AuditFailed) as error:
         return Verified(Replay(failure(error), None, None), anchor, bundle, proved)
 

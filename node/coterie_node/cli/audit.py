@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -32,10 +33,12 @@ from coterie_node.cli.options import (
 )
 from coterie_node.cli.output import print_document
 from coterie_node.data.files.bounded_file import read_bounded, read_bounded_text
+from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
 from coterie_node.run.view_grants import View, load_grants
 
 if TYPE_CHECKING:
+    from coterie_node.audit.approvals.signatures import SignedJoin
     from coterie_node.audit.index import HistoryIndex
     from coterie_node.audit.sources import AuditLocation
     from coterie_node.audit.tables import Lines
@@ -113,9 +116,12 @@ def replay_command(
         granted = _open_grants(grant or [], keys, passphrase_file, read.ledger.view(number).terms.hash)
         outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, granted=granted)
         outcome = note_seals(outcome, read.ledger)
+        outcome, signed = read.add_signatures(outcome, number)
     verdict = _compare_result(result, outcome)
     plain = verdict.as_dict() | ({"remarks": list(outcome.remarks)} if outcome.remarks else {})
-    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.remarks])
+    plain |= {"persons": [join.as_dict() for join in signed]} if signed else {}
+    lines = [*_describe_match(result, verdict), *_list_signatures(signed), *outcome.remarks]
+    _conclude(verdict, plain, as_json, lines)
 
 
 @audit.command("recompute")
@@ -242,7 +248,13 @@ def verify_command(
     )
     verdict = _compare_result(result, outcome.replay)
     plain = {**outcome.as_dict(), **verdict.as_dict()}
-    _conclude(verdict, plain, as_json, [*_describe_match(result, verdict), *outcome.trust(), *outcome.replay.remarks])
+    lines = [*_describe_match(result, verdict), *_list_signatures(outcome.signed), *outcome.trust()]
+    _conclude(verdict, plain, as_json, [*lines, *outcome.replay.remarks])
+
+
+def _list_signatures(signed: Sequence[SignedJoin]) -> list[str]:
+    """Who approved at each site, in sentences."""
+    return [printable(line) for join in signed for line in join.sentences]
 
 
 def _compare_result(result: Path | None, outcome: Replay) -> Verdict:

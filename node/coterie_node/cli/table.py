@@ -105,6 +105,31 @@ COMMANDS: Table = {
             ),
         },
     ),
+    "person": Group(
+        "Persons of this site: their keys, roles, accounts and log.",
+        {
+            "add": Command(
+                "coterie_node.cli.site.person:person",
+                "Put a person into this site's register, with a passphrase-protected key; the passphrase is asked for.",
+            ),
+            "remove": Command(
+                "coterie_node.cli.site.person:person",
+                "End a person's entry: from now on nothing that the person signs counts here.",
+            ),
+            "list": Command(
+                "coterie_node.cli.site.person:person",
+                "List the persons of this site's register, with those who were removed.",
+            ),
+            "export": Command(
+                "coterie_node.cli.site.person:person",
+                "Print this site's register, signed with the site's key, for another site or an auditor.",
+            ),
+            "log": Command(
+                "coterie_node.cli.site.person:person",
+                "Show what persons did at this site; with --verify check that nothing of it was changed or cut.",
+            ),
+        },
+    ),
     "site": Group(
         "This site's programs, the network's members, and votes about them: a majority decides.",
         {
@@ -293,6 +318,10 @@ COMMANDS: Table = {
             "draft": Command(
                 "coterie_node.cli.study.draft:draft_command",
                 "Draft a study and one mapping a site from the sites' own columns, and name what people must confirm.",
+            ),
+            "amend": Command(
+                "coterie_node.cli.study.amend:amend_command",
+                "Propose a new study that names the one it replaces and why; each site approves it like any other.",
             ),
             "propose": Command(
                 "coterie_node.cli.study.decide:propose_command",

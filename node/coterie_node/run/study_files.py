@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.ledger.protocol import Silence, StudyView, Terms
 from coterie_chain.store.cid import RAW, Cid
 from coterie_chain.store.protocol import BlobStore
@@ -51,6 +55,40 @@ def study_of(document: bytes, where: str) -> Study:
     study = Study.from_json(document, where)
     check_choice(study)
     return study
+
+
+def check_permit(study: Study, now: int) -> None:
+    """StudyError (CO-S506) after the last day of the study's data permit; `now` in seconds since 1970."""
+    last = study.registration.last_day
+    if last is not None and now // 86400 > last:
+        permit = f"The data permit {study.registration.data_permit!a} of study {study.name!r}"
+        message = f"{permit} expired on {study.registration.permit_expires}: no rows are used any more"
+        raise StudyError("CO-S506", f"{message}. Amend the study with a new permit: coterie study amend.")
+
+
+def amend_study(study: Study, predecessor: bytes, reason: str) -> Study:
+    """A study that says that it replaces the one with the hash `predecessor`, and why; StudyError for a bad reason."""
+    plain = from_json(study.document)
+    plain["registration"] = study.registration.model_dump() | {
+        "amends": predecessor.hex(),
+        "amendment_reason": reason.strip(),
+    }
+    try:
+        return Study.model_validate(plain)
+    except ValidationError:
+        message = "The reason of an amendment is one line of 1 to 200 characters"
+        raise StudyError("CO-S102", f"{message}. Give another --reason.") from None
+
+
+def read_predecessor(study: Study, blobs: BlobStore) -> Study | None:
+    """The study that this one amends; None if it amends none, or if no store within reach has it."""
+    if not study.registration.amends:
+        return None
+    try:
+        document = blobs.get(str(Cid(1, RAW, bytes.fromhex(study.registration.amends))), MAX_DOCUMENT)
+        return Study.from_json(document, "The amended study")
+    except (BlobMissing, BlobCorrupt, StudyError):
+        return None
 
 
 def study_on_ledger(view: StudyView, blobs: BlobStore) -> Study:

@@ -15,6 +15,7 @@ from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.notices.settings import NoticesPart
 from coterie_node.peers.address import address_of
+from coterie_node.persons.acts import MAX_SIGNERS
 from coterie_node.release.policy import Policy
 
 CONFIG = "node.toml"
@@ -22,10 +23,14 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 class SitePolicy(Policy):
-    """What a node may take part in: the gate's floors, and which learners and columns; None allows every column."""
+    """What a node may take part in: the gate's floors, and which learners and columns; None allows every column.
+
+    `approvals`: how many different persons of the register sign before the node joins a study.
+    """
 
     learners: tuple[LearnerName, ...] = ()
     columns: tuple[ColumnName, ...] | None = None
+    approvals: Annotated[int, Field(ge=0, le=MAX_SIGNERS)] = 0
 
     def check(self, study: Study, site: str) -> None:
         """StudyError unless a study keeps to this policy."""
@@ -117,6 +122,12 @@ class RetentionPart(Frozen):
     years: Annotated[float, Field(ge=0.0, le=200.0)] = 10.0
 
 
+class PersonsPart(Frozen):
+    """This site's persons. `publish`: whether the texts that they sign go to the other sites and into bundles."""
+
+    publish: bool = False
+
+
 class NodeConfig(Frozen):
     """One site's settings; paths are relative to the folder of node.toml."""
 
@@ -132,6 +143,7 @@ class NodeConfig(Frozen):
     web: WebPart | None = None
     notices: NoticesPart = NoticesPart()
     retention: RetentionPart = RetentionPart()
+    persons: PersonsPart = PersonsPart()
 
 
 def load_config(path: Path) -> NodeConfig:

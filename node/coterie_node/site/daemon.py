@@ -51,13 +51,21 @@ from coterie_node.run.endings import describe_dispute, end_part, find_end, list_
 from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
 from coterie_node.run.runner import Runner
-from coterie_node.run.study_files import check_silence_rule, check_terms, study_of, study_on_ledger, study_terms
+from coterie_node.run.study_files import (
+    check_permit,
+    check_silence_rule,
+    check_terms,
+    study_of,
+    study_on_ledger,
+    study_terms,
+)
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.decisions import Binding, Decision, DecisionFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.participant import Node, make_site_runner, prepare_joining
 from coterie_node.site.state_copy import answer_request
+from coterie_node.site.statements.approvals import describe_missing, require_signers, state_approvals
 from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
@@ -89,9 +97,10 @@ MORE_DEFECTS = (TypeError, ValueError)
 class NodeServices:
     """What the daemon works with: the seams are the ledger, the store, the journal and the clock.
 
-    `block_age` is that of the newest block in seconds, and `period` the seconds between two; 0 where blocks come as
-    they are wanted. `describe_gain` says of a finished study what joining it bought this site; empty where there is
-    nothing to say. `observe` takes what stands now that people get notices of, and never waits; None where nobody does.
+    `epoch` is the time in seconds since 1970. `block_age` is that of the newest block in seconds, and `period` the
+    seconds between two; 0 where blocks come as they are wanted. `describe_gain` says of a finished study what joining
+    it bought this site; empty where there is nothing to say. `observe` takes what stands now that people get notices
+    of, and never waits; None where nobody does.
     """
 
     home: SiteFolder
@@ -102,6 +111,7 @@ class NodeServices:
     journal: Journal
     ahead: PipelinedLedger | None = None
     clock: Callable[[], float] = time.monotonic
+    epoch: Callable[[], int] = lambda: int(time.time())
     exchange: Exchange | None = None
     newest: Callable[[], int] = lambda: 0
     peers: Callable[[], float] = lambda: 0
@@ -297,7 +307,7 @@ class Daemon:
         check_silence_rule(node.study)
         # The document is in the store before the ledger names its hash: the others look for it at once.
         self.services.blobs.put(document)
-        proposal = study_terms(node.study), prepare_joining(node)
+        proposal = study_terms(node.study), self._prepare_joining(node, decision, 0)
         task.prepare_proposal(proposal)
         self._propose_as(proposal)
         self.services.log.tell("study proposed", hash=decision.study)
@@ -376,6 +386,8 @@ class Daemon:
             self._wait_for_people(task, view)
             self.studies.set_aside(task)
             return False
+        if view.state == State.PROPOSED and self._wait_for_signers(task, view, decision):
+            return False
         network, blobs = self.services.network.scope, self.services.blobs
         self.decisions.bind(view, network, self._is_standing, lambda: check_terms(view, study_on_ledger(view, blobs)))
         if view.state == State.PROPOSED:
@@ -406,6 +418,15 @@ class Daemon:
         else:
             note = "approval: this site joined, but no decision is here"
             self._set_waiting(task, Wait(WaitCause.APPROVAL, note=note))
+
+    def _wait_for_signers(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
+        """Whether this site still has to join and too few of its persons have signed."""
+        joined = self.services.name in view.joined
+        missing = "" if joined else describe_missing(self.services.home, decision, self.services.epoch())
+        if missing:
+            self._set_waiting(task, Wait(WaitCause.PEOPLE, note=missing))
+            self.studies.set_aside(task)
+        return bool(missing)
 
     def _end(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         """Carry out a no; False if the study is over anyway."""
@@ -455,12 +476,20 @@ class Daemon:
             return False
         joining, new = task.joining, task.joining is None
         if joining is None:
-            joining = prepare_joining(self._node_of(view, decision))
+            joining = self._prepare_joining(self._node_of(view, decision), decision, view.id)
             task.prepare_join(joining)
         self._join(task, joining)
         if new:
             self.services.log.tell("study joined", study=task.number)
         return new
+
+    def _prepare_joining(self, node: Node, decision: Decision, number: int) -> Joining:
+        """What goes on the ledger with a join, with the statement on who approved; ConfigError if too few did."""
+        services, now = self.services, self.services.epoch()
+        require_signers(services.home, decision, now)
+        joining = prepare_joining(node)
+        signed = state_approvals(services.home, services.keys, services.network, services.blobs, decision, number, now)
+        return joining._replace(approvals=signed)
 
     def _join(self, task: StudyTask, joining: Joining) -> None:
         """Join a study, or send a join again that is not in a block yet."""
@@ -485,6 +514,8 @@ class Daemon:
         # it.
         if supervisor.done:
             return self._await_finality(task, supervisor)
+        if supervisor.runner is not None:
+            check_permit(supervisor.runner.machine.site.study, self.services.epoch())
         moved = supervisor.tick()
         self._note_restarts(task)
         if view.parties != view.terms.sites or (view.open is not None and view.open.attempt):
@@ -572,6 +603,7 @@ class Daemon:
             raise ConfigError(
                 "CO-F302", f"{services.name!r} takes no part in study {study.name!r}. Decline it, or ask its proposer."
             )
+        check_permit(study, services.epoch())
         home.config.policy.check(study, services.name)
         home.config.talk.check(study, services.name)
         rows = load_site(home.locate_rows(decision.data), study, services.name, home.exclude, home.copies)

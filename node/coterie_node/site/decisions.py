@@ -29,6 +29,7 @@ from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError, TermsMismatch
+from coterie_node.persons.acts import MAX_SIGNERS, SignedAct
 
 MAX_DECISION_BYTES = 1 << 16
 # A folder whose last change is older than this (nanoseconds) shows each further change by another time.
@@ -41,10 +42,11 @@ Action = Literal["propose", "approve", "decline", "abort", "withdraw"]
 
 
 class Decision(Frozen):
-    """What was decided about the study of this hash, when, on which data, and why; `by` is the user's name.
+    """What was decided about the study of this hash, when, on which data, and why; `by` names the persons who signed.
 
     `number`, `proposer` and `terms` (their digest) are those of the proposal that people saw; 0 and empty if it was not
-    on the ledger yet. `approvals` is the SHA-256 of the signatures of the persons who approved; empty if none signed.
+    on the ledger yet. `signatures` are those of the site's persons. `approvals` is the SHA-256 of a file of signatures
+    that a site without a register keeps itself; empty for none.
     """
 
     study: Digest
@@ -57,10 +59,11 @@ class Decision(Frozen):
     proposer: Text = ""
     terms: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     approvals: str = Field(default="", pattern="^([0-9a-f]{64})?$")
+    signatures: Annotated[tuple[SignedAct, ...], Field(max_length=MAX_SIGNERS)] = ()
 
     @property
     def signed(self) -> bytes:
-        """The digest of the persons' signatures as the ledger holds it; zero if none signed."""
+        """The digest that a site without a register puts on the ledger; zero for none."""
         return bytes.fromhex(self.approvals) or ZERO
 
     @property
@@ -214,13 +217,21 @@ def make_decision(
     approvals: str = "",
     view: StudyView | None = None,
     by: str = "",
+    signatures: tuple[SignedAct, ...] = (),
 ) -> Decision:
-    """A decision of this moment, about the proposal that `view` shows; `by` a person, or else by this user."""
+    """A decision of this moment by the persons who signed it, about the proposal that `view` shows."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    by = by or os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    by = by or ", ".join(act.text.name for act in signatures)[:200]
     try:
         decision = Decision(
-            study=study.hex(), action=action, at=at, by=by, data=data, reason=reason, approvals=approvals
+            study=study.hex(),
+            action=action,
+            at=at,
+            by=by,
+            data=data,
+            reason=reason,
+            approvals=approvals,
+            signatures=signatures,
         )
     except ValidationError:
         raise ConfigError(
@@ -230,6 +241,22 @@ def make_decision(
         return decision
     seen = {"number": view.id, "proposer": view.proposer, "terms": digest_terms(view.terms)}
     return decision.model_copy(update=seen)
+
+
+def collect_signatures(latest: Decision | None, decision: Decision, new: SignedAct) -> tuple[SignedAct, ...]:
+    """A new signature with the older ones of the same decision; the newest of each person counts.
+
+    Those under another proposal, other terms or other rows, or before a refusal, do not.
+    """
+    same = latest is not None and (latest.action, latest.number, latest.proposer, latest.terms, latest.data) == (
+        decision.action,
+        decision.number,
+        decision.proposer,
+        decision.terms,
+        decision.data,
+    )
+    older = latest.signatures if latest is not None and same else ()
+    return (*(act for act in older if act.text.name != new.text.name), new)
 
 
 def _read(path: Path) -> Decision:

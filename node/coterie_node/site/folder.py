@@ -1,7 +1,7 @@
 """One site's folder: its settings, keys, journal, decisions and results, and the way to its ledger and its store.
 
     DIR/node.toml  network.json  card.json  keys/  passphrase  journal.sqlite
-        decisions/  ballots/  copies/  faults/  privacy/  releases/  results/
+        decisions/  ballots/  copies/  faults/  persons/  privacy/  releases/  results/
 
 Two finders open one: `find_node` the folder that `coterie init` made, and `RunFolder.site` a site's part of a run's
 folder (`coterie demo --keep`, `coterie devnet up`). Every command works on what they return, and asks no further.
@@ -29,6 +29,7 @@ from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_node.data.cohort.flow import Flow, parse_flow
 from coterie_node.errors import ConfigError
+from coterie_node.persons.folder import PersonsFolder
 from coterie_node.run.study_keys import current_keys
 from coterie_node.site.config import CONFIG, NodeConfig, load_config
 from coterie_node.site.decisions import DecisionFolder
@@ -125,6 +126,11 @@ class SiteFolder:
         from coterie_node.site.votes import BallotBox  # a reader needs no votes
 
         return BallotBox(self.root / "ballots")
+
+    @property
+    def persons(self) -> PersonsFolder:
+        """This site's persons: register, keys, log of acts, signed statements."""
+        return PersonsFolder(self.root / "persons")
 
     @property
     def releases(self) -> Path:

@@ -35,7 +35,7 @@ from coterie_node.run.codec import PayloadCodec
 from coterie_node.run.follower import Progress
 from coterie_node.run.runner import Runner
 from coterie_node.run.simulate import site_of
-from coterie_node.run.study_files import load_study, study_on_ledger, study_terms
+from coterie_node.run.study_files import check_permit, load_study, study_on_ledger, study_terms
 from coterie_node.run.study_keys import check_sealing_keys, study_keys
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.folder import SiteFolder
@@ -79,6 +79,7 @@ def open_node(
         message = f"{name}'s people approved study {approved[:16]}, but {place.study} is study {study.hash.hex()[:16]}."
         raise ConfigError("CO-F301", f"{message} Read it and approve it again.")
     _check_takes_part(study, name)
+    check_permit(study, int(time.time()))
     folder = place.site(name)
     folder.config.policy.check(study, name)
     rows = load_site(folder.locate_rows(""), study, name, folder.exclude)

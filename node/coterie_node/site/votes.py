@@ -20,6 +20,7 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.errors import ConfigError
+from coterie_node.persons.acts import SignedAct
 from coterie_node.run.reasons import Reason
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.statements.ended_studies import Attestation, Supersession
@@ -33,7 +34,8 @@ class Ballot(Frozen):
     """A vote for a motion, with its voter and time; `subject` is a site's name, a study's number, a motion's
     digest, or the address of the next Catalog.
 
-    `studies` are the proposals to decline, `statement` the text about an ended study.
+    `studies` are the proposals to decline, `statement` the text about an ended study. `signature` is that of the person
+    who votes for the site.
     """
 
     motion: Motion
@@ -42,7 +44,8 @@ class Ballot(Frozen):
     studies: tuple[int, ...] = ()
     statement: Supersession | Attestation | None = None
     at: str = Field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H%M%S.%fZ"))
-    by: Text = Field(default_factory=lambda: os.environ.get("SUDO_USER") or os.environ.get("USER") or "")
+    by: Text = ""
+    signature: SignedAct | None = None
 
     def cast(self, ledger: Ledger, blobs: BlobStore) -> None:
         """Put it on the ledger; PostRejected if the contract does not take it."""

@@ -1,12 +1,13 @@
 """What a site's people decide about studies: propose, approve, decline, abort, resume.
 
 A verb writes a decision into the node's folder; the daemon acts on it, because it alone holds the site's key. `by` is
-the name of the person who decides; without it that of the user of this machine.
+the name of who decides at a site without a register of persons; at a site with one `signer` gives the signature.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,17 +22,27 @@ from coterie_node.data.installed_source import SourceAddress, parse_rows_address
 from coterie_node.data.load import load_site
 from coterie_node.data.mapping.words import describe_rows
 from coterie_node.errors import ConfigError
-from coterie_node.run.study_files import check_silence_rule, check_terms, study_on_ledger
+from coterie_node.persons.acts import ActKind
+from coterie_node.run.study_files import amend_study, check_permit, check_silence_rule, check_terms, study_on_ledger
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.ballots import sign_ballot
 from coterie_node.verbs.disclosure import disclosure_lines
+from coterie_node.verbs.signing import Signer, record_ballot, record_decision
 from coterie_node.verbs.studies import warn_of_evaluations_here
 from coterie_node.verbs.twins import find_twins
 
 
-def propose(folder: SiteFolder, study: Study, *, data: str = "", approvals: str = "", by: str = "") -> list[str]:
+def propose(
+    folder: SiteFolder,
+    study: Study,
+    *,
+    data: str = "",
+    approvals: str = "",
+    by: str = "",
+    signer: Signer | None = None,
+    act: ActKind = "propose",
+) -> list[str]:
     """Propose a study, and approve it for this site; returns what a person is to know, in sentences.
 
     `data`: other rows than node.toml names; `approvals`: SHA-256 of the persons' signatures. StudyError or ConfigError
@@ -49,12 +60,24 @@ def propose(folder: SiteFolder, study: Study, *, data: str = "", approvals: str 
         certificate = certify(study)
         save_certificate(certificate, folder.decisions.certificate(study.hash))
         lines.append(certificate.sentence)
-    folder.decisions.record(make_decision(study.hash, "propose", data=data, approvals=approvals, by=by))
+    decision = make_decision(study.hash, "propose", data=data, approvals=approvals, by=by)
+    lines += record_decision(folder, decision, signer, act)
     return [
         *lines,
         f"Proposed: {study.name}, hash {study.hash.hex()}.",
         "The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.",
     ]
+
+
+def amend(
+    folder: SiteFolder, which: str, study: Study, reason: str, *, data: str = "", by: str = "", signer: Signer | None
+) -> list[str]:
+    """Propose a study that names the one of the ledger that it replaces, and why; as `propose` else."""
+    with folder.open_ledger() as ledger:
+        view = ledger.view(find_study_number(ledger, which))
+    amended = amend_study(study, view.terms.hash, reason)
+    lines = propose(folder, amended, data=data, by=by, signer=signer, act="amend")
+    return [*lines, f"It amends study {view.id}. What became of that one is unchanged: decline, abort or supersede it."]
 
 
 def read_proposal(folder: SiteFolder, which: str) -> tuple[StudyView, Study]:
@@ -67,41 +90,50 @@ def read_proposal(folder: SiteFolder, which: str) -> tuple[StudyView, Study]:
 
 
 def approve(
-    folder: SiteFolder, which: str, *, data: str = "", reason: str = "", approvals: str = "", by: str = ""
+    folder: SiteFolder,
+    which: str,
+    *,
+    data: str = "",
+    reason: str = "",
+    approvals: str = "",
+    by: str = "",
+    signer: Signer | None = None,
 ) -> tuple[StudyView, Study, list[str]]:
     """Approve a study: this site's node joins it with this site's rows; returns the study and what it discloses."""
     view, study = read_proposal(folder, which)
     decision = make_decision(study.hash, "approve", data=data, reason=reason, approvals=approvals, view=view, by=by)
     folder.decisions.save_document(study.hash, study.document)
-    folder.decisions.record(decision)
+    signed = record_decision(folder, decision, signer)
     head = f"Approved: study {view.id} of {view.proposer}, {printable(study.name)}, hash {study.hash.hex()}."
-    return view, study, [head, *(printable(line) for line in disclosure_lines(study))]
+    return view, study, [head, *signed, *(printable(line) for line in disclosure_lines(study))]
 
 
-def abort(folder: SiteFolder, which: str, reason: str = "", by: str = "") -> StudyView:
+def abort(folder: SiteFolder, which: str, reason: str = "", by: str = "", signer: Signer | None = None) -> StudyView:
     """Write down that this site ends a study for all, without a result."""
     view = find_open_study(folder, which)
-    folder.decisions.record(make_decision(view.terms.hash, "abort", reason=reason, view=view, by=by))
+    record_decision(folder, make_decision(view.terms.hash, "abort", reason=reason, view=view, by=by), signer)
     return view
 
 
-def resume(folder: SiteFolder, which: str, by: str = "") -> StudyView:
+def resume(folder: SiteFolder, which: str, by: str = "", signer: Signer | None = None) -> StudyView:
     """Vote to go on with a study that a dispute paused."""
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
     if view.state != State.PAUSED:
         raise ConfigError("CO-F328", f"Study {view.id} is {view.state.name.lower()}; only a paused one can be resumed.")
-    folder.ballots.record(sign_ballot(Ballot(motion="resume", subject=str(view.id)), by))
+    record_ballot(folder, Ballot(motion="resume", subject=str(view.id)), by, signer)
     return view
 
 
-def decline(folder: SiteFolder, views: Sequence[StudyView], reason: str = "", by: str = "") -> None:
+def decline(
+    folder: SiteFolder, views: Sequence[StudyView], reason: str = "", by: str = "", signer: Signer | None = None
+) -> None:
     """Write down that this site takes no part in some studies; many proposals are declined in one transaction."""
     proposals = [view.id for view in views if view.state == State.PROPOSED and folder.name in view.parties]
+    for view in views:
+        record_decision(folder, make_decision(view.terms.hash, "decline", reason=reason, view=view, by=by), signer)
     if len(proposals) > 1:
         folder.ballots.record_refusals(proposals)
-    for view in views:
-        folder.decisions.record(make_decision(view.terms.hash, "decline", reason=reason, view=view, by=by))
 
 
 def list_undecided(folder: SiteFolder, proposer: str) -> list[StudyView]:
@@ -119,7 +151,8 @@ def list_undecided(folder: SiteFolder, proposer: str) -> list[StudyView]:
 
 
 def _check_policy(folder: SiteFolder, study: Study) -> None:
-    """StudyError or ConfigError unless this site's settings allow the study."""
+    """StudyError or ConfigError unless this site's settings and the study's data permit allow the study."""
+    check_permit(study, int(time.time()))
     folder.config.policy.check(study, folder.name)
     folder.config.talk.check(study, folder.name)
 

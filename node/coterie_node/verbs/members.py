@@ -10,7 +10,7 @@ from coterie_node.site.cards import REVOKED, SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.ballots import sign_ballot
+from coterie_node.verbs.signing import Signer, record_ballot
 
 
 def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
@@ -31,28 +31,28 @@ def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "") -> Ballot:
+def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "", signer: Signer | None = None) -> Ballot:
     """Vote to give a hospital a seat; ConfigError (CO-F329) if its name has one."""
     with folder.open_ledger() as ledger:
         seat = _find_seat(ledger, card.name)
     if seat is not None:
         raise refuse_seat(seat)
-    return _record(folder, Ballot(motion="admit", subject=card.name, card=card), by)
+    return record_ballot(folder, Ballot(motion="admit", subject=card.name, card=card), by, signer)
 
 
-def vote_to_recover(folder: SiteFolder, card: SeatCard, by: str = "") -> Ballot:
+def vote_to_recover(folder: SiteFolder, card: SeatCard, by: str = "", signer: Signer | None = None) -> Ballot:
     """Vote to give a member new keys."""
     _check_member(folder, card.name)
-    return _record(folder, Ballot(motion="recover", subject=card.name, card=card), by)
+    return record_ballot(folder, Ballot(motion="recover", subject=card.name, card=card), by, signer)
 
 
-def vote_to_revoke(folder: SiteFolder, name: str, by: str = "") -> Ballot:
+def vote_to_revoke(folder: SiteFolder, name: str, by: str = "", signer: Signer | None = None) -> Ballot:
     """Vote to take a member's seat away."""
     _check_member(folder, name)
-    return _record(folder, Ballot(motion="revoke", subject=name), by)
+    return record_ballot(folder, Ballot(motion="revoke", subject=name), by, signer)
 
 
-def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "") -> Ballot:
+def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "", signer: Signer | None = None) -> Ballot:
     """Vote for the next Catalog; ConfigError (CO-F520) unless it has this one's active members with their keys."""
     with folder.open_ledger() as ledger:
         members = {member.name: member.address for member in ledger.sites() if member.active}
@@ -61,10 +61,10 @@ def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "") -> Ballot:
         differing = sorted({name for name, _ in members.items() ^ following.items()})
         message = f"The Catalog {catalog} has other members or keys than this one: {', '.join(differing)}"
         raise ConfigError("CO-F520", f"{message}. Deploy it with the cards of all active members.")
-    return _record(folder, Ballot(motion="succeed", subject=catalog), by)
+    return record_ballot(folder, Ballot(motion="succeed", subject=catalog), by, signer)
 
 
-def withdraw_votes(folder: SiteFolder, name: str, by: str = "") -> list[OpenVote]:
+def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: Signer | None = None) -> list[OpenVote]:
     """Take back this site's votes about a member; ConfigError (CO-F333) if none counts."""
     with folder.open_ledger() as ledger:
         votes = list_open_votes(ledger, ledger.history(0))
@@ -73,7 +73,7 @@ def withdraw_votes(folder: SiteFolder, name: str, by: str = "") -> list[OpenVote
         message = f"No vote of {folder.name} about {name[:40]!r} counts"
         raise ConfigError("CO-F333", f"{message}. Look at `coterie site list`.")
     for vote in own:
-        _record(folder, Ballot(motion="withdraw", subject=vote.motion.hex()), by)
+        record_ballot(folder, Ballot(motion="withdraw", subject=vote.motion.hex()), by, signer)
     return own
 
 
@@ -83,12 +83,6 @@ def refuse_seat(seat: SiteEntry) -> ConfigError:
         return ConfigError("CO-F329", f"The seat of {seat.name} was revoked. {REVOKED}")
     message = f"{seat.name} has a seat already, with the address {seat.address}"
     return ConfigError("CO-F329", f"{message}. For new keys of that site, run `coterie site recover CARD`.")
-
-
-def _record(folder: SiteFolder, ballot: Ballot, by: str) -> Ballot:
-    signed = sign_ballot(ballot, by)
-    folder.ballots.record(signed)
-    return signed
 
 
 def _read_members(folder: SiteFolder, catalog: str) -> dict[str, str]:

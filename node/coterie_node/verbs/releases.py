@@ -11,6 +11,8 @@ from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.budgets import group_populations
 from coterie_node.site.folder import SiteFolder
+from coterie_node.site.statements.approvals import ActSubject
+from coterie_node.verbs.signing import Signer, sign_act_here
 
 
 def list_releases(folder: SiteFolder) -> list[Mapping[str, Any]]:
@@ -18,10 +20,13 @@ def list_releases(folder: SiteFolder) -> list[Mapping[str, Any]]:
     return [payload for approvals in _list_folders(folder) for payload in approvals.waiting()]
 
 
-def approve_release(folder: SiteFolder, digest: str) -> Mapping[str, Any]:
+def approve_release(folder: SiteFolder, digest: str, by: str = "", signer: Signer | None = None) -> Mapping[str, Any]:
     """Let the payload of this digest (its first eight digits or more) leave; ConfigError (CO-F311) if none waits."""
     folders = _list_folders(folder)
     matches = [f for f in folders if any(payload["payload_digest"].startswith(digest) for payload in f.waiting())]
+    if matches:
+        waiting = next(p for p in matches[0].waiting() if p["payload_digest"].startswith(digest))
+        sign_act_here(folder, "release", ActSubject(about=waiting["payload_digest"]), signer, by)
     return (matches or folders)[0].approve(digest)
 
 
@@ -32,13 +37,17 @@ def read_privacy_log(folder: SiteFolder) -> dict[str, Any]:
     return {"populations": populations, "refusals": log.refusals()}
 
 
-def allow_refusal(folder: SiteFolder, digest: str, reason: str) -> list[Mapping[str, Any]]:
+def allow_refusal(
+    folder: SiteFolder, digest: str, reason: str, by: str = "", signer: Signer | None = None
+) -> list[Mapping[str, Any]]:
     """Say yes to what the privacy log refused of one study, by the start of its hash; ConfigError (CO-F311) else."""
     log = _open_log(folder)
     matches = [name for name in log.refusals() if len(digest) >= 8 and name.startswith(digest)]
     if len(matches) != 1 or not reason.strip():
         message = f"Nothing was refused of a single study with the hash {digest!r}, or there is no reason"
         raise ConfigError("CO-F311", f"{message}. List refusals with `coterie release log`.")
+    study = bytes.fromhex(matches[0]) if len(matches[0]) == 64 else bytes(32)
+    sign_act_here(folder, "allow", ActSubject.of_text(reason.strip(), study), signer, by)
     return list(log.allow(matches[0], reason.strip()))
 
 

@@ -12,10 +12,12 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.ended_studies import Supersession
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.ballots import sign_ballot
+from coterie_node.verbs.signing import Signer, record_ballot, record_decision
 
 
-def supersede(folder: SiteFolder, which: str, reason: str, successor: int = 0, by: str = "") -> StudyView:
+def supersede(
+    folder: SiteFolder, which: str, reason: str, successor: int = 0, by: str = "", signer: Signer | None = None
+) -> StudyView:
     """Write down that a study's result is superseded; ConfigError if the ledger would refuse it."""
     with folder.open_ledger() as ledger:
         view, numbers = ledger.view(find_study_number(ledger, which)), ledger.studies()
@@ -32,11 +34,11 @@ def supersede(folder: SiteFolder, which: str, reason: str, successor: int = 0, b
     except ValidationError:
         raise ConfigError("CO-F322", "A reason is one line of 1 to 200 characters.") from None
     ballot = Ballot(motion="supersede", subject=str(view.id), statement=statement)
-    folder.ballots.record(sign_ballot(ballot, by))
+    record_ballot(folder, ballot, by, signer)
     return view
 
 
-def withdraw(folder: SiteFolder, which: str, by: str = "") -> list[str]:
+def withdraw(folder: SiteFolder, which: str, by: str = "", signer: Signer | None = None) -> list[str]:
     """Take back what this site has said of a study and can take back; returns what that is, in sentences.
 
     ConfigError (CO-F333) if there is nothing to take back.
@@ -45,20 +47,20 @@ def withdraw(folder: SiteFolder, which: str, by: str = "") -> list[str]:
     with folder.open_ledger() as ledger:
         known = {ledger.view(number).terms.hash for number in ledger.studies()}
         if waiting and waiting[0] not in known:
-            folder.decisions.record(make_decision(waiting[0], "withdraw", by=by))
+            record_decision(folder, make_decision(waiting[0], "withdraw", by=by), signer)
             return [f"The proposal {waiting[0].hex()[:16]} is withdrawn; it was not on the ledger yet."]
         view = ledger.view(find_study_number(ledger, which))
         votes = list_open_votes(ledger, ledger.history(view.id))
     _check_party(folder, view)
     if view.state == State.PROPOSED:
-        return [_withdraw_proposal(folder, view, by)]
-    return [_withdraw_vote(folder, view, vote, by) for vote in _list_own(folder, view, votes)]
+        return [_withdraw_proposal(folder, view, by, signer)]
+    return [_withdraw_vote(folder, view, vote, by, signer) for vote in _list_own(folder, view, votes)]
 
 
-def _withdraw_proposal(folder: SiteFolder, view: StudyView, by: str) -> str:
+def _withdraw_proposal(folder: SiteFolder, view: StudyView, by: str, signer: Signer | None) -> str:
     """Take back a proposal of this site, or an approval that the ledger does not hold yet."""
     if view.proposer == folder.name:
-        folder.decisions.record(make_decision(view.terms.hash, "decline", reason="withdrawn", view=view, by=by))
+        record_decision(folder, make_decision(view.terms.hash, "decline", reason="withdrawn", view=view, by=by), signer)
         daemon = "The daemon (coterie serve) records it on the ledger."
         return f"{folder.name} withdraws its proposal, study {view.id}. {daemon}"
     if folder.name in view.joined:
@@ -68,7 +70,7 @@ def _withdraw_proposal(folder: SiteFolder, view: StudyView, by: str) -> str:
     if decision is None or not decision.takes_part:
         message = f"{folder.name} has not approved study {view.id}"
         raise ConfigError("CO-F333", f"{message}. Look at `coterie study show {view.id}`.")
-    folder.decisions.record(make_decision(view.terms.hash, "withdraw", view=view, by=by))
+    record_decision(folder, make_decision(view.terms.hash, "withdraw", view=view, by=by), signer)
     return f"{folder.name} takes its approval of study {view.id} back. Nothing of it is on the ledger."
 
 
@@ -80,8 +82,8 @@ def _list_own(folder: SiteFolder, view: StudyView, votes: list[OpenVote]) -> lis
     return own
 
 
-def _withdraw_vote(folder: SiteFolder, view: StudyView, vote: OpenVote, by: str) -> str:
-    folder.ballots.record(sign_ballot(Ballot(motion="withdraw", subject=vote.motion.hex()), by))
+def _withdraw_vote(folder: SiteFolder, view: StudyView, vote: OpenVote, by: str, signer: Signer | None) -> str:
+    record_ballot(folder, Ballot(motion="withdraw", subject=vote.motion.hex()), by, signer)
     return f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. The daemon records it on the ledger."
 
 

@@ -168,6 +168,7 @@ class NodeNetwork:
                 blobs=self.blobs,
                 journal=self.journals[name],
                 clock=lambda: self.seconds,
+                epoch=lambda: int(self.seconds),
                 newest=lambda: self.blocks,
                 log=Log(self.logs[name]),
             )

@@ -40,6 +40,7 @@ def report_on_bundle(
         tuple(outcome.trust()),
         f"coterie audit verify {shlex.quote(path.name)}{option_text}{_grant_options(grants)}",
         certificate,
+        signed=outcome.signed,
     )
     if outcome.bundle is None or outcome.ledger is None or outcome.replay.study is None:
         return report_failure(outcome.replay, source, now)
@@ -63,6 +64,7 @@ def report_on_study(
     view = (grants or _grant_nothing)(study_hash)
     outcome = replay(read.ledger, read.blobs, number, tolerance=tolerance, observe=progress.append, granted=view)
     outcome, network = note_seals(outcome, read.ledger), read.network
+    outcome, signed = read.add_signatures(outcome, number)
     statement = (
         f"Read through one node of chain {network.chain_id} (block 0 is {network.genesis}), from the Catalog "
         f"{network.catalog}. A bundle (coterie audit export) shows that it is sealed, and each entry signed."
@@ -82,6 +84,7 @@ def report_on_study(
             _parse_certificate(read.read_certificate(study_hash)),
             read.read_row_warnings(number, study_hash),
             read.read_flows(number, study_hash),
+            signed,
         ),
         now,
     )

@@ -10,7 +10,7 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -30,6 +30,7 @@ from coterie_learners.study.days import write_day
 from coterie_learners.study.document import Study
 from coterie_learners.study.model_card import make_model_card
 from coterie_learners.study.preparation.words import describe_preparation
+from coterie_node.audit.approvals.signatures import SignedJoin
 from coterie_node.audit.history import HistoryEntry, describe_ruling, to_history_entry
 from coterie_node.audit.influence import Screen, screen_steps
 from coterie_node.audit.printed.characteristics import print_characteristics
@@ -39,6 +40,7 @@ from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.evaluation_figures import Panel, draw_evaluation
 from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
+from coterie_node.audit.report.registered import RegisteredItem, compare_registration
 from coterie_node.audit.report.survival_figure import draw_survival, list_causes
 from coterie_node.audit.report.tripod import TripodItem, items_to_json, list_items, print_tripod
 from coterie_node.audit.result import VALIDATION, finite, limits, numbers, soundness_of
@@ -47,6 +49,7 @@ from coterie_node.data.findings import printable
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.follower import Progress
 from coterie_node.run.recorded_steps import steps
+from coterie_node.run.study_files import read_predecessor
 from coterie_node.site.statements.ended_studies import RecordedInspection, find_supersession, list_inspections
 
 ODD = frozenset(
@@ -78,7 +81,8 @@ NOT_PROVED = (
 class ReportSource:
     """Where a study was read from: what it rests on in sentences, and the command that repeats the check.
 
-    `row_warnings` and `flows`: what a site that makes the report knows of its own rows, and no auditor.
+    `signed`: which persons approved at each site. `row_warnings` and `flows`: what a site that makes the report knows
+    of its own rows, and no auditor.
     """
 
     trust: tuple[str, ...]
@@ -86,6 +90,7 @@ class ReportSource:
     certificate: Mapping[str, Any] | None = None
     row_warnings: tuple[str, ...] = ()
     flows: Mapping[str, Flow] = field(default_factory=dict)
+    signed: tuple[SignedJoin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class AuditReport:
     progress: tuple[Progress, ...] = ()
     screen: Screen | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    predecessor: Study | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -138,6 +144,19 @@ class AuditReport:
         """Who proposed and joined, when, and to which rows it committed."""
         names = ("StudyProposed", "StudyJoined", "StudyStarted", "StudyCompleted")
         return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in names]
+
+    @property
+    def signatures(self) -> list[str]:
+        """Which persons approved at each site, when and with what meaning, in sentences."""
+        return [line for join in self.source.signed for line in join.sentences]
+
+    @property
+    def registered(self) -> list[RegisteredItem]:
+        """What was registered before the study began, against what was done."""
+        contributors = self.replay.contributors
+        return (
+            [] if self.study is None else compare_registration(self.study, self.predecessor, self.records, contributors)
+        )
 
     @property
     def anomalies(self) -> list[HistoryEntry]:
@@ -351,6 +370,8 @@ class AuditReport:
             "turns": self.turns,
             "gate": self.rulings,
             "anomalies": [line.as_dict() for line in self.anomalies],
+            "registered": [asdict(item) for item in self.registered],
+            "persons": [join.as_dict() for join in self.source.signed],
             "superseded": self.supersession,
             "inspections": [inspection.as_dict() for inspection in self.inspections],
             "uninspected": self.uninspected,
@@ -383,6 +404,7 @@ def make_report(
         tuple(progress),
         _screen_study(ledger, blobs, number, outcome),
         versions(),
+        None if outcome.study is None else read_predecessor(outcome.study, blobs),
     )
 
 

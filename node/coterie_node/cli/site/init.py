@@ -60,12 +60,18 @@ learners = [{learners}]
 never = []
 # Ask a person before each payload leaves (coterie release approve).
 ask = false
+# So many different persons of the register sign before this node joins a study (coterie person add).
+approvals = 0
 
 [policy.floors]
 # Stricter floors than a study's own count here. See docs/disclosure.md.
 rows = 5
 cell = 5
 rebuild = "refuse"
+
+[persons]
+# true: the texts that persons sign go to the other sites and into bundles; else the ledger has their digest alone.
+publish = false
 
 [api]
 # /health is open, /metrics and /status want the token of this file. Loopback only, unless you know better.

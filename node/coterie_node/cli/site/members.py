@@ -10,6 +10,7 @@ import typer
 
 from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_rows
+from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signer
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard, build_seat
 from coterie_node.network.guided_founding import CARD_PREFIX, parse_card
@@ -52,10 +53,16 @@ def list_sites_command(node: NodeOption = None, as_json: Json = False) -> None:
 
 
 @site.command("admit")
-def admit_command(card: AnyCard, and_network: AndNetwork = False, node: NodeOption = None) -> None:
+def admit_command(
+    card: AnyCard,
+    and_network: AndNetwork = False,
+    node: NodeOption = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
     """Vote to give a hospital a seat, by its card; a founder.json or its text also names its chain node and store."""
     home, (new_card, founder) = open_node_folder(node), _read_card(card)
-    _print_vote(home, vote_to_admit(home, new_card))
+    _print_vote(home, vote_to_admit(home, new_card, signer=make_signer(home, person, passphrase_fd)))
     if founder is not None:
         add_member(home, founder)
     if and_network:
@@ -64,10 +71,12 @@ def admit_command(card: AnyCard, and_network: AndNetwork = False, node: NodeOpti
 
 
 @site.command("recover")
-def recover_command(card: CardFile, node: NodeOption = None) -> None:
+def recover_command(
+    card: CardFile, node: NodeOption = None, person: PersonOption = None, passphrase_fd: PassphraseFd = None
+) -> None:
     """Vote to give a member new keys, by its new card.json: its old ones are lost or stolen."""
     home, new_card = open_node_folder(node), SeatCard.load(card)
-    _print_vote(home, vote_to_recover(home, new_card))
+    _print_vote(home, vote_to_recover(home, new_card, signer=make_signer(home, person, passphrase_fd)))
     _print_comparison(new_card)
 
 
@@ -79,6 +88,8 @@ def revoke_command(
         str | None, typer.Option(help="Its founder.json, or the text of its card, if none is here.")
     ] = None,
     node: NodeOption = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Vote to take a member's seat away: its key signs nothing more."""
     home = open_node_folder(node)
@@ -88,7 +99,7 @@ def revoke_command(
     if and_network and (founder is None or founder.site != name):
         message = f"There is no card of {name[:40]!r} here that names its sealer"
         raise ConfigError("CO-F501", f"{message}. Name one with --card: its founder.json, or the text of its card.")
-    _print_vote(home, vote_to_revoke(home, name))
+    _print_vote(home, vote_to_revoke(home, name, signer=make_signer(home, person, passphrase_fd)))
     if and_network:
         drop_member(home, name)
         _vote_about_sealer(home, founder, name, seals=False)
@@ -112,10 +123,12 @@ def vote_succession_command(
 
 
 @site.command("withdraw")
-def withdraw_votes_command(name: SiteArgument, node: NodeOption = None) -> None:
+def withdraw_votes_command(
+    name: SiteArgument, node: NodeOption = None, person: PersonOption = None, passphrase_fd: PassphraseFd = None
+) -> None:
     """Take back this site's votes about a member."""
     home = open_node_folder(node)
-    for vote in withdraw_votes(home, name):
+    for vote in withdraw_votes(home, name, signer=make_signer(home, person, passphrase_fd)):
         print(f"{home.name} takes back its vote {vote.what} {name}. The daemon (coterie serve) does it.")
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, StudyFile, open_site, require_daemon
+from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signer
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
 from coterie_node.verbs.decide import (
@@ -43,11 +44,14 @@ def propose_command(
     site: Site = None,
     data: DataFile = None,
     approvals: ApprovalsFile = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
     folder, study = require_daemon(open_site(node, at, site)), load_study(file)
     rows, signed = resolve_rows(data), digest_approvals(approvals)
-    print("\n".join(propose(folder, study, data=rows, approvals=signed)))
+    signer = make_signer(folder, person, passphrase_fd)
+    print("\n".join(propose(folder, study, data=rows, approvals=signed, signer=signer)))
     for line in look_at_rows(folder, study):
         print(line)
 
@@ -60,11 +64,14 @@ def approve_study_command(
     data: DataFile = None,
     reason: ReasonOption = "",
     approvals: ApprovalsFile = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Approve a study: this site's node will join it and take part with this site's rows."""
     folder = require_daemon(open_site(node, at, site))
     rows, signed = resolve_rows(data), digest_approvals(approvals)
-    _, study, lines = approve(folder, which, data=rows, reason=reason, approvals=signed)
+    signer = make_signer(folder, person, passphrase_fd)
+    _, study, lines = approve(folder, which, data=rows, reason=reason, approvals=signed, signer=signer)
     print("\n".join(lines))
     for line in look_at_rows(folder, study):
         print(line)
@@ -79,6 +86,8 @@ def decline_command(
     proposer: Annotated[
         str | None, typer.Option(help="Decline every open proposal of this member that is not decided yet.")
     ] = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Decline studies: they cannot run without this site, and the ledger says so."""
     folder = require_daemon(open_site(node, at, site))
@@ -87,21 +96,35 @@ def decline_command(
     if not views:
         nothing = "No study is named" if proposer is None else f"No undecided proposal of {proposer[:40]!r} is open"
         raise ConfigError("CO-F304", f"{nothing}. List the studies with `coterie study list`.")
-    decline(folder, views, reason)
+    decline(folder, views, reason, signer=make_signer(folder, person, passphrase_fd))
     numbers = ", ".join(str(view.id) for view in views)
     print(f"Declined: {numbers}. The daemon (coterie serve) puts it on the ledger.")
 
 
 def abort_command(
-    which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None, reason: ReasonOption = ""
+    which: LedgerStudyArgument,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    reason: ReasonOption = "",
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """End a study for all sites, without a result."""
-    view = abort(require_daemon(open_site(node, at, site)), which, reason)
+    folder = require_daemon(open_site(node, at, site))
+    view = abort(folder, which, reason, signer=make_signer(folder, person, passphrase_fd))
     print(f"Study {view.id}: abort. The daemon (coterie serve) puts it on the ledger.")
 
 
-def resume_command(which: LedgerStudyArgument, node: NodeOption = None, at: At = None, site: Site = None) -> None:
+def resume_command(
+    which: LedgerStudyArgument,
+    node: NodeOption = None,
+    at: At = None,
+    site: Site = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
     """Vote to go on with a study that a dispute paused; it goes on when most of its sites do."""
     folder = require_daemon(open_site(node, at, site))
-    view = resume(folder, which)
+    view = resume(folder, which, signer=make_signer(folder, person, passphrase_fd))
     print(f"{folder.name} votes to resume study {view.id}. The daemon (coterie serve) puts the vote on the ledger.")

@@ -9,6 +9,7 @@ import typer
 
 from coterie_node.cli.options import At, Json, NodeOption, Site, open_site
 from coterie_node.cli.output import print_document
+from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signer
 from coterie_node.verbs.releases import allow_refusal, approve_release, list_releases, read_privacy_log
 
 release = typer.Typer(
@@ -29,9 +30,12 @@ def approve_release_command(
     node: NodeOption = None,
     at: At = None,
     site: Site = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Let one payload leave; the site's node posts it at its next turn."""
-    payload = approve_release(open_site(node, at, site), digest)
+    home = open_site(node, at, site)
+    payload = approve_release(home, digest, signer=make_signer(home, person, passphrase_fd))
     print(f"Approved: {payload['topic']} ({payload['payload_digest'][:16]}).")
 
 
@@ -53,9 +57,12 @@ def allow_release_command(
     node: NodeOption = None,
     at: At = None,
     site: Site = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else."""
-    for entry in allow_refusal(open_site(node, at, site), digest, reason):
+    home = open_site(node, at, site)
+    for entry in allow_refusal(home, digest, reason, signer=make_signer(home, person, passphrase_fd)):
         print(f"Allowed: {entry['study']}: {entry['kind']}.")
 
 

@@ -1,0 +1,58 @@
+"""Names of persons: one spelling for each, and no two in a register that look alike.
+
+A name is in Unicode's composed form (NFC), of one script, without what nobody sees. Two names are taken for one if they
+are equal after compatibility folding (NFKC, case, spaces) and after letters that look like others are put together.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from coterie_learners.study.document import Text
+from coterie_node.errors import ConfigError
+
+MAX_NAME = 100
+# Scripts that one name mixes as a rule.
+_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA"})
+# Letters of Cyrillic and Greek that look like Latin ones, after case folding.
+_FOREIGN = (
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u04bb\u051b\u051d\u0432"
+    "\u043a\u043c\u043d\u0442\u03b1\u03bf\u03c1\u03bd\u03b9\u03ba\u03b2\u03c4\u03c5\u03c7\u03b7"
+)
+_LATIN = "aeopcyxljsdhqwbkmhtaopvlkbtyxn"
+_LOOK_ALIKE = str.maketrans(_FOREIGN, _LATIN) | str.maketrans("01i\u0131|\u2019\u2018\u2010", "olll\u006c''-", " ")
+_NAME_TEXT: TypeAdapter[str] = TypeAdapter(Annotated[Text, Field(min_length=1)])
+
+
+def check_person_name(name: str) -> str:
+    """The name as it was typed; ConfigError (CO-F431) if it could be taken for another one."""
+    scripts = {_find_script(letter) for letter in name if letter.isalpha()}
+    if not scripts or len(name) > MAX_NAME or not _is_plain(name):
+        cause = f"A person's name has 1 to {MAX_NAME} characters, with letters, single spaces and nothing invisible"
+    elif not unicodedata.is_normalized("NFC", name):
+        cause = "The name is not in Unicode's composed form (NFC)"
+    elif len(scripts) > 1 and not scripts <= _JAPANESE:
+        cause = f"The name mixes letters of {' and '.join(sorted(scripts))}, which look alike"
+    else:
+        return name
+    raise ConfigError("CO-F431", f"{cause}: {name[:MAX_NAME]!a}. Type the name again.")
+
+
+def fold_name(name: str) -> str:
+    """What two names share that are taken for one."""
+    return unicodedata.normalize("NFKC", name).casefold().translate(_LOOK_ALIKE)
+
+
+def _is_plain(name: str) -> bool:
+    try:
+        _NAME_TEXT.validate_python(name)
+    except ValidationError:
+        return False
+    return name == " ".join(name.split())
+
+
+def _find_script(letter: str) -> str:
+    return unicodedata.name(letter, "UNKNOWN").split()[0]
