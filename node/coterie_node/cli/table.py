@@ -120,6 +120,14 @@ COMMANDS: Table = {
                 "coterie_node.cli.site.person:person",
                 "List the persons of this site's register, with those who were removed.",
             ),
+            "password": Command(
+                "coterie_node.cli.site.person:person",
+                "Give a person a password to sign in on this site's page; it is asked for.",
+            ),
+            "totp": Command(
+                "coterie_node.cli.site.person:person",
+                "Give a person's account an authenticator: a QR code for it, and recovery codes; both are shown once.",
+            ),
             "export": Command(
                 "coterie_node.cli.site.person:person",
                 "Print this site's register, signed with the site's key, for another site or an auditor.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.store.protocol import BlobStore, MemoryBlobs
 from coterie_node.errors import ConfigError
+from coterie_node.persons.accounts import LocalAccounts
 from coterie_node.site.config import LOOPBACK_HOSTS, WebPart
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
@@ -33,10 +35,17 @@ if TYPE_CHECKING:
 MOST_REQUESTS, STOP_SECONDS = 512, 3
 
 
+def find_accounts(folder: SiteFolder) -> Accounts:
+    """The accounts of the site's register of persons; at a site without one those of a file."""
+    if folder.persons.read_register() is None:
+        return FileAccounts(folder.root / ACCOUNTS)
+    return LocalAccounts(folder.persons, lambda: int(time.time()))
+
+
 def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> None:
     """Answer until a signal; the ledger is only read."""
     with ExitStack() as stack:
-        services = make_services(folder, open_reader(stack, folder, log), FileAccounts(folder.root / ACCOUNTS))
+        services = make_services(folder, open_reader(stack, folder, log), find_accounts(folder))
         part = services.settings
         if part.host not in LOOPBACK_HOSTS:
             log.tell("page is open to other machines", level="warning", address=part.host)

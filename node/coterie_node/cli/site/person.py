@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +12,15 @@ from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_document, print_rows
 from coterie_node.cli.site.signing import PassphraseFd, ask_passphrase
 from coterie_node.data.findings import printable
+from coterie_node.errors import ConfigError
 from coterie_node.persons.acts import sign_digest
 from coterie_node.persons.names import check_person_name
 from coterie_node.persons.register import PersonEntry, PersonRegister, encode_canonical
 from coterie_node.persons.roles import Role
 from coterie_node.site.folder import SiteFolder
+
+if TYPE_CHECKING:
+    from coterie_node.persons.accounts import LocalAccounts
 
 person = typer.Typer(
     rich_markup_mode=None, no_args_is_help=True, help="Persons of this site: their keys, roles, accounts and log."
@@ -84,6 +88,25 @@ def export_persons_command(node: NodeOption = None) -> None:
     print_document(sign_register(home), "", True)
 
 
+@person.command("password")
+def set_password_command(name: _Person, node: NodeOption = None, passphrase_fd: PassphraseFd = None) -> None:
+    """Give a person a password to sign in on this site's page; it is asked for."""
+    home = open_node_folder(node)
+    _open_accounts(home).set_password(name, ask_passphrase(name, passphrase_fd, confirm=True))
+    print(f"{printable(name)} can sign in on the page of {home.name} and read. For more: coterie person totp NAME.")
+
+
+@person.command("totp")
+def enrol_command(name: _Person, node: NodeOption = None) -> None:
+    """Give a person's account an authenticator: a QR code for it, and recovery codes; both are shown once."""
+    import segno
+
+    home = open_node_folder(node)
+    address, codes = _open_accounts(home).enrol(name, home.name)
+    segno.make(address).terminal(compact=True)
+    print(f"\n{address}\n\nEach of these codes counts once, if the authenticator is lost: {', '.join(codes)}")
+
+
 @person.command("log")
 def show_person_log_command(
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain and the heads that were signed.")] = False,
@@ -114,6 +137,16 @@ def sign_register(home: SiteFolder) -> dict[str, Any]:
     document |= {"register": register.model_dump(mode="json"), "digest": register.digest, "time": int(time.time())}
     prefixed = b"\x19Coterie register\n" + encode_canonical(document)
     return document | {"signature": sign_digest(bytes(keccak(prefixed)), keys.signing)}
+
+
+def _open_accounts(home: SiteFolder) -> LocalAccounts:
+    """The local accounts; ConfigError (CO-F441) without the packages of the page."""
+    try:
+        from coterie_node.persons.accounts import LocalAccounts
+    except ImportError as error:
+        message = f"Local accounts need the packages of the page, and {error.name} is not installed"
+        raise ConfigError("CO-F441", f"{message}. Install them: pip install coterie[web].") from None
+    return LocalAccounts(home.persons, lambda: int(time.time()))
 
 
 def _describe_entry(entry: PersonEntry) -> dict[str, Any]:

@@ -1,0 +1,200 @@
+"""Local accounts: persons of the register who sign in with a password and a code, at a site without a provider.
+
+    persons/accounts.json   {"Ada Berg": {"password": "$argon2id$...", "totp": "...", "counter": 59, ...}}
+
+A password alone lets a person read. All other roles need the code of an authenticator too (TOTP, RFC 6238), or one of
+the recovery codes, each of which counts once. A code counts once as well. After some failures an account is locked for
+a while; the count is in the file, so that a restart does not end it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import pyotp
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from coterie_chain.keys.private_files import replace_private
+from coterie_learners.study.document import Frozen, Text
+from coterie_node.errors import ConfigError
+from coterie_node.persons.folder import PersonsFolder
+from coterie_node.persons.roles import Person, Role
+
+MAX_ACCOUNTS_BYTES = 1 << 20
+MIN_PASSWORD, MAX_PASSWORD = 12, 1024
+# Failures until an account is locked, and for how many seconds; attempts of everybody in a minute.
+MOST_FAILURES, LOCK_SECONDS = 5, 300
+MOST_ATTEMPTS, ATTEMPT_SECONDS = 60, 60
+STEP_SECONDS, RECOVERY_CODES = 30, 8
+
+
+class PasswordAccount(Frozen):
+    """One account: the password's Argon2id hash, the authenticator's secret, and what was used up of its codes."""
+
+    password: str = Field(repr=False)
+    totp: str = Field(default="", repr=False)
+    counter: Annotated[int, Field(ge=0)] = 0
+    recovery: Annotated[tuple[str, ...], Field(max_length=RECOVERY_CODES)] = Field(default=(), repr=False)
+    failures: Annotated[int, Field(ge=0)] = 0
+    failed_at: Annotated[int, Field(ge=0)] = 0
+
+
+_FORM = TypeAdapter(dict[Text, PasswordAccount])
+
+
+class LocalAccounts:
+    """The accounts of a site; `clock` gives seconds since 1970."""
+
+    def __init__(self, folder: PersonsFolder, clock: Callable[[], int]) -> None:
+        self._folder, self._clock = folder, clock
+        self._path = folder.root / "accounts.json"
+        self._hasher = PasswordHasher()
+        # A name that does not exist takes as long as a wrong password.
+        self._nobody = self._hasher.hash(secrets.token_hex(16))
+        self._attempts: deque[int] = deque(maxlen=MOST_ATTEMPTS)
+        self._lock = threading.Lock()
+
+    def check(self, name: str, password: str, code: str) -> Person | None:
+        """The person of an account; None for a wrong name, password or code, ConfigError (CO-F438) while locked."""
+        self._limit_attempts()
+        with self._open() as accounts:
+            account = accounts.get(name)
+            now = self._clock()
+            if account is not None and account.failures >= MOST_FAILURES and now - account.failed_at < LOCK_SECONDS:
+                message = f"The account is locked after {account.failures} failures"
+                raise ConfigError("CO-F438", f"{message}. Wait {LOCK_SECONDS // 60} minutes, then sign in again.")
+            after = self._verify(name, account, password, code)
+            if account is None or after is None:
+                if account is not None:
+                    accounts[name] = _count_failure(account, now)
+                self._folder.log.append("sign-in refused", "", name, now)
+                return None
+            accounts[name] = after
+        person = self._make_person(name, bool(after.totp))
+        self._folder.log.append("sign-in" if person else "sign-in refused", name if person else "", name, now)
+        return person
+
+    def refresh(self, person: Person) -> Person | None:
+        """The person of a session as the register lists them now; None for one who was removed."""
+        with self._open() as accounts:
+            account = accounts.get(person.account)
+        return None if account is None else self._make_person(person.account, bool(account.totp))
+
+    def is_empty(self) -> bool:
+        """Whether nobody can sign in yet."""
+        return not self._read()
+
+    def set_password(self, name: str, password: str) -> None:
+        """Give a person of the register a password; ConfigError (CO-F439) for a short one. Locks and codes stay."""
+        self._folder.require_register().find(name, self._clock())
+        if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+            raise ConfigError("CO-F439", f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters. Choose another.")
+        hashed = self._hasher.hash(password)
+        with self._open() as accounts:
+            old = accounts.get(name) or PasswordAccount(password=hashed)
+            accounts[name] = old.model_copy(update={"password": hashed, "failures": 0})
+        self._folder.log.append("password set", "", name, self._clock())
+
+    def enrol(self, name: str, site: str) -> tuple[str, tuple[str, ...]]:
+        """Give an account a new authenticator: the address for its QR code, and recovery codes; both shown once."""
+        secret = pyotp.random_base32()
+        codes = tuple(f"{secrets.randbelow(10**10):010d}" for _ in range(RECOVERY_CODES))
+        with self._open() as accounts:
+            if name not in accounts:
+                message = f"{name[:60]!a} has no password at this site"
+                raise ConfigError("CO-F432", f"{message}. Set one first: coterie person password NAME.")
+            hashes = tuple(_hash_code(name, code) for code in codes)
+            accounts[name] = accounts[name].model_copy(update={"totp": secret, "counter": 0, "recovery": hashes})
+        self._folder.log.append("authenticator enrolled", "", name, self._clock())
+        return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=f"Coterie {site}"), codes
+
+    def _verify(self, name: str, account: PasswordAccount | None, password: str, code: str) -> PasswordAccount | None:
+        """The account after a good password and code, which are used up; None for bad ones."""
+        right = self._is_hash_of(account.password if account else self._nobody, password[:MAX_PASSWORD])
+        if account is None or not right:
+            return None
+        clean = account.model_copy(update={"failures": 0})
+        return self._use_code(name, clean, "".join(code.split())) if account.totp else clean
+
+    def _use_code(self, name: str, account: PasswordAccount, code: str) -> PasswordAccount | None:
+        step, totp = self._clock() // STEP_SECONDS, pyotp.TOTP(account.totp)
+        typed = code.encode("ascii", "replace")
+        for counter in (step - 1, step, step + 1):
+            if counter > account.counter and hmac.compare_digest(totp.generate_otp(counter).encode(), typed):
+                return account.model_copy(update={"counter": counter})
+        hashed = _hash_code(name, code)
+        if hashed not in account.recovery:
+            return None
+        return account.model_copy(update={"recovery": tuple(other for other in account.recovery if other != hashed)})
+
+    def _is_hash_of(self, hashed: str, text: str) -> bool:
+        try:
+            return self._hasher.verify(hashed, text)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def _make_person(self, name: str, with_code: bool) -> Person | None:
+        register = self._folder.read_register()
+        try:
+            entry = None if register is None else register.find(name, self._clock())
+        except ConfigError:
+            return None
+        if entry is None:
+            return None
+        roles = frozenset(entry.roles)
+        return Person(name, entry.name, roles if with_code else roles & {Role.READ})
+
+    def _limit_attempts(self) -> None:
+        now = self._clock()
+        with self._lock:
+            full = len(self._attempts) == MOST_ATTEMPTS and now - self._attempts[0] < ATTEMPT_SECONDS
+            if not full:
+                self._attempts.append(now)
+        if full:
+            raise ConfigError("CO-F438", "Too many people try to sign in. Wait a minute, then sign in again.")
+
+    @contextmanager
+    def _open(self) -> Iterator[dict[str, PasswordAccount]]:
+        """The accounts, which are written back if they changed, even after a refusal; others wait meanwhile."""
+        self._folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self._folder.root / "accounts.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = self._read()
+            accounts = dict(before)
+            try:
+                yield accounts
+            finally:
+                if accounts != before:
+                    replace_private(self._path, _FORM.dump_json(accounts, indent=1).decode() + "\n")
+
+    def _read(self) -> dict[str, PasswordAccount]:
+        try:
+            with self._path.open("rb") as file:
+                return _FORM.validate_json(file.read(MAX_ACCOUNTS_BYTES + 1))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError):
+            message = f"{self._path} is no file of accounts"
+            raise ConfigError("CO-F436", f"{message}. Restore it from your copy.") from None
+
+
+def _hash_code(name: str, code: str) -> str:
+    """What the file has of a recovery code; who reads the file has the authenticator's secret anyway."""
+    return hashlib.sha256(f"coterie recovery code\n{name}\n{code}".encode()).hexdigest()
+
+
+def _count_failure(account: PasswordAccount, now: int) -> PasswordAccount:
+    recent = now - account.failed_at < LOCK_SECONDS
+    return account.model_copy(update={"failures": account.failures + 1 if recent else 1, "failed_at": now})
