@@ -56,10 +56,10 @@ _FORM = TypeAdapter(dict[Text, PasswordAccount])
 class LocalAccounts:
     """The accounts of a site; `clock` gives seconds since 1970."""
 
-    def __init__(self, folder: PersonsFolder, clock: Callable[[], int]) -> None:
+    def __init__(self, folder: PersonsFolder, clock: Callable[[], int], hasher: PasswordHasher | None = None) -> None:
         self._folder, self._clock = folder, clock
         self._path = folder.root / "accounts.json"
-        self._hasher = PasswordHasher()
+        self._hasher = hasher or PasswordHasher()
         # A name that does not exist takes as long as a wrong password.
         self._nobody = self._hasher.hash(secrets.token_hex(16))
         self._attempts: deque[int] = deque(maxlen=MOST_ATTEMPTS)

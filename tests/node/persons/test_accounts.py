@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pyotp
 import pytest
+from argon2 import PasswordHasher
 from support.node.persons import entry_of
 
 from coterie_node.errors import ConfigError
@@ -15,6 +16,8 @@ from coterie_node.persons.folder import PersonsFolder
 from coterie_node.persons.register import PersonRegister
 from coterie_node.persons.roles import Role
 
+# Argon2id with next to no work; the form is the same.
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ADA, PASSWORD = "Ada Berg", "the lid of the well is oak"
 
 
@@ -25,7 +28,7 @@ class AccountsHouse:
         self.now = 1_700_000_010
         self.folder = PersonsFolder(root / "persons")
         self.folder.save_register(PersonRegister().add(entry_of(ADA, 1, 0, Role.READ, Role.APPROVE)))
-        self.accounts = LocalAccounts(self.folder, lambda: self.now)
+        self.accounts = LocalAccounts(self.folder, lambda: self.now, QUICK)
         self.accounts.set_password(ADA, PASSWORD)
 
     def roles(self, code: str = "", password: str = PASSWORD, name: str = ADA) -> set[str] | None:
@@ -72,7 +75,7 @@ def test_a_code_and_a_recovery_code_count_once(house: AccountsHouse) -> None:
 def test_failures_lock_an_account_and_a_restart_does_not_open_it(house: AccountsHouse) -> None:
     for _ in range(MOST_FAILURES):
         assert house.roles(password="wrong") is None
-    for accounts in (house.accounts, LocalAccounts(house.folder, lambda: house.now)):
+    for accounts in (house.accounts, LocalAccounts(house.folder, lambda: house.now, QUICK)):
         with pytest.raises(ConfigError, match="locked after 5 failures") as caught:
             accounts.check(ADA, PASSWORD, "")
         assert caught.value.code == "CO-F438"

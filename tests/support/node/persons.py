@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from eth_keys.main import KeyAPI
 from support.node.houses import NETWORK, NodeNetwork
 
 from coterie_chain.ethereum.network import Network
+from coterie_chain.ledger.memory import MemoryLedger
 from coterie_chain.ledger.protocol import StudyView
+from coterie_chain.store.protocol import MemoryBlobs
 from coterie_node.persons.acts import PersonKey, SignedAct, sign_act
 from coterie_node.persons.register import PersonEntry, PersonRegister
 from coterie_node.persons.roles import Role
@@ -83,3 +87,25 @@ class PersonsNetwork:
         self.network.homes[name] = home
         self.network.daemons[name] = self.network.daemon(name)
         return home
+
+
+@dataclass(frozen=True)
+class MemorySiteAccess:
+    """The way of a site's verbs to a ledger and a store in memory."""
+
+    network: NodeNetwork
+
+    def read_network(self) -> Network:
+        return NETWORK
+
+    def open_store(self) -> MemoryBlobs:
+        return self.network.blobs
+
+    @contextmanager
+    def open_ledger(self) -> Iterator[MemoryLedger]:
+        yield self.network.chain.ledger(None)
+
+
+def in_memory(network: NodeNetwork, home: SiteFolder) -> SiteFolder:
+    """A site's folder whose verbs read the ledger and the store in memory."""
+    return SiteFolder(home.root, home.config, MemorySiteAccess(network))  # type: ignore[arg-type]

@@ -140,12 +140,12 @@ def sign_register(home: SiteFolder) -> dict[str, Any]:
 
 
 def _open_accounts(home: SiteFolder) -> LocalAccounts:
-    """The local accounts; ConfigError (CO-F441) without the packages of the page."""
+    """The local accounts; ConfigError (CO-W108) without the packages of the page."""
     try:
         from coterie_node.persons.accounts import LocalAccounts
     except ImportError as error:
         message = f"Local accounts need the packages of the page, and {error.name} is not installed"
-        raise ConfigError("CO-F441", f"{message}. Install them: pip install coterie[web].") from None
+        raise ConfigError("CO-W108", f"{message}. Install them: pip install coterie[web].") from None
     return LocalAccounts(home.persons, lambda: int(time.time()))
 
 
