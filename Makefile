@@ -13,7 +13,7 @@ FUZZ_SEED ?= $(shell date +%j)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-long test-brokers test-web test-net faults fuzz fuzz-api slither check audit-deps devnet bench bench-mpc bench-redis \
+.PHONY: help setup tools demo test test-long test-brokers test-provider test-web test-net faults fuzz fuzz-api slither check audit-deps devnet bench bench-mpc bench-redis \
   bench-survival bench-twin bench-peers ranges references abi lock lock-images wheel previous mutants clean
 
 help: ## Show these commands
@@ -39,10 +39,14 @@ demo: setup ## Fit one model over a ledger on three sites of this machine, and r
 	@$(BIN)/coterie demo
 
 test: setup ## Run the tests, of each sweep the first few cases
-	$(BIN)/python -m pytest -m "not devnet and not long and not brokers and not browser" -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "not devnet and not long and not brokers and not browser and not provider" -n 2 --dist loadgroup $(ARGS)
 
 test-long: setup ## Run the rest of the sweeps: seeded faults, signed garbage, hostile files, grids, long demos
 	$(BIN)/python -m pytest -m "long and not devnet" -n 2 --dist loadgroup $(ARGS)
+
+test-provider: setup ## Sign in at a certified identity provider, which npm installs
+	@test -d tests/support/provider/node_modules || npm ci --no-audit --no-fund --prefix tests/support/provider
+	$(BIN)/python -m pytest -m provider -n 0 $(ARGS)
 
 test-brokers: setup ## Run the ledger's suite over RabbitMQ and Redis, where Debian's packages are installed
 	$(BIN)/python -m pytest -m brokers -n 0 $(ARGS)

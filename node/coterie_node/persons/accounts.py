@@ -37,6 +37,8 @@ MIN_PASSWORD, MAX_PASSWORD = 12, 1024
 MOST_FAILURES, LOCK_SECONDS = 5, 300
 MOST_ATTEMPTS, ATTEMPT_SECONDS = 60, 60
 STEP_SECONDS, RECOVERY_CODES = 30, 8
+# How the accounts of identity providers begin, which are their addresses.
+PROVIDERS = ("https://", "http://")
 
 
 class PasswordAccount(Frozen):
@@ -86,10 +88,15 @@ class LocalAccounts:
         return person
 
     def refresh(self, person: Person) -> Person | None:
-        """The person of a session as the register lists them now; None for one who was removed."""
+        """The person of a session as the register lists them now; None for one who was removed.
+
+        Who came from an identity provider keeps the roles of the sign-in for as long as the session lasts.
+        """
         with self._open() as accounts:
             account = accounts.get(person.account)
-        return None if account is None else self._make_person(person.account, bool(account.totp))
+        if account is None:
+            return person if person.account.startswith(PROVIDERS) else None
+        return self._make_person(person.account, bool(account.totp))
 
     def is_empty(self) -> bool:
         """Whether nobody can sign in yet."""

@@ -16,6 +16,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.notices.settings import NoticesPart
 from coterie_node.peers.address import address_of
 from coterie_node.persons.acts import MAX_SIGNERS
+from coterie_node.persons.roles import Role
 from coterie_node.release.policy import Policy
 
 CONFIG = "node.toml"
@@ -77,9 +78,25 @@ class ApiPart(Frozen):
     token_file: str = "api.token"
 
 
+class OidcPart(Frozen):
+    """The hospital's identity provider. `roles`: which roles the members of a group have at this site.
+
+    `secret_file` has the client's secret. `groups_claim` and `name_claim`: where an ID token has groups and name.
+    """
+
+    issuer: Annotated[str, Field(pattern=r"^https?://[^\s]{1,300}$")]
+    client_id: Annotated[str, Field(min_length=1, max_length=200)]
+    secret_file: str = "oidc.secret"
+    scopes: str = "openid profile"
+    groups_claim: str = "groups"
+    name_claim: str = "name"
+    roles: dict[str, tuple[Role, ...]] = Field(default_factory=dict)
+
+
 class WebPart(Frozen):
     """The node's page. `hosts`: names by which it answers besides loopback; `proxies`: whose forwarded headers count.
 
+    `oidc`: where persons sign in besides local accounts.
     A session ends after `idle_minutes` without a request, and after `session_hours` in any case.
     """
 
@@ -89,6 +106,7 @@ class WebPart(Frozen):
     proxies: tuple[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:/]{2,49}$")], ...] = ()
     idle_minutes: Annotated[float, Field(gt=0, le=1440)] = 20
     session_hours: Annotated[float, Field(gt=0, le=168)] = 12
+    oidc: OidcPart | None = None
 
 
 def _check_address(text: str) -> str:

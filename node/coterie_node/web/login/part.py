@@ -9,4 +9,10 @@ from coterie_node.web.login.passkeys import PasskeyPages
 
 def make_login_part(home: SiteFolder) -> PagePart:
     """The part of one site."""
-    return PagePart(routes=PasskeyPages(home).routes)
+    routes = PasskeyPages(home).routes
+    settings = None if home.config.web is None else home.config.web.oidc
+    if settings is not None:
+        from coterie_node.web.login.provider import ProviderPages  # a site without a provider needs none of it
+
+        routes += ProviderPages(home, settings).routes
+    return PagePart(routes=routes)

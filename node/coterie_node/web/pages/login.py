@@ -46,7 +46,15 @@ def sign_out(visit: Visit) -> Response:
 
 def _show_form(visit: Visit, target: str, problem: str = "", status: int = 200) -> Response:
     empty = visit.services.accounts.is_empty()
-    return render(visit, "login.html.j2", status, target=target, problem=problem, empty=empty)
+    return render(
+        visit,
+        "login.html.j2",
+        status,
+        target=target,
+        problem=problem,
+        empty=empty,
+        provider=visit.services.settings.oidc,
+    )
 
 
 LOGIN_ROUTES = (
