@@ -90,7 +90,7 @@ def test_an_address_without_tls_is_asked_on_loopback_alone() -> None:
     check_address("http://127.0.0.1:4000/jwks")
     check_address("https://id.example/jwks")
     for address in ("http://id.example/jwks", "file:///etc/passwd", "", "http://127.0.0.1.evil.example/"):
-        with pytest.raises(ConfigError, match="no|not an address with TLS"):
+        with pytest.raises(ConfigError, match="is not an address with TLS"):
             check_address(address)
 
 

@@ -35,20 +35,19 @@ from coterie_node.web.access import Entrance, PageRoute, Visit
 from coterie_node.web.guard import go, set_cookie
 from coterie_node.web.login.challenges import Challenges
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it prefers a package that is not the one which we have
+with warnings.catch_warnings(record=True):  # it would rather have another package than httpx, and says so
     from authlib.common.errors import AuthlibBaseError
     from authlib.integrations.httpx_client import OAuth2Client
 
 START, BACK = "/login/provider", "/login/provider/back"
-METADATA = "/.well-known/openid-configuration"
+_METADATA = "/.well-known/openid-configuration"
 ALGORITHMS = ["RS256", "PS256", "ES256", "RS512", "ES384"]
 # Seconds to wait for the provider, by which its clock may differ, and bytes of its longest answer.
-WAIT_SECONDS, SKEW_SECONDS, MAX_BYTES = 10.0, 60, 1 << 18
+_WAIT_SECONDS, _SKEW_SECONDS, _MAX_BYTES = 10.0, 60, 1 << 18
 
 
 @dataclass(frozen=True)
-class Question:
+class ProviderQuestion:
     """What the browser was sent to the provider with."""
 
     state: str
@@ -63,7 +62,7 @@ class ProviderPages:
 
     home: SiteFolder
     settings: OidcPart
-    questions: Challenges[Question] = field(default_factory=Challenges)
+    questions: Challenges[ProviderQuestion] = field(default_factory=Challenges)
 
     @property
     def routes(self) -> tuple[PageRoute, ...]:
@@ -76,7 +75,9 @@ class ProviderPages:
     def start(self, visit: Visit) -> Response:
         """Send the browser to the provider."""
         back = f"{visit.request.url.scheme}://{visit.request.url.netloc}{BACK}"
-        question = Question(secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(64), back)
+        question = ProviderQuestion(
+            secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(64), back
+        )
         self.questions.ask(visit.session.name, "provider", question)
         with self._open_client(question) as client:
             address, _ = client.create_authorization_url(
@@ -105,7 +106,7 @@ class ProviderPages:
         set_cookie(response, visit, visit.services.sessions.begin(person))
         return response
 
-    def _fetch_token(self, metadata: Mapping[str, Any], question: Question, code: str) -> str:
+    def _fetch_token(self, metadata: Mapping[str, Any], question: ProviderQuestion, code: str) -> str:
         try:
             with self._open_client(question) as client:
                 answer = client.fetch_token(metadata["token_endpoint"], code=code, code_verifier=question.verifier)
@@ -113,7 +114,7 @@ class ProviderPages:
         except (AuthlibBaseError, httpx.HTTPError, KeyError, TypeError, ValueError) as error:
             raise _refuse(f"it gives no token for the code ({type(error).__name__})") from None
 
-    def _open_client(self, question: Question) -> OAuth2Client:
+    def _open_client(self, question: ProviderQuestion) -> OAuth2Client:
         path = self.home.path(self.settings.secret_file)
         return OAuth2Client(
             self.settings.client_id,
@@ -121,12 +122,12 @@ class ProviderPages:
             scope=self.settings.scopes,
             redirect_uri=question.back,
             code_challenge_method="S256",
-            timeout=WAIT_SECONDS,
+            timeout=_WAIT_SECONDS,
             follow_redirects=False,
         )
 
     def _read_metadata(self) -> Mapping[str, Any]:
-        metadata = fetch_json(self.settings.issuer.rstrip("/") + METADATA)
+        metadata = fetch_json(self.settings.issuer.rstrip("/") + _METADATA)
         if metadata.get("issuer") != self.settings.issuer:
             raise _refuse(f"it calls itself {str(metadata.get('issuer'))[:100]!a}, not {self.settings.issuer}")
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
@@ -161,7 +162,7 @@ def check_claims(claims: Mapping[str, Any], settings: OidcPart, nonce: str, now:
         raise _refuse("the ID token answers another question")
     if not isinstance(expires, int | float) or not isinstance(issued, int | float):
         raise _refuse("the ID token has no time")
-    if now > expires + SKEW_SECONDS or issued > now + SKEW_SECONDS:
+    if now > expires + _SKEW_SECONDS or issued > now + _SKEW_SECONDS:
         raise _refuse("the ID token has expired, or is of the future")
     return claims
 
@@ -181,12 +182,12 @@ def fetch_json(address: str) -> Mapping[str, Any]:
     """A JSON object of the provider; ConfigError (CO-F440) for another answer."""
     check_address(address)
     try:
-        with httpx.stream("GET", address, timeout=WAIT_SECONDS, follow_redirects=False) as response:
+        with httpx.stream("GET", address, timeout=_WAIT_SECONDS, follow_redirects=False) as response:
             response.raise_for_status()
             raw = b""
             for part in response.iter_bytes():
                 raw += part
-                if len(raw) > MAX_BYTES:
+                if len(raw) > _MAX_BYTES:
                     raise ValueError
         document = from_json(raw)
     except (httpx.HTTPError, ValueError) as error:
