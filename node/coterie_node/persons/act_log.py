@@ -21,7 +21,7 @@ from coterie_node.persons.acts import ZEROS, Digest32, Seconds
 from coterie_node.persons.register import encode_canonical
 
 MAX_LINE_BYTES = 8192
-MAX_SUBJECT = 200
+_MAX_SUBJECT = 200
 
 
 class LogHead(Frozen):
@@ -59,7 +59,9 @@ class ActLog:
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(handle, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            head = self._read_head(self._read_last(file.fileno()))
+            line, end = self._read_last(file.fileno())
+            os.ftruncate(file.fileno(), end)
+            head = self._read_head(line)
             entry = LogEntry(
                 number=head.entries + 1, time=time, act=act, person=person, subject=_clip(subject), previous=head.hash
             )
@@ -73,15 +75,15 @@ class ActLog:
         """The newest head; of no entries if there is no log."""
         try:
             with self.path.open("rb") as file:
-                return self._read_head(self._read_last(file.fileno()))
+                return self._read_head(self._read_last(file.fileno())[0])
         except FileNotFoundError:
             return LogHead()
 
     def read(self) -> Iterator[LogEntry]:
-        """Every entry in order; ConfigError (CO-F437) at one that is none."""
+        """Every whole entry in order; ConfigError (CO-F437) at a line that is none."""
         if self.path.exists():
             with self.path.open("rb") as file:
-                while line := file.readline(MAX_LINE_BYTES + 1):
+                while (line := file.readline(MAX_LINE_BYTES + 1)).endswith(b"\n") or len(line) > MAX_LINE_BYTES:
                     yield self._parse(line)
 
     def verify(self, anchors: Iterable[LogHead] = ()) -> LogHead:
@@ -102,13 +104,14 @@ class ActLog:
                 raise AuditFailed("CO-A215", f"{message}, which the log does not have. It was cut or changed.")
         return head
 
-    def _read_last(self, handle: int) -> bytes:
-        """The last line; a line that a crash cut short is an error, for nothing may be written behind it."""
+    def _read_last(self, handle: int) -> tuple[bytes, int]:
+        """The last whole line, and where the file ends behind it: a crash may have cut a line that nobody relied on."""
         size = os.fstat(handle).st_size
-        tail = os.pread(handle, MAX_LINE_BYTES, max(size - MAX_LINE_BYTES, 0))
-        if tail and not tail.endswith(b"\n"):
+        start = max(size - 2 * MAX_LINE_BYTES, 0)
+        whole, newline, _ = os.pread(handle, 2 * MAX_LINE_BYTES, start).rpartition(b"\n")
+        if start and not newline:
             raise self._explain()
-        return tail.rstrip(b"\n").rsplit(b"\n", 1)[-1]
+        return whole.rsplit(b"\n", 1)[-1], start + len(whole) + len(newline)
 
     def _read_head(self, line: bytes) -> LogHead:
         if not line:
@@ -129,4 +132,4 @@ class ActLog:
 
 def _clip(text: str) -> str:
     """What a line of the log has room for, without what steers a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_SUBJECT]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:_MAX_SUBJECT]

@@ -17,6 +17,9 @@ from coterie_node.persons.approval_statement import MAX_STATEMENT_BYTES, Approva
 from coterie_node.persons.keystores import KeyFolder
 from coterie_node.persons.register import PersonRegister
 
+# The act under which the log has the settings.
+SETTINGS = "settings"
+
 
 @dataclass(frozen=True)
 class PersonsFolder:
@@ -62,6 +65,13 @@ class PersonsFolder:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_private(place / f"{digest.hex()}.json", statement.document.decode())
         return digest
+
+    def note_settings(self, settings: bytes, now: int) -> None:
+        """Write the SHA-256 of the site's settings into the log, if they are not those of the last time."""
+        digest = hashlib.sha256(settings).hexdigest()
+        last = next((entry.subject for entry in reversed(list(self.log.read())) if entry.act == SETTINGS), "")
+        if last != digest:
+            self.log.append(SETTINGS, "", digest, now)
 
     def list_statements(self) -> Iterator[ApprovalStatement]:
         """The statements that this site has signed; AuditFailed (CO-A210) for a file that is none."""

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from coterie_learners.study.document import Text
 from coterie_node.errors import ConfigError
 
-MAX_NAME = 100
+_MAX_NAME = 100
 # Scripts that one name mixes as a rule.
 _JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA"})
 # Letters of Cyrillic and Greek that look like Latin ones, after case folding.
@@ -30,15 +30,15 @@ _NAME_TEXT: TypeAdapter[str] = TypeAdapter(Annotated[Text, Field(min_length=1)])
 def check_person_name(name: str) -> str:
     """The name as it was typed; ConfigError (CO-F431) if it could be taken for another one."""
     scripts = {_find_script(letter) for letter in name if letter.isalpha()}
-    if not scripts or len(name) > MAX_NAME or not _is_plain(name):
-        cause = f"A person's name has 1 to {MAX_NAME} characters, with letters, single spaces and nothing invisible"
+    if not scripts or len(name) > _MAX_NAME or not _is_plain(name):
+        cause = f"A person's name has 1 to {_MAX_NAME} characters, with letters, single spaces and nothing invisible"
     elif not unicodedata.is_normalized("NFC", name):
         cause = "The name is not in Unicode's composed form (NFC)"
     elif len(scripts) > 1 and not scripts <= _JAPANESE:
         cause = f"The name mixes letters of {' and '.join(sorted(scripts))}, which look alike"
     else:
         return name
-    raise ConfigError("CO-F431", f"{cause}: {name[:MAX_NAME]!a}. Type the name again.")
+    raise ConfigError("CO-F431", f"{cause}: {name[:_MAX_NAME]!a}. Type the name again.")
 
 
 def fold_name(name: str) -> str:

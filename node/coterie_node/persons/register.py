@@ -19,7 +19,7 @@ from coterie_node.persons.roles import Role
 
 MAX_PERSONS = 500
 MAX_REGISTER_BYTES = 1 << 20
-MAX_KEYS = 8
+MAX_PERSON_KEYS = 8
 
 
 def _sort_roles(roles: tuple[Role, ...]) -> tuple[Role, ...]:
@@ -31,7 +31,7 @@ class PersonEntry(Frozen):
 
     name: Text
     roles: Annotated[tuple[Role, ...], AfterValidator(_sort_roles)]
-    keys: Annotated[tuple[PersonKey, ...], Field(max_length=MAX_KEYS)] = ()
+    keys: Annotated[tuple[PersonKey, ...], Field(max_length=MAX_PERSON_KEYS)] = ()
     since: Seconds
     until: Seconds = 0
 

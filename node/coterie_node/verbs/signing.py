@@ -48,8 +48,8 @@ class KeySigner:
 
 
 @dataclass(frozen=True)
-class PasskeySigner:
-    """A person whose passkey has signed `text` on the page."""
+class PreparedSigner:
+    """A person who has signed `text` already: with a passkey on the page, or with a key behind the API."""
 
     text: ActText
     signed: SignedAct

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from support.node.houses import NETWORK, NodeNetwork, study_file
@@ -11,6 +12,8 @@ from support.node.persons import PersonsNetwork, decide, sign_as
 from coterie_chain.ledger.protocol import Event, State
 from coterie_node.audit.approvals.signatures import SignedJoin, check_signatures
 from coterie_node.errors import AuditFailed, ConfigError
+from coterie_node.persons.act_log import ActLog
+from coterie_node.persons.folder import PersonsFolder
 from coterie_node.persons.roles import Role
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.statements.approvals import ActSubject, make_domain
@@ -146,3 +149,28 @@ def test_a_log_that_was_cut_does_not_reach_the_head_that_was_signed(node_network
         with pytest.raises(AuditFailed, match=r"cut or changed|does not follow") as caught:
             home.persons.log.verify(anchors)
         assert caught.value.code == "CO-A215"
+
+
+def test_a_line_that_a_crash_cut_short_is_written_again_and_garbage_is_not(tmp_path: Path) -> None:
+    log = ActLog(tmp_path / "persons" / "log.jsonl")
+    log.append("login", "Ada Berg", "", 5)
+    head = log.append("vote", "Bo Dahl", "resume 3", 6)
+    whole = log.path.read_bytes()
+    log.path.write_bytes(whole[:-7])
+    assert (log.head.entries, [entry.act for entry in log.read()]) == (1, ["login"])
+    assert log.append("vote", "Bo Dahl", "resume 3", 6) == head
+    assert log.path.read_bytes() == whole
+    assert log.verify().entries == 2
+    for garbage in (b"{}\n", b"x" * 40_000, b"x" * 40_000 + b"\n"):
+        log.path.write_bytes(whole + garbage)
+        with pytest.raises(ConfigError) as caught:
+            log.append("login", "Ada Berg", "", 7)
+        assert caught.value.code == "CO-F437"
+        assert log.path.read_bytes() == whole + garbage
+
+
+def test_changed_settings_are_in_the_log_once(tmp_path: Path) -> None:
+    folder = PersonsFolder(tmp_path / "persons")
+    for settings in (b"ask = true", b"ask = true", b"ask = false"):
+        folder.note_settings(settings, 5)
+    assert [entry.act for entry in folder.log.read()] == ["settings", "settings"]

@@ -22,7 +22,7 @@ from coterie_node.site.config import OidcPart
 from coterie_node.site.folder import find_node
 from coterie_node.web.app import build_app
 from coterie_node.web.login.part import make_login_part
-from coterie_node.web.login.provider import check_address, check_claims, make_person, read_token
+from coterie_node.web.login.provider import check_address, check_claims, make_person, read_claims
 
 NOW = 1_700_000_000
 ORIGIN = "http://north.localhost:9480"
@@ -77,13 +77,13 @@ def test_only_a_key_of_the_issuer_signs_a_token() -> None:
     ours, other = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
     keys = KeySet([ours])
     token = jwt.encode({"alg": "RS256", "kid": ours.kid}, GOOD, ours)
-    assert read_token(token, keys)["sub"] == "ada"
+    assert read_claims(token, keys)["sub"] == "ada"
     head, body, signature = token.split(".")
     forged = jwt.encode({"alg": "RS256", "kid": ours.kid}, GOOD, other)
     unsigned = "eyJhbGciOiJub25lIn0." + body + "."
     for bad in (forged, unsigned, f"{head}.{body}.", f"{head}.{body[:-2]}AA.{signature}", "", "a.b.c", "x" * 100):
         with pytest.raises(ConfigError, match="no key of the issuer"):
-            read_token(bad, keys)
+            read_claims(bad, keys)
 
 
 def test_an_address_without_tls_is_asked_on_loopback_alone() -> None:

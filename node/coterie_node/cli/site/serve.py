@@ -43,7 +43,7 @@ from coterie_node.notices.events import Notice
 from coterie_node.peers.address import address_of
 from coterie_node.peers.interactive_session import Exchange
 from coterie_node.peers.tls import TlsExchange
-from coterie_node.site.config import LOOPBACK_HOSTS
+from coterie_node.site.config import CONFIG, LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.api import HttpApi
@@ -80,6 +80,7 @@ def serve_command(
 @contextmanager
 def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
     """A site's daemon with everything that it holds, and its API."""
+    home.persons.note_settings((home.root / CONFIG).read_bytes(), int(time.time()))
     with ExitStack() as stack:
         journal = stack.enter_context(SqliteJournal(home.journal))
         keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))

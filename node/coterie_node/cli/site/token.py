@@ -29,6 +29,7 @@ def create_token_command(
 ) -> None:
     """Make a token and print it: nobody can read it again."""
     made, text = open_tokens(node).create(name, tuple(scope), days, time.time())
+    _note(node, "token made", f"{made.id} {name}: {', '.join(scope)}")
     until = f"It ends at {format_time(made.expires)}; `coterie token revoke {made.id}` ends it at once."
     print_document(_describe(made) | {"token": text}, f"{text}\n{until}", as_json)
 
@@ -47,12 +48,18 @@ def revoke_token_command(
 ) -> None:
     """End a token at once."""
     item = open_tokens(node).revoke(digits)
+    _note(node, "token revoked", f"{item.id} {item.name}")
     print(f"Revoked: {item.id}, {item.name}.")
 
 
 def open_tokens(node: Any) -> TokenFile:
     """The tokens of this site's node."""
     return TokenFile(open_node_folder(node).root / TOKENS)
+
+
+def _note(node: Any, act: str, subject: str) -> None:
+    """Write into the site's log of acts what was done with a token."""
+    open_node_folder(node).persons.log.append(act, "", subject, int(time.time()))
 
 
 def format_time(seconds: int) -> str:

@@ -44,7 +44,7 @@ def propose_study(body: ProposeBody, services: Services, caller: Caller) -> Rece
     study = _read_study(body.study)
     act = Act("propose", Role.PROPOSE, study.hash)
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
-    lines = propose(services.folder, study, approvals=signed.approvals, by=signed.by)
+    lines = propose(services.folder, study, approvals=signed.approvals, by=signed.by, signer=signed.signer)
     return Receipt(study=0, hash=study.hash.hex(), by=signed.by, lines=lines)
 
 
@@ -53,7 +53,8 @@ def approve_study(study: StudyId, body: ActBody, services: Services, caller: Cal
     view, _ = read_proposal(services.folder, study)
     act = Act("approve", Role.APPROVE, view.terms.hash, view.id, bytes.fromhex(digest_terms(view.terms)))
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
-    _, _, lines = approve(services.folder, str(view.id), reason=body.reason, approvals=signed.approvals, by=signed.by)
+    options = {"reason": body.reason, "approvals": signed.approvals, "by": signed.by}
+    _, _, lines = approve(services.folder, str(view.id), **options, signer=signed.signer)
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=lines)
 
 
@@ -62,7 +63,7 @@ def decline_study(study: StudyId, body: ActBody, services: Services, caller: Cal
     view = find_open_study(services.folder, study)
     act = Act("decline", Role.APPROVE, view.terms.hash, view.id)
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
-    decline(services.folder, [view], body.reason, signed.by)
+    decline(services.folder, [view], body.reason, signed.by, signed.signer)
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=[f"Declined: {view.id}. {DAEMON}"])
 
 
@@ -71,21 +72,21 @@ def abort_study(study: StudyId, body: ActBody, services: Services, caller: Calle
     view = find_open_study(services.folder, study)
     act = Act("abort", Role.APPROVE, view.terms.hash, view.id)
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
-    abort(services.folder, str(view.id), body.reason, signed.by)
+    abort(services.folder, str(view.id), body.reason, signed.by, signed.signer)
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=[f"Ended: {view.id}. {DAEMON}"])
 
 
 def withdraw_study(study: StudyId, body: ActBody, services: Services, caller: Caller) -> Receipt:
     """Take back this site's proposal, its approval before it has joined, or its votes in a study that runs."""
     signed = services.signatures.verify_signature(Act("withdraw", Role.APPROVE), caller.person, body.signature)
-    lines = withdraw(services.folder, study, signed.by)
+    lines = withdraw(services.folder, study, signed.by, signed.signer)
     return Receipt(study=_number(study), hash="", by=signed.by, lines=lines)
 
 
 def resume_study(study: StudyId, body: ActBody, services: Services, caller: Caller) -> Receipt:
     """Vote to go on with a study that a dispute paused."""
     signed = services.signatures.verify_signature(Act("vote", Role.OPERATE), caller.person, body.signature)
-    view = resume(services.folder, study, signed.by)
+    view = resume(services.folder, study, signed.by, signed.signer)
     lines = [f"A vote to resume study {view.id} is written down. {DAEMON}"]
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=lines)
 
@@ -93,7 +94,7 @@ def resume_study(study: StudyId, body: ActBody, services: Services, caller: Call
 def supersede_study(study: StudyId, body: SupersedeBody, services: Services, caller: Caller) -> Receipt:
     """State that a completed study's result is superseded; the reason is published to all sites."""
     signed = services.signatures.verify_signature(Act("vote", Role.APPROVE), caller.person, body.signature)
-    view = supersede(services.folder, study, body.reason, body.successor, signed.by)
+    view = supersede(services.folder, study, body.reason, body.successor, signed.by, signed.signer)
     lines = [f"The result of study {view.id} is superseded. {DAEMON}"]
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=lines)
 
@@ -103,7 +104,7 @@ def let_release_leave(digest: DigestStart, body: ReleaseBody, services: Services
     about = bytes.fromhex(digest) if len(digest) == 64 else hashlib.sha256(digest.encode()).digest()
     act = Act("release", Role.RELEASE, about=about)
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
-    payload = approve_release(services.folder, digest)
+    payload = approve_release(services.folder, digest, signed.by, signed.signer)
     lines = [f"Approved: {payload['topic']} ({payload['payload_digest'][:16]})."]
     return Receipt(study=0, hash=payload["payload_digest"], by=signed.by, lines=lines)
 
@@ -113,7 +114,7 @@ def allow_refused_study(study: DigestStart, body: AllowBody, services: Services,
     study_hash = bytes.fromhex(study) if len(study) == 64 else bytes(32)
     act = Act("allow", Role.RELEASE, study_hash)
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
-    entries = allow_refusal(services.folder, study, body.reason)
+    entries = allow_refusal(services.folder, study, body.reason, signed.by, signed.signer)
     lines = [f"Allowed: {entry['study']}: {entry['kind']}." for entry in entries]
     return Receipt(study=0, hash=study, by=signed.by, lines=lines)
 
@@ -125,12 +126,12 @@ def vote_about_member(body: VoteBody, services: Services, caller: Caller) -> Rec
     signed = services.signatures.verify_signature(act, caller.person, body.signature)
     folder = services.folder
     if body.motion == "withdraw":
-        withdraw_votes(folder, body.site, signed.by)
+        withdraw_votes(folder, body.site, signed.by, signed.signer)
     elif body.motion == "revoke":
-        vote_to_revoke(folder, body.site, signed.by)
+        vote_to_revoke(folder, body.site, signed.by, signed.signer)
     else:
         vote = vote_to_admit if body.motion == "admit" else vote_to_recover
-        vote(folder, _read_card(body.card, body.site), signed.by)
+        vote(folder, _read_card(body.card, body.site), signed.by, signed.signer)
     lines = [f"A vote to {body.motion} {body.site} is written down. {DAEMON}"]
     return Receipt(study=0, hash="", by=signed.by, lines=lines)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from coterie_node.site.folder import SiteFolder
 from coterie_node.web.api.idempotency import IDEMPOTENCY, IdempotencyKeys
-from coterie_node.web.api.signatures import NoRegister, Signatures
+from coterie_node.web.api.signatures import NoRegister, RegisterSignatures, Signatures
 from coterie_node.web.api.tokens import TOKENS, Refused, TokenFile
 
 
@@ -73,4 +73,4 @@ class ApiServices:
 def open_services(folder: SiteFolder, signatures: Signatures | None = None) -> ApiServices:
     """The services of a site's API, in its folder."""
     keys = IdempotencyKeys(folder.root / IDEMPOTENCY)
-    return ApiServices(folder, TokenFile(folder.root / TOKENS), keys, signatures or NoRegister())
+    return ApiServices(folder, TokenFile(folder.root / TOKENS), keys, signatures or RegisterSignatures(folder))

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
+from coterie_node.persons.acts import SignedAct
 from coterie_node.persons.roles import Person, Role
+from coterie_node.site.folder import SiteFolder
+from coterie_node.verbs.signing import PreparedSigner, Signer
 from coterie_node.web.api.tokens import Refused
 
 
@@ -23,10 +28,11 @@ class Act:
 
 @dataclass(frozen=True)
 class Signed:
-    """Whose name goes on record, and the SHA-256 of the signatures in hexadecimal digits; empty for none."""
+    """Whose name goes on record, the SHA-256 of a site's own file of signatures (empty for none), and who signs."""
 
     by: str
     approvals: str = ""
+    signer: Signer | None = None
 
 
 class Signatures(Protocol):
@@ -45,3 +51,23 @@ class NoRegister:
             message = "The request has a signature, and this site has no register of persons to check it by"
             raise Refused("CO-H111", f"{message}. Leave it out.", 422)
         return Signed(f"{caller.name} ({caller.account})"[:200])
+
+
+class RegisterSignatures:
+    """The persons of a site's register; at a site without one the token's holder acts."""
+
+    def __init__(self, folder: SiteFolder) -> None:
+        self._folder = folder
+
+    def verify_signature(self, act: Act, caller: Person, signed: Mapping[str, Any] | None) -> Signed:
+        """The person who signed; the verb compares the text with what is done, and checks the signature."""
+        if self._folder.persons.read_register() is None:
+            return NoRegister().verify_signature(act, caller, signed)
+        try:
+            given = None if signed is None else SignedAct.model_validate(signed)
+        except ValidationError:
+            given = None
+        if given is None:
+            message = f"{self._folder.name} has a register of persons, and the request has no signature of one"
+            raise Refused("CO-H111", f"{message}. Sign on the page, at the command line, or send the signed text.", 422)
+        return Signed(given.text.name, signer=PreparedSigner(given.text, given))

@@ -27,12 +27,12 @@ from webauthn.helpers.structs import AuthenticatorSelectionCriteria, UserVerific
 from coterie_node.errors import ConfigError
 from coterie_node.persons.acts import ActText, PersonKey, SignedAct
 from coterie_node.persons.passkeys import Assertion, encode_challenge
-from coterie_node.persons.register import MAX_KEYS, PersonEntry
+from coterie_node.persons.register import MAX_PERSON_KEYS, PersonEntry
 from coterie_node.persons.roles import Role
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import ActSubject, prepare_act
 from coterie_node.verbs.decide import abort, approve, decline, find_open_study, read_proposal
-from coterie_node.verbs.signing import PasskeySigner
+from coterie_node.verbs.signing import PreparedSigner
 from coterie_node.web.access import Entrance, PageRoute, Visit
 from coterie_node.web.guard import go
 from coterie_node.web.login.challenges import Challenges
@@ -85,8 +85,8 @@ class PasskeyPages:
         register = self.home.persons.require_register()
         if any(key.public == other.public for person in register.entries for other in person.keys):
             raise ConfigError("CO-F442", "The register lists this passkey already. Use another one.")
-        if len(entry.keys) == MAX_KEYS:
-            raise ConfigError("CO-F442", f"{entry.name} has {MAX_KEYS} keys, and no more are taken.")
+        if len(entry.keys) == MAX_PERSON_KEYS:
+            raise ConfigError("CO-F442", f"{entry.name} has {MAX_PERSON_KEYS} keys, and no more are taken.")
         listed = entry.model_copy(update={"keys": (*entry.keys, key)})
         self.home.persons.save_register(register.replace(entry, listed))
         self.home.persons.log.append("passkey registered", entry.name, key.fingerprint, int(time.time()))
@@ -126,7 +126,7 @@ class PasskeyPages:
         abort(self.home, number, visit.read_field("reason"), signer=signer)
         return go(visit, "/studies", f"Study {number} ends for all sites.")
 
-    def _read_signature(self, visit: Visit) -> tuple[str, PasskeySigner]:
+    def _read_signature(self, visit: Visit) -> tuple[str, PreparedSigner]:
         _, act, number = visit.request.url.path.rsplit("/", 2)
         text = self.texts.take(visit.session.name, f"{act} {number}")
         entry, origin = self._find_entry(visit), find_origin(visit)
@@ -135,7 +135,7 @@ class PasskeyPages:
         if key is None or text.name != entry.name:
             message = f"{entry.name} has no such passkey in this site's register"
             raise ConfigError("CO-F442", f"{message}. Register it on the page of passkeys.")
-        return number, PasskeySigner(text, SignedAct(text=text, key=key, assertion=assertion))
+        return number, PreparedSigner(text, SignedAct(text=text, key=key, assertion=assertion))
 
     def _find_entry(self, visit: Visit) -> PersonEntry:
         """The register's entry of the person who is signed in with all that it needs."""

@@ -98,7 +98,7 @@ class ProviderPages:
         if "code" not in fields:
             raise _refuse(f"it answered {fields.get('error', 'nothing')[:60]!a}")
         metadata = self._read_metadata()
-        claims = read_token(self._fetch_token(metadata, question, fields["code"]), self._read_keys(metadata))
+        claims = read_claims(self._fetch_token(metadata, question, fields["code"]), self._read_keys(metadata))
         person = make_person(check_claims(claims, self.settings, question.nonce, int(time.time())), self.settings)
         self.home.persons.log.append("sign-in", person.name, person.account, int(time.time()))
         visit.services.sessions.end(visit.session.name)
@@ -141,7 +141,7 @@ class ProviderPages:
             raise _refuse("its keys cannot be read") from None
 
 
-def read_token(token: str, keys: KeySet) -> Mapping[str, Any]:
+def read_claims(token: str, keys: KeySet) -> Mapping[str, Any]:
     """The claims of an ID token; ConfigError (CO-F440) unless one of the keys signed it."""
     try:
         return dict(jwt.decode(token, keys, algorithms=ALGORITHMS).claims)
