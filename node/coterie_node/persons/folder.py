@@ -18,7 +18,7 @@ from coterie_node.persons.keystores import KeyFolder
 from coterie_node.persons.register import PersonRegister
 
 # The act under which the log has the settings.
-SETTINGS = "settings"
+_SETTINGS = "settings"
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class PersonsFolder:
     def note_settings(self, settings: bytes, now: int) -> None:
         """Write the SHA-256 of the site's settings into the log, if they are not those of the last time."""
         digest = hashlib.sha256(settings).hexdigest()
-        last = next((entry.subject for entry in reversed(list(self.log.read())) if entry.act == SETTINGS), "")
+        last = next((entry.subject for entry in reversed(list(self.log.read())) if entry.act == _SETTINGS), "")
         if last != digest:
-            self.log.append(SETTINGS, "", digest, now)
+            self.log.append(_SETTINGS, "", digest, now)
 
     def list_statements(self) -> Iterator[ApprovalStatement]:
         """The statements that this site has signed; AuditFailed (CO-A210) for a file that is none."""

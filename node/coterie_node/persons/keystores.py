@@ -10,7 +10,6 @@ import json
 import secrets
 from pathlib import Path
 
-from eth_keyfile.keyfile import create_keyfile_json, decode_keyfile_json
 from eth_keys.main import KeyAPI
 from pydantic_core import from_json
 
@@ -33,6 +32,8 @@ class KeyFolder:
         if len(passphrase) < MIN_PASSPHRASE:
             message = f"A passphrase has at least {MIN_PASSPHRASE} characters, and this one has {len(passphrase)}"
             raise ConfigError("CO-F439", f"{message}. Choose a longer one.")
+        from eth_keyfile.keyfile import create_keyfile_json  # slow to import
+
         secret = secrets.token_bytes(32)
         address = str(KeyAPI().PrivateKey(secret).public_key.to_address())
         keyfile = dict(create_keyfile_json(secret, passphrase.encode(), kdf="scrypt", iterations=scrypt))
@@ -49,6 +50,8 @@ class KeyFolder:
         if not path.exists():
             message = f"There is no key of {name[:60]!a} in {self.root}"
             raise ConfigError("CO-F432", f"{message}. Make one with `coterie person add`, or sign on the page.")
+        from eth_keyfile.keyfile import decode_keyfile_json
+
         try:
             secret = bytes(decode_keyfile_json(from_json(read_private(path, "the person's key")), passphrase.encode()))
         except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):

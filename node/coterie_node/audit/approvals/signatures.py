@@ -55,7 +55,7 @@ class SignedJoin:
 def check_signatures(ledger: Ledger, blobs: BlobStore, number: int, domain: ActDomain) -> tuple[SignedJoin, ...]:
     """Who signed the approvals of a study; AuditFailed (CO-A210 to CO-A214) names the site whose do not hold."""
     view, entries = ledger.view(number), list(ledger.history())
-    keys = {site: frozenset(list_keys(entries, site)) for site in view.terms.sites}
+    keys = {site: frozenset(list_site_keys(entries, site)) for site in view.terms.sites}
     proposed = min((e.time for e in entries if _is_named(e, "StudyProposed", number)), default=0)
     joins = [e for e in entries if isinstance(e, Event) and _is_named(e, "StudyJoined", number)]
     return tuple(_check_join(event, view, keys[event.site], proposed, blobs, domain) for event in joins)
@@ -80,7 +80,7 @@ def list_statement_cids(entries: Iterable[Record | Event], number: int) -> Itera
             yield str(Cid(1, RAW, bytes.fromhex(digest)))
 
 
-def list_keys(entries: Iterable[Record | Event], site: str) -> Iterator[str]:
+def list_site_keys(entries: Iterable[Record | Event], site: str) -> Iterator[str]:
     """Every address that a site has signed with, in small letters."""
     for event in entries:
         if isinstance(event, Event) and event.name in _SEATS and dict(event.details).get("name", event.site) == site:
