@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from eth_keys.exceptions import BadSignature
-from eth_keys.main import KeyAPI
-from eth_utils.crypto import keccak
-from eth_utils.exceptions import ValidationError
 from pydantic import Field
 
 from coterie_learners.study.document import Frozen, Name, Text
@@ -23,8 +19,6 @@ EthereumAddress = Annotated[str, Field(pattern="^0x[0-9a-f]{40}$")]
 Seconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 ActKind = Literal["propose", "approve", "decline", "abort", "withdraw", "allow", "release", "amend", "vote"]
 ZEROS = "00" * 32
-# The most persons that a policy asks for.
-MAX_SIGNERS = 16
 # Half of the order of secp256k1's group: a signature with a larger s is the mirror of another one.
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
@@ -130,6 +124,8 @@ class SignedAct(Frozen):
 
 def sign_act(text: ActText, secret: bytes) -> SignedAct:
     """Sign a text with the secret key (32 bytes) of a person."""
+    from eth_keys.main import KeyAPI
+
     private = KeyAPI().PrivateKey(secret)
     signature = sign_digest(text.digest, secret)
     key = PersonKey(kind="key", public=private.public_key.to_address())
@@ -138,12 +134,18 @@ def sign_act(text: ActText, secret: bytes) -> SignedAct:
 
 def sign_digest(digest: bytes, secret: bytes) -> str:
     """A signature of 65 bytes (r, s, v) in hexadecimal digits; the same each time (RFC 6979)."""
+    from eth_keys.main import KeyAPI
+
     v, r, s = KeyAPI().ecdsa_sign(digest, KeyAPI().PrivateKey(secret)).vrs
     return (r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([v + 27])).hex()
 
 
 def recover_signer(digest: bytes, signature: str) -> str:
     """Address of the key that made a signature, in small letters; "" if it is none, or not in its one form."""
+    from eth_keys.exceptions import BadSignature
+    from eth_keys.main import KeyAPI
+    from eth_utils.exceptions import ValidationError
+
     raw = bytes.fromhex(signature)
     if len(raw) != 65 or raw[64] not in (27, 28) or int.from_bytes(raw[32:64], "big") > _HALF_ORDER:
         return ""
@@ -158,6 +160,7 @@ def recover_signer(digest: bytes, signature: str) -> str:
 def digest_typed(kind: str, fields: dict[str, str], values: dict[str, object], domain: ActDomain) -> bytes:
     """The EIP-712 digest of a flat structure in Coterie's domain on one network."""
     from eth_account.messages import encode_typed_data  # it takes half a second to import
+    from eth_utils.crypto import keccak
 
     listed = [{"name": name, "type": type_} for name, type_ in fields.items()]
     domain_values: dict[str, object] = {"name": "Coterie", "version": "1", "chainId": domain.chain_id}

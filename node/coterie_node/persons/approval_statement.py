@@ -24,7 +24,6 @@ from coterie_learners.study.document import Frozen, Name
 from coterie_node.errors import AuditFailed
 from coterie_node.persons.act_log import LogHead
 from coterie_node.persons.acts import (
-    MAX_SIGNERS,
     ActDomain,
     Digest32,
     Seconds,
@@ -35,7 +34,7 @@ from coterie_node.persons.acts import (
 )
 from coterie_node.persons.names import fold_name
 from coterie_node.persons.register import MAX_PERSONS, PersonEntry, PersonRegister, digest_entries, encode_canonical
-from coterie_node.persons.roles import Role
+from coterie_node.persons.roles import MAX_SIGNERS, Role
 
 MAX_STATEMENT_BYTES = 1 << 18
 # Seconds by which a person's clock and the ledger's may differ.

@@ -10,7 +10,6 @@ import json
 import secrets
 from pathlib import Path
 
-from eth_keys.main import KeyAPI
 from pydantic_core import from_json
 
 from coterie_chain.keys.private_files import read_private, write_private
@@ -33,6 +32,7 @@ class KeyFolder:
             message = f"A passphrase has at least {MIN_PASSPHRASE} characters, and this one has {len(passphrase)}"
             raise ConfigError("CO-F439", f"{message}. Choose a longer one.")
         from eth_keyfile.keyfile import create_keyfile_json  # slow to import
+        from eth_keys.main import KeyAPI
 
         secret = secrets.token_bytes(32)
         address = str(KeyAPI().PrivateKey(secret).public_key.to_address())

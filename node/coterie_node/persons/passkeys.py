@@ -11,9 +11,6 @@ from base64 import urlsafe_b64encode
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import Field
 from pydantic_core import from_json
 
@@ -73,6 +70,11 @@ def _find_fault(client: bytes, data: bytes, challenge: bytes, origin: str) -> st
 
 
 def _is_signed(assertion: Assertion, message: bytes, public: str) -> bool:
+    # Decisions have this form, and most commands read decisions without checking a signature.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+
     try:
         point = b"\x04" + bytes.fromhex(public)
         key = EllipticCurvePublicKey.from_encoded_point(SECP256R1(), point)

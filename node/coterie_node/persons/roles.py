@@ -7,7 +7,11 @@ lists or that a group at the identity provider maps to.
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Person", "Role"]
+__all__ = ["MAX_SIGNERS", "Person", "Role"]
+
+
+# The most persons that a policy asks for.
+MAX_SIGNERS = 16
 
 
 class Role(StrEnum):

@@ -15,8 +15,7 @@ from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.notices.settings import NoticesPart
 from coterie_node.peers.address import address_of
-from coterie_node.persons.acts import MAX_SIGNERS
-from coterie_node.persons.roles import Role
+from coterie_node.persons.roles import MAX_SIGNERS, Role
 from coterie_node.release.policy import Policy
 
 CONFIG = "node.toml"

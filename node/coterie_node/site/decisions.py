@@ -29,7 +29,8 @@ from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError, TermsMismatch
-from coterie_node.persons.acts import MAX_SIGNERS, SignedAct
+from coterie_node.persons.acts import SignedAct
+from coterie_node.persons.roles import MAX_SIGNERS
 
 MAX_DECISION_BYTES = 1 << 16
 # A folder whose last change is older than this (nanoseconds) shows each further change by another time.

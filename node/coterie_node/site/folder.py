@@ -29,7 +29,6 @@ from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_node.data.cohort.flow import Flow, parse_flow
 from coterie_node.errors import ConfigError
-from coterie_node.persons.folder import PersonsFolder
 from coterie_node.run.study_keys import current_keys
 from coterie_node.site.config import CONFIG, NodeConfig, load_config
 from coterie_node.site.decisions import DecisionFolder
@@ -37,6 +36,7 @@ from coterie_node.site.decisions import DecisionFolder
 if TYPE_CHECKING:
     from coterie_node.data.installed_source import RowsAddress
     from coterie_node.data.row_copies import RowCopies
+    from coterie_node.persons.folder import PersonsFolder
     from coterie_node.site.votes import BallotBox
 
 KEYS, PASSPHRASE, NETWORK = "keys", "passphrase", "network.json"
@@ -130,6 +130,8 @@ class SiteFolder:
     @property
     def persons(self) -> PersonsFolder:
         """This site's persons: register, keys, log of acts, signed statements."""
+        from coterie_node.persons.folder import PersonsFolder  # a reader needs none of them
+
         return PersonsFolder(self.root / "persons")
 
     @property
