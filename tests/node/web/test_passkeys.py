@@ -83,7 +83,7 @@ def test_a_passkey_is_registered_and_approves_a_study(house: SigningHouse, tmp_p
     shown = client.get(f"/sign/approve/{number}").text
     assert "I have read this study and approve that my site takes part." in shown
     done = answer_shown(client, f"/sign/approve/{number}", shown, device.get(read_options(shown)))
-    assert (done.status_code, done.headers["location"]) == (303, "/studies")
+    assert (done.status_code, done.headers["location"]) == (303, f"/studies/{number}")
     network = house.pages.network
     for _ in range(4):
         network.daemons["north"].tick()
@@ -94,6 +94,16 @@ def test_a_passkey_is_registered_and_approves_a_study(house: SigningHouse, tmp_p
     assert (signature.name, signature.key.endswith(f"on {ORIGIN}")) == (NAME, True)
     acts = [entry.act for entry in house.home.persons.log.read()]
     assert acts == ["passkey registered", "approve"]
+
+
+def test_the_study_s_own_form_leads_to_the_signature(house: SigningHouse, tmp_path: Path) -> None:
+    client, number = house.browser(), house.propose(tmp_path)
+    settings = house.pages.network.homes["north"]
+    assert settings.persons.read_register() is not None
+    for form, act in (("approve", "approve"), ("decline", "decline"), ("abort", "abort")):
+        fields = {"csrf": find_token(client.get("/studies").text), "read": "yes"}
+        moved = client.post(f"/studies/{number}/{form}", data=fields)
+        assert (moved.status_code, moved.headers.get("location")) == (303, f"/sign/{act}/{number}")
 
 
 def test_an_answer_counts_once_and_for_its_own_question(house: SigningHouse, tmp_path: Path) -> None:

@@ -112,19 +112,19 @@ class PasskeyPages:
         """Approve the study with the signature of the person."""
         number, signer = self._read_signature(visit)
         _, _, lines = approve(self.home, number, reason=visit.read_field("reason"), signer=signer)
-        return go(visit, "/studies", " ".join(lines[:2]))
+        return go(visit, f"/studies/{number}", " ".join(lines[:2]))
 
     def decline(self, visit: Visit) -> Response:
         """Decline the study with the signature of the person."""
         number, signer = self._read_signature(visit)
         decline(self.home, [find_open_study(self.home, number)], visit.read_field("reason"), signer=signer)
-        return go(visit, "/studies", f"Study {number} is declined.")
+        return go(visit, f"/studies/{number}", f"Study {number} is declined.")
 
     def abort(self, visit: Visit) -> Response:
         """End the study for all sites with the signature of the person."""
         number, signer = self._read_signature(visit)
         abort(self.home, number, visit.read_field("reason"), signer=signer)
-        return go(visit, "/studies", f"Study {number} ends for all sites.")
+        return go(visit, f"/studies/{number}", f"Study {number} ends for all sites.")
 
     def _read_signature(self, visit: Visit) -> tuple[str, PreparedSigner]:
         _, act, number = visit.request.url.path.rsplit("/", 2)

@@ -146,6 +146,8 @@ def approve_here(visit: Visit) -> Response:
     number = find_number(visit)
     if visit.read_field("read") != "yes":
         return go(visit, f"/studies/{number}#decide", "Confirm first that you have read what leaves this site.")
+    if (signing := _find_signing_page(visit, "approve", number)) is not None:
+        return signing
     approve(visit.services.site.folder, str(number), reason=visit.read_field("reason"), by=visit.person.name)
     return go(visit, f"/studies/{number}", "Approved. The daemon joins the study once the rows fit.")
 
@@ -153,6 +155,8 @@ def approve_here(visit: Visit) -> Response:
 def decline_here(visit: Visit) -> Response:
     """Write down that this site takes no part."""
     folder, number = visit.services.site.folder, find_number(visit)
+    if (signing := _find_signing_page(visit, "decline", number)) is not None:
+        return signing
     view = find_open_study(folder, str(number))
     decline(folder, [view], visit.read_field("reason"), visit.person.name)
     return go(visit, f"/studies/{number}", "Declined. The daemon puts this on the ledger.")
@@ -161,8 +165,16 @@ def decline_here(visit: Visit) -> Response:
 def end_here(visit: Visit) -> Response:
     """Write down that this site ends the study for all."""
     number = find_number(visit)
+    if (signing := _find_signing_page(visit, "abort", number)) is not None:
+        return signing
     abort(visit.services.site.folder, str(number), visit.read_field("reason"), visit.person.name)
     return go(visit, f"/studies/{number}", "The daemon ends the study for all sites.")
+
+
+def _find_signing_page(visit: Visit, act: str, number: int) -> Response | None:
+    """The page on which a person of the register signs the act; None at a site without a register."""
+    listed = visit.services.site.folder.persons.read_register() is not None
+    return go(visit, f"/sign/{act}/{number}") if listed else None
 
 
 def resume_here(visit: Visit) -> Response:
