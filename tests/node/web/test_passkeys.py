@@ -100,7 +100,7 @@ def test_the_study_s_own_form_leads_to_the_signature(house: SigningHouse, tmp_pa
     client, number = house.browser(), house.propose(tmp_path)
     settings = house.pages.network.homes["north"]
     assert settings.persons.read_register() is not None
-    for form, act in (("approve", "approve"), ("decline", "decline"), ("abort", "abort")):
+    for form, act in (("approve", "approve"), ("decline", "decline"), ("end", "abort")):
         fields = {"csrf": find_token(client.get("/studies").text), "read": "yes"}
         moved = client.post(f"/studies/{number}/{form}", data=fields)
         assert (moved.status_code, moved.headers.get("location")) == (303, f"/sign/{act}/{number}")
