@@ -10,7 +10,7 @@ from coterie_chain.errors import BlobCorrupt, BlobMissing
 from coterie_chain.ledger.protocol import Event, Ledger, Record, StudyView
 from coterie_chain.store.cid import RAW, Cid
 from coterie_chain.store.protocol import BlobStore
-from coterie_node.audit.replay import Replay, failure
+from coterie_node.audit.replay import FAIL, Replay, failure
 from coterie_node.errors import AuditFailed
 from coterie_node.persons.acts import ActDomain
 from coterie_node.persons.approval_statement import (
@@ -65,7 +65,7 @@ def add_signatures(
     outcome: Replay, ledger: Ledger, blobs: BlobStore, number: int, domain: ActDomain
 ) -> tuple[Replay, tuple[SignedJoin, ...]]:
     """A replay whose verdict covers the persons' signatures too, and these; of a record that does not hold none."""
-    if not outcome.verdict.intact:
+    if outcome.verdict.verdict == FAIL:
         return outcome, ()
     try:
         return outcome, check_signatures(ledger, blobs, number, domain)
