@@ -93,7 +93,7 @@ def measure_cluster(path: Path, study_text: str, gate: bool) -> None:
         n_workers=2, threads_per_worker=1, memory_limit="2GiB", dashboard_address="127.0.0.1:0", silence_logs=50
     ) as cluster:
         path.write_text(path.read_text().replace("SCHEDULER", cluster.scheduler_address))
-        client = distributed.Client(cluster, set_as_default=False)
+        client: Any = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]
         measure(path, study_text, gate, lambda: sorted(client.run(read_peak).values()))
         client.close()
 

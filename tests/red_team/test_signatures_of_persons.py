@@ -124,7 +124,9 @@ def test_the_mirror_of_a_signature_is_none() -> None:
         KeyAPI()
         .ecdsa_recover(
             true.text.digest,
-            KeyAPI.Signature(vrs=(mirrored[64] - 27, *(int.from_bytes(mirrored[k : k + 32], "big") for k in (0, 32)))),
+            KeyAPI.Signature(
+                vrs=(mirrored[64] - 27, int.from_bytes(mirrored[:32], "big"), int.from_bytes(mirrored[32:64], "big"))
+            ),
         )
         .to_address()
         == true.key.public

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ from coterie_node.persons.accounts import LocalAccounts
 from coterie_node.site.config import LOOPBACK_HOSTS, WebPart
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
-from coterie_node.web.access import PagePart
 from coterie_node.web.api.part import open_api_part
 from coterie_node.web.app import build_app
 from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
 from coterie_node.web.live.site_reader import SiteReader
+from coterie_node.web.login.part import make_login_part
 from coterie_node.web.rendering import make_templates
 from coterie_node.web.services import PageServices
 from coterie_node.web.sessions import MemorySessions
@@ -42,7 +42,7 @@ def find_accounts(folder: SiteFolder) -> Accounts:
     return LocalAccounts(folder.persons, lambda: int(time.time()))
 
 
-def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> None:
+def serve_page(folder: SiteFolder, log: Log) -> None:
     """Answer until a signal; the ledger is only read."""
     with ExitStack() as stack:
         services = make_services(folder, open_reader(stack, folder, log), find_accounts(folder))
@@ -51,7 +51,7 @@ def serve_page(folder: SiteFolder, log: Log, parts: Sequence[PagePart] = ()) -> 
             log.tell("page is open to other machines", level="warning", address=part.host)
         log.tell("page", address=part.host, port=part.port)
         config = uvicorn.Config(
-            build_app(services, (*parts, open_api_part(services.site.folder))),
+            build_app(services, (open_api_part(folder), make_login_part(folder))),
             host=part.host,
             port=part.port,
             log_config=None,

@@ -24,10 +24,8 @@ def web_command(node: NodeFolder = None) -> None:
 
     home = open_node_folder(node)
     try:
-        from coterie_node.web.api.part import open_api_part
-        from coterie_node.web.login.part import make_login_part
         from coterie_node.web.server import serve_page
     except ModuleNotFoundError as error:
         message = f"The page needs the package {error.name}, which is not installed"
         raise ConfigError("CO-W108", f"{message}. Install it with: pip install 'coterie[web]'.") from None
-    serve_page(home, Log(), [open_api_part(home), make_login_part(home)])
+    serve_page(home, Log())
