@@ -93,14 +93,14 @@ def profile_command(
 
     Read the file before others get it: it names your columns and levels.
     """
-    from coterie_node.data.draft.site_look import look_at_file, name_site
-    from coterie_node.data.draft.source_look import is_source, look_at_source
+    from coterie_node.data.draft.site_look import look_at_file
+    from coterie_node.data.draft.source_look import is_source, look_at_source, name_site_of
     from coterie_node.data.installed_source import parse_rows_address
     from coterie_node.data.quality.profile_file import write_profile
     from coterie_node.data.quality.study_profile import profile_study
     from coterie_node.run.study_files import load_study
 
-    name = site or name_site(Path(rows).stem)
+    name = site or name_site_of(Path(rows))
     if study is None:
         profile = (look_at_source if is_source(Path(rows)) else look_at_file)(Path(rows), name, floor)
     else:

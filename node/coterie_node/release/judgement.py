@@ -702,7 +702,7 @@ def stand_on_cohort(log: PrivacyLog, site: Site) -> Data | None:
 def _object_to_repeats() -> Objection:
     sentence = (
         "a patient has several rows (repeated patients): floors count patients, and standard errors would be too "
-        "small. Keep one row for each patient."
+        "small. Keep one row for each patient, or derive values of patients (docs/cohort.md)."
     )
     return Objection(Grade.REFUSE, "repeated patients", sentence)
 

@@ -123,7 +123,7 @@ def test_a_column_that_a_site_lacks_is_named_before_anything_leaves(folder: Path
     raw = (folder / "west.csv").read_text(encoding="utf-8").replace("NIHSS", "SCORE")
     (tmp_path / "west.csv").write_text(raw, encoding="utf-8")
     draft = draft_from_files([folder / "north.csv", folder / "south.csv", tmp_path / "west.csv"], tmp_path / "s.toml")
-    assert any(text.startswith("nihss: ") and "west has no column of that name" in text for text in draft.apart)
+    assert any(text.startswith("nihss: ") and "no column of that name at west" in text for text in draft.apart)
 
 
 def test_an_undeclared_code_for_missing_is_caught(folder: Path) -> None:

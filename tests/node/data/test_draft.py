@@ -218,7 +218,7 @@ def test_disagreements_are_named_column_level_kind_and_unit(tmp_path: Path) -> N
     paths = [write(tmp_path, f"{name}.csv", "\n".join(text)) for name, text in lines.items()]
     draft = draft_from_files(paths, tmp_path / "study.toml")
     said = "\n".join([*draft.questions, *draft.apart])
-    assert "only_a: a ('only_a') has it, and b has no column of that name." in said
+    assert "only_a: a has 'only_a'; no column of that name at b." in said
     assert "odd: the sites hold different things under it" in said
     assert "a: stage has no unsure here" in said
     assert "b: stage has no severe here" in said

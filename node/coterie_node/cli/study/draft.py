@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,10 @@ def draft_command(
     split_by: Annotated[
         str | None, typer.Option("--split-by", help="One file of all sites: the column that names each row's site.")
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=HEADER: the variable that a column holds, where sites head it otherwise; repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draft a study and one mapping a site from the sites' own columns, and name what people must confirm."""
@@ -35,12 +40,13 @@ def draft_command(
         if from_sites or len(files) != 1:
             raise typer.BadParameter("It divides one file of rows. Give that file alone.", param_hint="--split-by")
         files = split_file(files[0], split_by, out.parent)
+    names = _read_names(column or [])
     if from_sites:
         from coterie_node.data.quality.profile_file import read_profile
 
-        draft = draft_from_profiles([read_profile(path) for path in files], out)
+        draft = draft_from_profiles([read_profile(path) for path in files], out, names=names)
     else:
-        draft = draft_from_files(files, out)
+        draft = draft_from_files(files, out, names)
     places = save_draft(draft, out)
     summary = {
         "study": str(places.study),
@@ -51,10 +57,24 @@ def draft_command(
     print_document(summary, "\n".join(_describe(draft, places)), as_json)
 
 
+def _read_names(pairs: list[str]) -> dict[str, str]:
+    """The variable of each header."""
+    out = {}
+    for pair in pairs:
+        name, _, header = pair.partition("=")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) or not header:
+            message = f"{pair!r} is no NAME=HEADER, such as ef='EF (%)'; NAME has letters, digits and _."
+            raise typer.BadParameter(message, param_hint="--column")
+        out[header] = name
+    return out
+
+
 def _describe(draft: StudyDraft, places: DraftFiles) -> list[str]:
     lines = [f"Study: {places.study}"]
     lines += [f"Mapping of {site}: {path}" for site, path in places.mappings.items()]
     lines += ["Left out:", *(f"  {printable(text)}" for text in draft.apart)] if draft.apart else []
     lines += ["To confirm:", *(f"  {printable(text)}" for text in draft.questions)] if draft.questions else []
+    if any("no column of that name" in text for text in draft.apart):
+        lines += ["Name a column that is headed otherwise, for all sites: --column NAME='HEADER'."]
     data = " ".join(f"--data {site}={path}" for site, path in places.mappings.items())
     return [*lines, "Correct the study and the mappings, then try them:", f"  coterie simulate {places.study} {data}"]

@@ -10,9 +10,9 @@ from pathlib import Path
 from coterie_learners.errors import StudyError
 from coterie_node.data.draft.merge import merge_profiles
 from coterie_node.data.draft.site_look import look_at_file, name_site
-from coterie_node.data.draft.source_look import is_source, look_at_source, read_source_text
+from coterie_node.data.draft.source_look import is_source, look_at_source, name_site_of, read_source_text
 from coterie_node.data.draft.write import StudyDraft, write_draft
-from coterie_node.data.quality.profile import SiteProfile
+from coterie_node.data.quality.profile import ColumnProfile, SiteProfile
 from coterie_node.errors import ConfigError
 
 
@@ -24,16 +24,16 @@ class DraftFiles:
     mappings: Mapping[str, Path]
 
 
-def draft_from_files(paths: Sequence[Path], out: Path) -> StudyDraft:
+def draft_from_files(paths: Sequence[Path], out: Path, column_names: Mapping[str, str] | None = None) -> StudyDraft:
     """Read each site's file or source and draft a study; StudyError (CO-S110) if they have no column in common."""
-    names = [name_site(path.name.partition(".")[0] if is_source(path) else path.stem) for path in paths]
+    names = [name_site_of(path) for path in paths]
     if len(set(names)) < len(names):
         raise StudyError("CO-S110", f"The files give the sites {names}, of which two are the same. Rename a file.")
     sources = {name: path for path, name in zip(paths, names, strict=True) if is_source(path)}
     heads = {name: _read_head(path, name, out) for name, path in sources.items()}
     looks = (look_at_source if is_source(path) else look_at_file for path in paths)
     profiles = [look(path, name) for look, path, name in zip(looks, paths, names, strict=True)]
-    return draft_from_profiles(profiles, out, heads)
+    return draft_from_profiles(profiles, out, heads, column_names)
 
 
 def _read_head(path: Path, site: str, out: Path) -> str:
@@ -45,15 +45,34 @@ def _read_head(path: Path, site: str, out: Path) -> str:
 
 
 def draft_from_profiles(
-    profiles: Sequence[SiteProfile], out: Path, heads: Mapping[str, str] | None = None
+    profiles: Sequence[SiteProfile],
+    out: Path,
+    heads: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> StudyDraft:
-    """Draft a study from profiles of all sites; `heads`: the text of the sources of those that have one."""
+    """Draft a study from profiles of all sites.
+
+    heads: the text of the sources of those sites that have one. names: the variable of each column that a person named.
+    """
+    profiles = _name_columns(profiles, names or {})
     merged = merge_profiles(profiles)
     if not merged.variables:
         reasons = " ".join(merged.apart[:5])
         raise StudyError("CO-S110", f"The sites have no variable in common. {reasons} Rename columns alike.")
     files = {profile.site: _name_file(profile, out) for profile in profiles}
     return write_draft(name_site(out.stem), profiles, merged, files, heads or {})
+
+
+def _name_columns(profiles: Sequence[SiteProfile], names: Mapping[str, str]) -> Sequence[SiteProfile]:
+    """The profiles with the variables that people named; StudyError (CO-S110) for a column that no site has."""
+    unknown = sorted(set(names) - {look.name for profile in profiles for look in profile.columns})
+    if unknown:
+        raise StudyError("CO-S110", f"No site has a column {unknown[0]!r}. Write it as the file's header has it.")
+
+    def rename(look: ColumnProfile) -> ColumnProfile:
+        return look.model_copy(update={"variable": names.get(look.name, look.variable)})
+
+    return [p.model_copy(update={"columns": tuple(map(rename, p.columns))}) for p in profiles]
 
 
 def _name_file(profile: SiteProfile, out: Path) -> str:
@@ -70,7 +89,9 @@ def save_draft(draft: StudyDraft, out: Path) -> DraftFiles:
     mappings = {site: out.parent / f"{site}.mapping.toml" for site in draft.mappings}
     existing = [str(path) for path in (out, *mappings.values()) if path.exists()]
     if existing:
-        raise ConfigError("CO-F232", f"There is {', '.join(existing)} already. Name another file, or remove it.")
+        message = f"There is {', '.join(existing)} already, and a draft overwrites nothing"
+        remedy = "remove it" if len(existing) == 1 else "remove them"
+        raise ConfigError("CO-F232", f"{message}. Name another file for `--out`, or {remedy}.")
     try:
         out.write_text(draft.study, encoding="utf-8")
         for site, path in mappings.items():

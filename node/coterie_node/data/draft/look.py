@@ -26,6 +26,11 @@ MOST_WORDS = 30
 # Whole numbers with at most so many distinct values may be codes of a category.
 FEW_NUMBERS = 6
 
+SEVERAL_ROWS = (
+    "it looks like an identifier that several rows share; name it as `patient`, and say how the rows of a patient "
+    "become one (docs/cohort.md)"
+)
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -78,6 +83,8 @@ def _guess(column: ColumnWords, floor: int) -> Guess:
     if column.date_forms:
         return _guess_date(column)
     if _is_identifier(column):
+        if sum(count for count in column.values.values() if count > 1) > max(floor, 1):
+            return Guess("apart", SEVERAL_ROWS)
         return Guess("apart", "it looks like an identifier; name it as `patient` if it tells patients apart")
     if column.yes_and_no is not None:
         return Guess("binary")
@@ -119,7 +126,9 @@ def _guess_number(column: ColumnWords, floor: int) -> Guess:
     if not all(value.is_integer() for value in values):
         return Guess("number", questions=questions)
     if len(values) == 2:
-        return Guess("category", questions=(*questions, "its values are codes: say what each means in `levels`"))
+        sex = name_variable(column.header) == "sex" and set(values) == {1.0, 2.0}  # asked about with all sites
+        ask = () if sex else ("its values are codes: say what each means in `levels`",)
+        return Guess("category", questions=(*questions, *ask))
     if len(values) <= FEW_NUMBERS and min(values) in (0.0, 1.0):
         questions = (*questions, f"it has {len(values)} values: declare it as a category if they are codes")
     return Guess("count" if min(values) >= 0.0 else "number", questions=questions)

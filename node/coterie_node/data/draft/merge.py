@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 
 from coterie_learners.study.days import read_day
 from coterie_learners.study.document import Variable
-from coterie_node.data.draft.vocabulary import find_conversion, list_known_ratios, load_vocabulary, name_level
+from coterie_node.data.draft.vocabulary import (
+    find_conversion,
+    knows_level,
+    list_known_ratios,
+    load_vocabulary,
+    name_level,
+)
 from coterie_node.data.mapping.dates import DateForm
 from coterie_node.data.mapping.document import ColumnMapping
 from coterie_node.data.quality.profile import ColumnProfile, SiteProfile, widen
@@ -55,8 +61,8 @@ def merge_profiles(profiles: Sequence[SiteProfile]) -> Merged:
         looks = {p.site: own for p in profiles if (own := p.find(name)) is not None}
         lacking = [profile.site for profile in profiles if profile.site not in looks]
         if lacking:
-            have = ", ".join(f"{site} ({look.name!r})" for site, look in looks.items())
-            merged.apart.append(f"{name}: {have} has it, and {', '.join(lacking)} has no column of that name.")
+            have = ", ".join(f"{site} has {look.name!r}" for site, look in looks.items())
+            merged.apart.append(f"{name}: {have}; no column of that name at {', '.join(lacking)}.")
             continue
         _merge_variable(merged, name, looks)
     return merged
@@ -159,12 +165,13 @@ def find_odd_medians(name: str, medians: Mapping[str, float | None]) -> list[str
 
 def explain_ratio(name: str, ratio: float) -> str:
     """Which units would explain best that values are so many times those of others."""
-    fits: list[tuple[float, str]] = []
-    for small, large, factor in list_known_ratios(name):
+    fits: list[tuple[bool, float, str]] = []
+    for small, large, factor, own in list_known_ratios(name):
         for wrong, right, expected in ((small, large, 1.0 / factor), (large, small, factor)):
             if ratio > 0.0 and expected / NEAR < ratio < expected * NEAR:
-                fits.append((abs(math.log(ratio / expected)), f"perhaps {wrong} where the others have {right}"))
-    return min(fits)[1] if fits else "the unit may be another"
+                distance = abs(math.log(ratio / expected))
+                fits.append((not own, distance, f"perhaps {wrong} where the others have {right}"))
+    return min(fits)[2] if fits else "the unit may be another"
 
 
 def _merge_levels(merged: Merged, name: str, looks: Mapping[str, ColumnProfile]) -> None:
@@ -209,7 +216,10 @@ def _name_levels(merged: Merged, site: str, look: ColumnProfile, spellings: dict
     if look.variable == "sex" and set(words) <= set(_SEX_CODES):
         merged.questions.append(f"{site}: {look.name!r}: 1 is taken for male and 2 for female (ISO/IEC 5218).")
         return {word: _SEX_CODES[word] for word in words}
-    return {word: spellings.setdefault(name_level(word).casefold(), name_level(word)) for word in words}
+    # A single letter means little beside words that are not known: F of N, F and C is not female.
+    sure = all(knows_level(word) for word in words)
+    names = {word: name_level(word) if sure or len(word) > 1 else word for word in words}
+    return {word: spellings.setdefault(name.casefold(), name) for word, name in names.items()}
 
 
 def _ask_about_levels(merged: Merged, name: str, levels: Sequence[str], by_site: Mapping[str, set[str]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from coterie_node.data.draft.column_words import ColumnWords
 from coterie_node.data.draft.look import look_at_column
-from coterie_node.data.draft.sniff import sniff_form
+from coterie_node.data.draft.sniff import HEAD_ROWS, count_title_rows, sniff_form
 from coterie_node.data.findings import FileOrigin
 from coterie_node.data.mapping.convert import as_texts, decode
 from coterie_node.data.mapping.dates import DateForm
@@ -29,9 +29,18 @@ def look_at_file(path: Path, site: str, floor: int = 0) -> SiteProfile:
     """The profile of a file of rows; DataError if it cannot be read."""
     origin = FileOrigin.of(site, path)
     stamp_file(origin)
-    form = sniff_form(path)
+    form = sniff_file(origin)
     table = open_table(origin, form.dialect, form.sheet)
     return look_at_table(table, site, form, str(path), floor)
+
+
+def sniff_file(origin: FileOrigin) -> TableForm:
+    """The form of a file, with the rows before the header of a text file or a workbook."""
+    if origin.path.suffix.lower() != ".xlsx":
+        return sniff_form(origin.path)
+    from coterie_node.data.tables.excel_table import read_first_rows
+
+    return TableForm(skip=count_title_rows(read_first_rows(origin, HEAD_ROWS)))
 
 
 def look_at_table(table: SiteTable, site: str, form: TableForm, file: str, floor: int) -> SiteProfile:

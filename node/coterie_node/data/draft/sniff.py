@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from coterie_node.data.mapping.document import TableForm
 
 SAMPLE = 1 << 18
+# A header stands in one of the first rows.
+HEAD_ROWS = 20
 TEXT_SUFFIXES = (".csv", ".txt", ".tsv")
 _COMMA_NUMBER = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _POINT_NUMBER = re.compile(r"[+-]?[0-9]+\.[0-9]+")
@@ -24,7 +27,16 @@ def sniff_form(path: Path) -> TableForm:
     encoding, text = _decode(raw)
     separator = _find_separator(text)
     decimal = "," if separator != "," and _has_decimal_commas(text, separator) else "."
-    return TableForm.model_validate({"separator": separator, "decimal": decimal, "encoding": encoding})
+    skip = count_title_rows(_cut_lines(text, separator))
+    form = {"separator": separator, "decimal": decimal, "encoding": encoding, "skip": skip}
+    return TableForm.model_validate(form)
+
+
+def count_title_rows(rows: Sequence[Sequence[str]]) -> int:
+    """How many rows come before the header: those with fewer than half as many cells as the fullest row of the first."""
+    filled = [sum(bool(cell.strip()) for cell in row) for row in rows[:HEAD_ROWS]]
+    most = max(filled, default=0)
+    return next((k for k, cells in enumerate(filled) if 2 * cells >= most), 0) if most > 2 else 0
 
 
 def _decode(raw: bytes) -> tuple[str, str]:
@@ -38,15 +50,22 @@ def _decode(raw: bytes) -> tuple[str, str]:
 
 
 def _find_separator(text: str) -> str:
-    """The sign that cuts the header into the most fields, and the next lines into as many."""
-    lines = [line for line in text.splitlines() if line.strip()][:20]
+    """The sign that cuts the header into the most fields, and the next lines into as many, after the fewest titles."""
 
-    def score(sign: str) -> tuple[bool, int]:
-        widths = [len(next(csv.reader([line], delimiter=sign), [])) for line in lines]
+    def score(sign: str) -> tuple[bool, int, int]:
+        rows = [row for row in _cut_lines(text, sign) if any(row)]
+        titles = count_title_rows(rows)
+        widths = [len(row) for row in rows[titles:]]
         width = widths[0] if widths else 0
-        return width > 1 and len(set(widths)) == 1, width
+        return width > 1 and len(set(widths)) == 1, -titles, width
 
     return max(",;\t|", key=score)
+
+
+def _cut_lines(text: str, separator: str) -> list[list[str]]:
+    """The first lines as fields; a blank line has none."""
+    lines = text.splitlines()[:HEAD_ROWS]
+    return [next(csv.reader([line], delimiter=separator), []) if line.strip() else [] for line in lines]
 
 
 def _has_decimal_commas(text: str, separator: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coterie_learners.study.toml_text import MAX_TOML
-from coterie_node.data.draft.site_look import look_at_table
+from coterie_node.data.draft.site_look import look_at_table, name_site
 from coterie_node.data.draft.vocabulary import split_unit
 from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.data.findings import FileOrigin
@@ -37,6 +37,11 @@ class Declared:
 def is_source(path: Path) -> bool:
     """Whether a file names a source, and holds no rows itself."""
     return path.suffix.lower() == ".toml"
+
+
+def name_site_of(path: Path) -> str:
+    """The site's name from its file, or from its source `SITE.source.toml`."""
+    return name_site(path.name.partition(".")[0] if is_source(path) else path.stem)
 
 
 def read_source_text(path: Path, site: str) -> str:

@@ -24,7 +24,7 @@ def split_file(path: Path, by: str, folder: Path) -> list[Path]:
     """
     origin = FileOrigin.of("all", path)
     stamp_file(origin)
-    form = sniff_form(path)
+    form = sniff_file(origin)
     table = open_table(origin, form.dialect, form.sheet)
     check_header(origin, table.header, [by])
     lines = _read_lines(table, by)

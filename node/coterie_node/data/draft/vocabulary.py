@@ -82,6 +82,12 @@ def name_level(text: str) -> str:
     return text.strip()
 
 
+def knows_level(text: str) -> bool:
+    """Whether the list has the word, as a level or as a spelling of one."""
+    folded = text.strip().casefold()
+    return any(folded == level or folded in spellings for level, spellings in load_vocabulary()["levels"].items())
+
+
 def find_conversion(variable: str, unit: str, wanted: str) -> UnitConversion | None:
     """How a variable's unit becomes another; None if that is not known."""
     for row in load_vocabulary()["conversions"]:
@@ -95,11 +101,12 @@ def find_conversion(variable: str, unit: str, wanted: str) -> UnitConversion | N
     return None
 
 
-def list_known_ratios(variable: str) -> list[tuple[str, str, float]]:
-    """Known conversions of a variable, as (from, to, how many `to` one `from` is)."""
+def list_known_ratios(variable: str) -> list[tuple[str, str, float, bool]]:
+    """Known conversions of a variable: from, to, how many `to` one `from` is, and whether it is of this variable alone."""
     rows = load_vocabulary()["conversions"]
     fit = [row for row in rows if not row.get("only") or variable in row["only"]]
-    return [(row["from"], row["to"], row.get("factor", 1.0) / row.get("divisor", 1.0)) for row in fit]
+    ratios = [row.get("factor", 1.0) / row.get("divisor", 1.0) for row in fit]
+    return [(row["from"], row["to"], ratio, "only" in row) for row, ratio in zip(fit, ratios, strict=True)]
 
 
 def looks_like_identifier(header: str) -> bool:

@@ -111,9 +111,13 @@ def write_mapping(profile: SiteProfile, rules: Mapping[str, ColumnMapping], file
     lines = [f"# What the columns of {profile.site} are in the study's words. The rows themselves stay as they are."]
     if head:
         lines += head.rstrip().splitlines()
+    elif file.endswith(".toml"):  # at another site
+        lines += [f"# Write the lines of {_plain(file)} of the site here, in place of the next one."]
+        lines += [f"file = {_quote(file)}"]
     else:
         lines += [f"file = {_quote(file)}", "", "[table]", f"separator = {_quote(form.separator)}"]
         lines += [f"decimal = {_quote(form.decimal)}", f"encoding = {_quote(form.encoding)}"]
+        lines += [f"skip = {form.skip}  # lines before the header"] if form.skip else []
     asked = {look.name: look.questions for look in profile.columns}
     for name, rule in rules.items():
         lines += ["", f"[columns.{name}]", *_comment("", asked.get(rule.source, ())), *_write_rule(rule)]
@@ -156,10 +160,14 @@ def _write_dates(profile: SiteProfile) -> list[str]:
 
 def _comment(head: str, lines: Iterable[str]) -> list[str]:
     """Lines of a comment; what is not printable in them is spelled out, so that none ends it."""
-    texts = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in line) for line in lines]
+    texts = list(map(_plain, lines))
     if not texts:
         return []
     return [*([f"# {head}"] if head else []), *(f"# {'- ' if head else ''}{text}" for text in texts)]
+
+
+def _plain(line: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def _quote(text: str) -> str:

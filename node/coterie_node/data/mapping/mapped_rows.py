@@ -92,6 +92,9 @@ def open_mapped_table(mapping: SiteMapping, path: Path, site: str) -> SiteTable:
         text = "Rows on a cluster stay there, and this command reads rows. Name one part as `file` in another mapping."
         raise FileOrigin.of(site, path).error("CO-D184", text)
     origin = FileOrigin.of(site, path.parent / Path(mapping.file).expanduser())
+    if origin.path.suffix == MAPPING_SUFFIX:
+        text = f"`file` names {mapping.file}, which holds no rows. Write its lines here in place of `file`."
+        raise FileOrigin.of(site, path).error("CO-D170", text)
     stamp_file(origin)
     table = open_table(origin, mapping.table.dialect, mapping.table.sheet)
     if mapping.redcap is None:

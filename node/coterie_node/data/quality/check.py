@@ -104,7 +104,9 @@ def _describe_duplicates(people: Counter[tuple[str, ...]], source: RowSource, de
         several = [count for count in people.values() if count > 1]
         if not several:
             return ()
-        return (f"{len(several)} patients have several rows ({sum(several)} rows, at most {max(several)} of one)",)
+        rows = f"({sum(several)} rows, at most {max(several)} of one)"
+        remedy = "a model needs one row of each: derive values of patients (docs/cohort.md)"
+        return (f"{len(several)} patients have several rows {rows}; {remedy}",)
     seen: Counter[tuple[object, ...]] = Counter()
     for batch in source.batches():
         seen.update(zip(*(as_text(batch[name]) for name in design.read), strict=True))

@@ -55,6 +55,7 @@ class FileForm(Frozen):
     separator: Literal[",", ";", "|", "\t"] = ","
     decimal: Literal[".", ","] = "."
     encoding: Text = "utf-8"
+    skip: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
 class SiteProfile(Frozen):

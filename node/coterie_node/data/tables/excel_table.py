@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from coterie_learners.errors import DataError
 from coterie_node.data.files.csv_file import Dialect
 from coterie_node.data.findings import FileOrigin, join_values, printable
 from coterie_node.data.source import FileRows, check_header, unreadable_error
@@ -29,6 +33,20 @@ class Sheet:
 
 def read_workbook(origin: FileOrigin, sheet: str, dialect: Dialect) -> MemoryTable:
     """The first sheet, or the one of that name; DataError for what is no workbook, or one that is beyond the bounds."""
+    with _open_sheet(origin, sheet) as opened:
+        content = _read_sheet(origin, opened, dialect)
+    return _make_table(origin, content)
+
+
+def read_first_rows(origin: FileOrigin, count: int) -> list[list[str]]:
+    """The first rows of the first sheet as text; "" for an empty cell."""
+    with _open_sheet(origin, "") as opened:
+        rows = itertools.islice(_iterate(origin, opened), count)
+        return [["" if value is None else str(value) for value in row] for row in rows]
+
+
+@contextmanager
+def _open_sheet(origin: FileOrigin, sheet: str) -> Iterator[Any]:
     excel = import_extra("openpyxl", "excel", f"The workbook {origin.name}")
     _check_archive(origin)
     try:
@@ -36,16 +54,21 @@ def read_workbook(origin: FileOrigin, sheet: str, dialect: Dialect) -> MemoryTab
     except OSError as error:
         raise unreadable_error(origin, error) from None
     except (KeyError, ValueError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
-        cause = printable(str(error))[:120]
-        raise origin.error("CO-D172", f"It cannot be read as an Excel workbook: {cause}. Save it again.") from None
+        raise _explain_damage(origin, error) from None
     try:
         if sheet and sheet not in book.sheetnames:
             sheets = join_values(book.sheetnames, 10)
             raise origin.error("CO-D172", f"There is no sheet {sheet!r}; it has {sheets}. Name one of them.")
-        content = _read_sheet(origin, book[sheet or book.sheetnames[0]], dialect)
+        yield book[sheet or book.sheetnames[0]]
+    except (KeyError, ValueError, TypeError, IndexError, zlib.error, zipfile.BadZipFile, SyntaxError) as error:
+        raise _explain_damage(origin, error) from None
     finally:
         book.close()
-    return _make_table(origin, content)
+
+
+def _explain_damage(origin: FileOrigin, error: Exception) -> DataError:
+    cause = printable(str(error))[:120]
+    return origin.error("CO-D172", f"It cannot be read as an Excel workbook: {cause}. Save it again.")
 
 
 def _check_archive(origin: FileOrigin) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from coterie_learners.errors import LearnerError
-from coterie_node.data.findings import Origin
+from coterie_node.data.findings import Origin, quote
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
-from coterie_node.data.tables.sql_servers import SERVERS, TIMED_OUT
+from coterie_node.data.tables.sql_servers import IN_FILES, OPTIONS, SERVERS, TIMED_OUT
 
 GRACE_SECONDS = 5.0
 MAX_SECRET = 1 << 12
@@ -63,11 +63,10 @@ def connect(origin: Origin, query: SqlQuery, folder: Path, progress: RowCount | 
     progress = progress or RowCount()
     sql = import_extra("sqlalchemy", "sql", f"The query on {origin.name}")
     url = sql.make_url(query.database)
-    if url.password is not None:
-        raise origin.error("CO-D174", "The address has a password. Name `password_file` or `password_variable`.")
     kind = url.get_backend_name()
-    if kind not in SERVERS:
-        raise origin.error("CO-D174", f"{kind} is none of {', '.join(SERVERS)}. Export the rows, or use one of them.")
+    _check_address(origin, url, kind)
+    if kind in IN_FILES:  # beside the mapping, as every file that it names
+        url = url.set(database=str(folder.absolute() / Path(url.database or "")))
     password = read_password(origin, query, folder)
     cut = threading.Event()
     with _make_folder(origin) as spare:
@@ -81,6 +80,20 @@ def connect(origin: Origin, query: SqlQuery, folder: Path, progress: RowCount | 
             raise _explain(origin, query, error, cut.is_set(), progress) from None
         finally:
             engine.dispose()
+
+
+def _check_address(origin: Origin, url: Any, kind: str) -> None:
+    """DataError (CO-D174) for a password in the address, another kind of database, or an option that is not for it."""
+    if url.password is not None or "password" in url.query:
+        raise origin.error("CO-D174", "The address has a password. Name `password_file` or `password_variable`.")
+    if kind not in SERVERS:
+        raise origin.error("CO-D174", f"{kind} is none of {', '.join(SERVERS)}. Export the rows, or use one of them.")
+    if not url.database and kind in IN_FILES:
+        raise origin.error("CO-D174", f"The address names no file. Write {kind}:////whole/path.")
+    allowed = OPTIONS.get(kind, frozenset())
+    if other := sorted(set(url.query) - allowed):
+        what = f"it may have {', '.join(sorted(allowed))}" if allowed else "it may have none"
+        raise origin.error("CO-D174", f"The address has the option {quote(other[0])}; {what}. Leave it out.")
 
 
 def _make_folder(origin: Origin) -> tempfile.TemporaryDirectory[str]:

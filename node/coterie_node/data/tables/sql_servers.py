@@ -21,6 +21,14 @@ CONNECT_SECONDS = 10
 DUCKDB_MEMORY, DUCKDB_THREADS = "256MiB", 2
 # The states by which a server says that a statement ran into its time limit.
 TIMED_OUT = frozenset({"57014", 1969, 3024})
+# Databases in a file of this machine.
+IN_FILES = frozenset({"sqlite", "duckdb"})
+# Options of an address: where the server is, and TLS. Others would open more than a session that reads.
+_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_min_protocol_version", "channel_binding")
+OPTIONS: Mapping[str, frozenset[str]] = {
+    "postgresql": frozenset({"host", "hostaddr", "port", "gssencmode", "krbsrvname", "target_session_attrs", *_TLS}),
+    "mariadb": frozenset({"unix_socket", "ssl_ca", "ssl_cert", "ssl_key", "ssl_check_hostname", "ssl_verify_cert"}),
+}
 
 
 @dataclass(frozen=True)

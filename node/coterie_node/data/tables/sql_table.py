@@ -33,6 +33,15 @@ WIDE_INTEGER = pa.decimal128(38, 0)
 _SELECT = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
 # SELECT ... INTO makes a table or a file, which a read-only session may allow; MariaDB carries out /*! comments.
 _WRITES = re.compile(r"\binto\b|/\*M?!", re.IGNORECASE)
+# What locks rows, and functions of servers that read or write files, end sessions, or open other connections.
+_REACHES = re.compile(
+    r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\block\s+in\s+share\s+mode\b|\b(?:lo_(?:im|ex)port|lo_unlink|"
+    r"load_file|load_extension|pg_read(?:_binary)?_file|pg_ls_\w+|pg_terminate_backend|pg_cancel_backend|pg_reload_conf|"
+    r"pg_notify|pg_advisory\w*|get_lock|dblink\w*|set_config|query_to_xml\w*|sys_exec|sys_eval)\s*\(",
+    re.IGNORECASE,
+)
+# Texts, quoted names and comments, in which a word is no part of the statement.
+_ASIDE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _ORDER = re.compile(r"\border\s+by\b", re.IGNORECASE)
 
 
@@ -185,7 +194,10 @@ def _check_query(origin: Origin, text: str) -> None:
     if _WRITES.search(text):
         message = "The query has the word INTO, or a comment that the server carries out: it could write"
         raise origin.error("CO-D174", f"{message}. Leave it out, of texts and comments too.")
-    if not _ORDER.search(text):
+    if reach := _REACHES.search(text):
+        message = f"The query has {quote(reach[0])}, which locks rows or reaches beyond them"
+        raise origin.error("CO-D174", f"{message}. Leave it out, of texts and comments too.")
+    if not _ORDER.search(_ASIDE.sub(" ", text)):
         raise origin.error(
             "CO-D174", "The query has no ORDER BY, and rows in another order are other rows. Order by a unique column."
         )
