@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openpyxl
 import pytest
 import statsmodels.api as sm
 from support.node.commands import run
@@ -74,6 +75,36 @@ def test_the_same_files_give_the_same_draft_and_the_script_the_same_bytes(
     assert draft_from_files(files, files[0].parent / "study.toml") == draft
     again = RAW["write_files"](tmp_path)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in files]
+
+
+TITLE = "Registry of heart failure, South Hospital\n\n"
+ROWS = "MRN;Age;LVEF;Smoking\n" + "".join(
+    f"{k // 2 + 90000};{40 + k % 30};{30 + k % 37};{'NFC'[k % 3]}\n" for k in range(60)
+)
+
+
+def test_a_title_above_the_header_is_passed_over_and_shared_identifiers_are_named(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    for line in (TITLE + ROWS).splitlines():
+        book.active.append([int(c) if c.isdigit() else c for c in line.split(";")] if line else [])
+    book.save(tmp_path / "south.xlsx")
+    paths = [write(tmp_path, "north.csv", TITLE + ROWS), tmp_path / "south.xlsx"]
+    draft = draft_from_files(paths, tmp_path / "study.toml", {"Smoking": "smoked"})
+    assert all("\nskip = 2" in text for text in draft.mappings.values())
+    assert 'levels = ["N", "F", "C"]' in draft.study
+    assert "[variables.smoked]" in draft.study
+    assert any("several rows share" in text for text in draft.apart)
+    files = save_draft(draft, tmp_path / "study.toml")
+    result = analyse(load_study(files.study), files.mappings)
+    assert result.fit.n == 120
+
+
+def test_a_name_for_a_column_that_no_site_has_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "north.csv", ROWS)
+    with pytest.raises(StudyError, match="No site has a column 'EF'") as caught:
+        draft_from_files([path], tmp_path / "study.toml", {"EF": "ef"})
+    assert caught.value.code == "CO-S110"
 
 
 def test_what_is_left_out_is_named_with_the_reason(draft: StudyDraft) -> None:

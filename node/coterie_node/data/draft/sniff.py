@@ -33,7 +33,7 @@ def sniff_form(path: Path) -> TableForm:
 
 
 def count_title_rows(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows come before the header: those with fewer than half as many cells as the fullest row of the first."""
+    """How many rows come before the header: those with fewer than half the cells of the fullest row."""
     filled = [sum(bool(cell.strip()) for cell in row) for row in rows[:HEAD_ROWS]]
     most = max(filled, default=0)
     return next((k for k, cells in enumerate(filled) if 2 * cells >= most), 0) if most > 2 else 0

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from coterie_learners.study.document import MAX_SITES
-from coterie_node.data.draft.site_look import name_site
-from coterie_node.data.draft.sniff import sniff_form
+from coterie_node.data.draft.site_look import name_site, sniff_file
 from coterie_node.data.findings import FileOrigin, join_values, quote
 from coterie_node.data.mapping.convert import as_texts, decode
 from coterie_node.data.source import check_header, stamp_file

@@ -102,7 +102,7 @@ def find_conversion(variable: str, unit: str, wanted: str) -> UnitConversion | N
 
 
 def list_known_ratios(variable: str) -> list[tuple[str, str, float, bool]]:
-    """Known conversions of a variable: from, to, how many `to` one `from` is, and whether it is of this variable alone."""
+    """Known conversions of a variable: from, to, how many `to` one `from` is, whether it is of this one alone."""
     rows = load_vocabulary()["conversions"]
     fit = [row for row in rows if not row.get("only") or variable in row["only"]]
     ratios = [row.get("factor", 1.0) / row.get("divisor", 1.0) for row in fit]

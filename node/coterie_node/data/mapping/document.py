@@ -241,7 +241,8 @@ def read_mapping(path: Path, site: str) -> SiteMapping:
         cause = f"cannot be read: {error.strerror or error}"
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        cause = f"is no mapping: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg'].removeprefix('Value error, ')}"
+        reason = first["msg"].removeprefix("Value error, ")
+        cause = f"is no mapping: {'.'.join(map(str, first['loc'])) or 'the file'}: {reason}"
     except ValueError as error:
         cause = f"is not TOML: {error}"
     message = printable(f"Site {site}: the mapping {path} {cause}")

@@ -20,6 +20,15 @@ from coterie_node.data.tables.table import MemoryTable
 
 # A workbook is a zip archive: so many bytes, unpacked, are read at most.
 MAX_UNPACKED = 1 << 30
+# A sheet of Excel has so many rows at most.
+MAX_SHEET_ROWS = 1 << 20
+# How Excel packs the parts of a workbook.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What the reader raises over a workbook that is damaged.
+_DAMAGE = (
+    *(KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError, EOFError, OverflowError, SyntaxError),
+    *(zlib.error, zipfile.BadZipFile),
+)
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,16 @@ def _open_sheet(origin: FileOrigin, sheet: str) -> Iterator[Any]:
         book = excel.load_workbook(origin.path, read_only=True, data_only=False)
     except OSError as error:
         raise unreadable_error(origin, error) from None
-    except (KeyError, ValueError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
+    except _DAMAGE as error:
         raise _explain_damage(origin, error) from None
     try:
         if sheet and sheet not in book.sheetnames:
             sheets = join_values(book.sheetnames, 10)
             raise origin.error("CO-D172", f"There is no sheet {sheet!r}; it has {sheets}. Name one of them.")
-        yield book[sheet or book.sheetnames[0]]
-    except (KeyError, ValueError, TypeError, IndexError, zlib.error, zipfile.BadZipFile, SyntaxError) as error:
+        opened = book[sheet or book.sheetnames[0]]
+        opened.reset_dimensions()  # some programs write a size of the sheet that is too small
+        yield opened
+    except _DAMAGE as error:
         raise _explain_damage(origin, error) from None
     finally:
         book.close()
@@ -74,11 +85,14 @@ def _explain_damage(origin: FileOrigin, error: Exception) -> DataError:
 def _check_archive(origin: FileOrigin) -> None:
     try:
         with zipfile.ZipFile(origin.path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
     except OSError as error:
         raise unreadable_error(origin, error) from None
     except zipfile.BadZipFile:
         raise origin.error("CO-D172", "It is no Excel workbook (.xlsx). Save it again, or as CSV in UTF-8.") from None
+    if any(entry.compress_type not in _PACKED or entry.flag_bits & 1 for entry in entries):
+        raise origin.error("CO-D172", "It is packed or encrypted otherwise than Excel packs. Save it again.")
+    size = sum(entry.file_size for entry in entries)
     if size > MAX_UNPACKED:
         message = f"Unpacked it has {size >> 20} MiB; the limit is {MAX_UNPACKED >> 20}"
         raise origin.error("CO-D172", f"{message}. Export the rows as CSV or Parquet.")
@@ -100,7 +114,10 @@ def _read_sheet(origin: FileOrigin, sheet: Any, dialect: Dialect) -> Sheet:
 
 
 def _iterate(origin: FileOrigin, sheet: Any) -> Iterator[list[object]]:
-    for row in sheet.iter_rows():
+    for number, row in enumerate(sheet.iter_rows(), 1):
+        if number > MAX_SHEET_ROWS:
+            message = f"The sheet has a row beyond {MAX_SHEET_ROWS}, the last that Excel has"
+            raise origin.error("CO-D172", f"{message}. Save it again.")
         for cell in row:
             if cell.data_type == "f":
                 text = f"The cell {cell.coordinate} is a formula, whose value may change"

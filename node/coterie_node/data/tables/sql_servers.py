@@ -6,7 +6,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
 
 CONNECT_SECONDS = 10
+# Bytes of a value or a row of SQLite, which makes a value without asking whether to go on.
+SQLITE_VALUE = 1 << 24
 DUCKDB_MEMORY, DUCKDB_THREADS = "256MiB", 2
 # The states by which a server says that a statement ran into its time limit.
 TIMED_OUT = frozenset({"57014", 1969, 3024})
@@ -47,7 +49,7 @@ class Server:
     version: str
     obeys: bool = False
     abandon: Callable[[Any], None] | None = None
-    stream: Callable[[Any, str, int], Iterator[pa.RecordBatch]] | None = None
+    stream: Callable[[Any, str, int], Generator[pa.RecordBatch, None, None]] | None = None
     list_columns: Callable[[Any, str], list[str]] | None = None
 
 
@@ -102,7 +104,9 @@ def _open_sqlite(sql: Any, url: Any, query: SqlQuery, _: Path) -> Any:
     path = Path(url.database or "").absolute()
 
     def open_file() -> sqlite3.Connection:
-        return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        raw = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, SQLITE_VALUE)
+        return raw
 
     return sql.create_engine("sqlite://", creator=open_file, poolclass=sql.pool.NullPool)
 
@@ -116,14 +120,16 @@ def _open_duckdb(sql: Any, url: Any, query: SqlQuery, spare: Path) -> Any:
         "threads": DUCKDB_THREADS,  # each has buffers of its own
     }
     arguments = {"read_only": True, "config": config}
-    return sql.create_engine(url, poolclass=sql.pool.NullPool, connect_args=arguments)
+    # DuckDB refuses the rollback of a result that was not read to its end; closing ends both.
+    return sql.create_engine(url, poolclass=sql.pool.NullPool, pool_reset_on_return=None, connect_args=arguments)
 
 
-def _stream_duckdb(raw: Any, text: str, rows: int) -> Iterator[pa.RecordBatch]:
+def _stream_duckdb(raw: Any, text: str, rows: int) -> Generator[pa.RecordBatch, None, None]:
     """Batches as DuckDB makes them: through its DB-API all rows would be in memory first."""
     library = import_extra("duckdb", "sql", "DuckDB")
     try:
-        yield from raw.sql(text).to_arrow_reader(rows)
+        with raw.sql(text).to_arrow_reader(rows) as reader:
+            yield from reader
     except (library.Error, pa.ArrowException) as error:
         raise RuntimeError(str(error)) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ class QueryTable:
             if stream is None:
                 digest = yield from self._read_values(connection, columns, progress)
             else:
-                batches = stream(connection.connection.driver_connection, self.query.statement, SQL_BATCH)
-                digest = yield from self._read_arrow(batches, columns, progress)
+                raw = connection.connection.driver_connection
+                with closing(stream(raw, self.query.statement, SQL_BATCH)) as batches:
+                    digest = yield from self._read_arrow(batches, columns, progress)
         self._note_pass(digest)
 
     def places(self, rows: Sequence[int]) -> list[str]:
