@@ -79,7 +79,7 @@ def test_the_same_files_give_the_same_draft_and_the_script_the_same_bytes(
 
 TITLE = "Registry of heart failure, South Hospital\n\n"
 ROWS = "MRN;Age;LVEF;Smoking\n" + "".join(
-    f"{k // 2 + 90000};{40 + k % 30};{30 + k % 37};{'NFC'[k % 3]}\n" for k in range(60)
+    f"{k // 2 + 90000};{40 + k % 30};{30 + k % 37};{'NFC'[k % 3]}\n" for k in range(80)
 )
 
 
@@ -97,7 +97,7 @@ def test_a_title_above_the_header_is_passed_over_and_shared_identifiers_are_name
     assert any("several rows share" in text for text in draft.apart)
     files = save_draft(draft, tmp_path / "study.toml")
     result = analyse(load_study(files.study), files.mappings)
-    assert result.fit.n == 120
+    assert result.fit.n == 160
 
 
 def test_a_name_for_a_column_that_no_site_has_is_refused(tmp_path: Path) -> None:
