@@ -14,7 +14,7 @@ from pathlib import Path
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.ethereum.rpc import Rpc, read_newest_block
 from coterie_chain.network import genesis
-from coterie_chain.network.growth import GrowthWatch
+from coterie_chain.network.growth import PATIENCE_SECONDS, GrowthWatch
 from coterie_chain.network.programs.executables import GETH
 from coterie_chain.network.programs.geth import (
     MAX_IPC_PATH,
@@ -26,7 +26,7 @@ from coterie_chain.network.programs.geth import (
     build_socket_arguments,
 )
 from coterie_chain.network.programs.ipc import ask
-from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
+from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_for_all, reserve_ports
 from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_chain.network.sealer_turns import PROVEN_SEALERS
 
@@ -133,7 +133,9 @@ class CliqueChain:
         """Wait until every node has as many blocks more as no sealer can make without the others."""
         within = scale_wait(_GROWTH_TIMEOUT, len(self._nodes))
         heads, deadline = self._read_heads(), time.monotonic() + within
-        goal, watch = max(heads.values()) + self.confirmations, GrowthWatch(tuple(self._nodes))
+        # Out of turn, a sealer waits for up to half a second for each sealer of a majority (Geth: wiggleTime).
+        watch = GrowthWatch(tuple(self._nodes), PATIENCE_SECONDS + self.confirmations / 2)
+        goal = max(heads.values()) + self.confirmations
         while min(heads.values()) < goal:
             if time.monotonic() > deadline:
                 message = f"No block {goal} came within {within:g} s after the start; the newest are {heads}"
@@ -151,7 +153,8 @@ class CliqueChain:
         return {site: read_newest_block(self.url(site)).get("block", 0) for site in self._nodes}
 
     def _assign_ports(self) -> None:
-        ports = {name: reserve_ports(node.folder / "ports.json", _PORT_NAMES) for name, node in self._nodes.items()}
+        files = [node.folder / "ports.json" for node in self._nodes.values()]
+        ports = dict(zip(self._nodes, reserve_for_all(files, _PORT_NAMES), strict=True))
         enodes = {name: node.enode(LOOPBACK, ports[name]["p2p"]) for name, node in self._nodes.items()}
         for name, node in self._nodes.items():
             node.listen(LOOPBACK, ports[name]["p2p"], [e for other, e in enodes.items() if other != name])

@@ -27,7 +27,7 @@ from coterie_chain.network.programs.kubo import (
     create_swarm_key,
     format_multiaddr,
 )
-from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
+from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_for_all
 from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_chain.store.kubo_files import RepoBlobs
 from coterie_chain.store.kubo_rpc import build_headers
@@ -167,7 +167,8 @@ class KuboSwarm:
         return RepoBlobs(node.repo for node in self._nodes.values())
 
     def _assign_ports(self) -> None:
-        ports = {name: reserve_ports(node.ports, _PORT_NAMES) for name, node in self._nodes.items()}
+        files = [node.ports for node in self._nodes.values()]
+        ports = dict(zip(self._nodes, reserve_for_all(files, _PORT_NAMES), strict=True))
         addresses = {
             name: (node.peer, format_multiaddr(LOOPBACK, ports[name]["swarm"])) for name, node in self._nodes.items()
         }

@@ -35,7 +35,7 @@ DEFAULT = Path("devnet")
 @devnet.command("up")
 def up_command(
     folder: _Folder = DEFAULT,
-    sites: Annotated[int, typer.Option(min=1, max=20, help="Number of sites.")] = 3,
+    sites: Annotated[int, typer.Option(min=1, max=50, help="Number of sites.")] = 3,
     chain: Annotated[str, typer.Option(help="clique (one Geth a site) or anvil (one process).")] = "clique",
     store: Annotated[str, typer.Option(help="kubo (one Kubo a site) or folder.")] = "kubo",
     period: Annotated[int | None, typer.Option(min=1, help="Seconds between blocks.", show_default="2")] = None,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from coterie_chain.ledger.protocol import Ledger, Record
+from coterie_chain.network.programs.service import scale_wait
 from coterie_learners.core.fit import fit_from_json, merge_fits
 from coterie_learners.core.registry import learner_of
 from coterie_learners.study.design import Design
@@ -104,23 +105,24 @@ def rerun(place: RunFolder, case: Case) -> Result:
             folder.save_document(study.hash, study.document)
             data = str(files[name]) if name in files else ""
             folder.record(make_decision(study.hash, "propose" if name == sites[0] else "approve", data=data))
-    results = {name: _await_result(place, name, study.hash.hex()) for name in sites}
+    within = scale_wait(DEADLINE, len(sites))
+    results = {name: _await_result(place, name, study.hash.hex(), within) for name in sites}
     # a daemon counts the gas and the seconds of all its studies together, and none of one study
     reports = {name: {**report, "seconds": {}, "gas": None} for name, report in results.items()}
     seconds = _ledger_seconds(place, results[sites[0]]["study"])
     return _save_result(place, conclude(place, case, reports, seconds, case.pooled, granted=False))
 
 
-def _await_result(place: RunFolder, name: str, study: str) -> dict[str, Any]:
-    """What a site's daemon left of a study; Overdue names the site that leaves nothing."""
-    deadline = time.monotonic() + DEADLINE
+def _await_result(place: RunFolder, name: str, study: str, within: float) -> dict[str, Any]:
+    """What a site's daemon left of a study; DeadlinePassed (CO-R204) names the site that leaves nothing."""
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         for file in (place.site_root(name) / "results").glob("*.json"):
             report: dict[str, Any] = json.loads(file.read_text())
             if report["hash"] == study:
                 return report
         time.sleep(0.2)
-    message = f"No result of study {study[:16]} at {name} within {DEADLINE:.0f} s"
+    message = f"No result of study {study[:16]} at {name} within {within:.0f} s"
     raise DeadlinePassed("CO-R204", f"{message}. Read {place.site_root(name) / 'node' / 'log'}.")
 
 

@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 
 from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 from coterie_chain.keys.private_files import read_private, replace_private, write_private
-from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_ports
+from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_for_all
 from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_node.site.config import CONFIG
 from coterie_node.site.run_folder import RunFolder
@@ -59,8 +59,7 @@ class SiteDaemons:
     def start(self) -> None:
         """Start every daemon that does not run, a few at a time; returns when all of them have read the ledger."""
         waiting = {site: service for site, service in self.services().items() if service.pid is None}
-        for site in waiting:
-            reserve_ports(self._ports(self._place.site_root(site)), PORTS)
+        reserve_for_all([self._ports(self._place.site_root(site)) for site in waiting], PORTS)
         begun: deque[tuple[str, Service]] = deque()
         for site, service in waiting.items():
             # Each reads its libraries for seconds: all at once none would be ready in time.

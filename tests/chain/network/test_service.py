@@ -13,7 +13,7 @@ import pytest
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.network.programs.executables import Program
-from coterie_chain.network.programs.ports import find_free_port, reserve_ports
+from coterie_chain.network.programs.ports import find_free_port, reserve_for_all, reserve_ports
 from coterie_chain.network.programs.service import Service
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
@@ -85,6 +85,17 @@ def test_ports_are_kept_until_one_is_taken(tmp_path: Path) -> None:
         with pytest.raises(LedgerUnreachable):
             find_free_port(first["a"])
         assert reserve_ports(file, ("a", "b")) != first
+
+
+def test_no_two_of_many_sites_get_one_port_also_not_when_two_files_name_the_same(tmp_path: Path) -> None:
+    files = [tmp_path / str(k) / "ports.json" for k in range(100)]
+    first = reserve_for_all(files, ("p2p", "rpc"))
+    assert len({port for ports in first for port in ports.values()}) == 200
+    assert reserve_for_all(files, ("p2p", "rpc")) == first
+    files[7].write_text(files[3].read_text())
+    again = reserve_for_all(files, ("p2p", "rpc"))
+    assert again[3] == first[3]
+    assert len({port for ports in again for port in ports.values()}) == 200
 
 
 def test_a_program_of_another_version_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

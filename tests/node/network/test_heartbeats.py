@@ -225,6 +225,18 @@ def test_a_store_that_does_not_listen_is_a_fault_that_is_shown_and_passes(hearts
     assert hearts.pulses["north"].fault == ""
 
 
+def test_a_newcomer_says_nothing_before_it_has_its_seat(hearts: Hearts) -> None:
+    west, listed = hearts.pulses["west"], hearts.pulses["west"].look()
+    west.look = lambda: Members([site for site in listed.sites if site.name != "west"], 7)
+    hearts.beat()
+    hearts.beat()
+    assert sorted(hearts.pulses["north"].log.newest) == ["north", "south"]
+    west.look = lambda: listed
+    hearts.beat()
+    hearts.beat()
+    assert [sorted(p.log.newest) for p in hearts.pulses.values()] == [["north", "south", "west"]] * 3
+
+
 # The matrix
 
 
@@ -241,6 +253,13 @@ def whole() -> dict[str, Heartbeat]:
 
 def test_a_network_in_order_has_no_trouble(sites: FoundedSites) -> None:
     assert make(sites, *whole().values()) == []
+
+
+def test_who_spoke_before_the_last_blocks_came_is_not_behind(sites: FoundedSites) -> None:
+    older = {"time": NOW - 119, "head": 26}
+    assert make(sites, *(whole() | {"west": beat("west", **older)}).values()) == []
+    stands_still = whole() | {"west": beat("west", time=NOW + 1, head=26)}
+    assert make(sites, *stands_still.values()) == ["west: its chain is 24 blocks behind"]
 
 
 @pytest.mark.parametrize(

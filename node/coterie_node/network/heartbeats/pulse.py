@@ -63,10 +63,14 @@ class Pulse:
             members = self.look()
             beat = self._observe(members)
             seen = frozenset(beat.swarm_peers or ())
-            if self.clock() >= self._next or seen != self._seen:
+            # The others believe nobody whom the Catalog does not list: a newcomer waits for its seat.
+            listed = any(site.name == self.home.name for site in members.sites)
+            if listed and (self.clock() >= self._next or seen != self._seen):
                 self._send(beat, members.sites)
                 self._next, self._seen = self.clock() + SPEAK_SECONDS, seen
-            self.log.hear(self.gossip.listen(LISTEN_SECONDS), members.sites, self.clock())
+            heard = self.gossip.listen(LISTEN_SECONDS)
+            # A seat may have come while it listened.
+            self.log.hear(heard, self.look().sites, self.clock())
         except ChainError as error:
             self.fault = f"{error.code}: {error.message}"
             return False
