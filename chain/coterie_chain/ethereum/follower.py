@@ -14,6 +14,8 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     following   a Tip    no landmark is shared                      LedgerMismatch CO-C314
     any         any      a page is too long, or does not come       the same; the next page is half as long
     any         any      records or blocks are missing              empty; everything is read again
+    any         any      ... and the chain has left the block       empty; everything is read again up to another block,
+                         up to which was read                       a few times, then LedgerUnreachable CO-C302
     any         any      records or blocks are missing once more    empty, and LedgerMismatch CO-C315
 
 Invariants: the log has the entries of the blocks up to its tip, all of them, and of no other block. A page changes the
@@ -40,6 +42,8 @@ MAX_BLOCKS_PER_QUERY = 2000
 HEADERS_PER_BATCH = 100
 # Deeper than any reorganisation of a proof-of-authority chain that still has a majority of honest sealers.
 MAX_REORG_DEPTH = 64
+# A node that goes over to another branch more often during one sync is asked again later.
+MAX_MOVES = 5
 
 
 def read_block(rpc: Rpc, which: str) -> Tip:
@@ -118,8 +122,7 @@ class Follower:
         LedgerMismatch if the chain was rewound further than any reorganisation, or if the node leaves out records.
         """
         with self._lock:
-            tip = self._fetch_newest()
-            suspect = False
+            tip, suspect, moves = self._fetch_newest(), False, 0
             while self._tip is None or self._tip.hash != tip.hash:
                 try:
                     if not self._advance(tip):
@@ -128,6 +131,12 @@ class Follower:
                     # A reorganisation between two requests looks like that, too: read all again, and then believe it.
                     # Nothing of either reading is kept: the missing entry may lie on a page that was taken before.
                     self._reset()
+                    if self._fetch_hashes([tip.number]) != [tip.hash]:
+                        # One answer can mix blocks of two branches while the node goes over from one to the other.
+                        tip, moves = self._fetch_newest(), moves + 1
+                        if moves > MAX_MOVES:
+                            raise self._explain_moves(tip) from None
+                        continue
                     if suspect:
                         raise
                     suspect = True
@@ -212,6 +221,13 @@ class Follower:
     def _fetch_hashes(self, numbers: list[int]) -> list[str | None]:
         blocks = self._rpc.batch([("eth_getBlockByNumber", (hex(n), False)) for n in numbers])
         return [block["hash"] if block else None for block in blocks]
+
+    def _explain_moves(self, tip: Tip) -> LedgerUnreachable:
+        message = (
+            f"The chain node {self._rpc.where} went over to another branch {MAX_MOVES} times "
+            f"while its blocks up to {tip.number} were read"
+        )
+        return LedgerUnreachable("CO-C302", f"{message}. Wait until it has settled, or read its log.")
 
     def _explain_rewind(self, old: Tip, tip: Tip, oldest: int) -> LedgerMismatch:
         return LedgerMismatch(

@@ -39,7 +39,7 @@ from coterie_node.privacy.log import count_as_lost
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.state_copy import STATE_COPY, copy_state, request_copy
 
-MAX_BACKUP_BYTES = 1 << 32
+MAX_BACKUP_BYTES, MAX_BACKUP_FILES = 1 << 32, 1 << 20
 COPY_SECONDS = 60.0
 _MANIFEST, RESTORED = "backup.json", "restored.json"
 # What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
@@ -294,7 +294,11 @@ def _unpack(archive: bytes, folder: Path) -> BackupManifest:
     """Files into a folder: the filter `data` lets none out of it, and makes no device and no link to elsewhere."""
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            for member in tar:
+            room = min(MAX_BACKUP_BYTES, shutil.disk_usage(folder).free)
+            for count, member in enumerate(tar):
+                room -= member.size
+                if room < 0 or count >= MAX_BACKUP_FILES:
+                    raise _refuse("what it unpacks to is larger than any site, or than the room on this disk")
                 if not (member.isfile() or member.isdir()):
                     raise _refuse(f"it holds {member.name[:80]!r}, which is no file")
                 member.mode = 0o700 if member.isdir() else 0o600

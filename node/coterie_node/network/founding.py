@@ -7,8 +7,9 @@ key is the one secret that all sites share; it travels outside of the network.
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ class FounderCard:
             raw = from_json(read_bounded(path, MAX_CARD_BYTES))
             if not all(isinstance(value, str) for value in raw.values()):
                 raise TypeError("the values of a card are texts")
-            return cls(**raw)
+            return check_card(cls(**raw))
         except OSError as error:
             raise ConfigError(
                 "CO-F501", f"The card {path} cannot be read: {error.strerror}. Check the path and its rights."
@@ -109,6 +110,44 @@ class FounderCard:
         except (ValueError, TypeError, AttributeError) as error:
             message = f"{path} is not a site's card: {error}"
             raise ConfigError("CO-F501", f"{message}. `coterie network keys` writes it, as founder.json.") from None
+
+
+# What each line of a card looks like. Letters of hexadecimal keys are small, so that equal keys are equal texts.
+_FORMS = {
+    "sealer": r"0x[0-9a-fA-F]{40}",
+    "operator": r"0x[0-9a-fA-F]{40}",
+    "sealing": r"[0-9a-f]{64}",
+    "enode": r"enode://[0-9a-f]{128}@[\w.:\[\]-]{1,253}:\d{1,5}(\?discport=0)?",
+    "peer": r"[1-9A-HJ-NP-Za-km-z]{40,64}",
+    "swarm": r"/(ip4|ip6|dns4|dns6)/[\w.:-]{1,253}/tcp/\d{1,5}",
+}
+# What no two sites have in common.
+_OWN = ("sealer", "operator", "sealing", "enode", "peer")
+
+
+def check_card(card: FounderCard) -> FounderCard:
+    """The card; ConfigError (CO-F325, CO-F501) for a name, a key or an address that is none."""
+    check_site_name(card.site)
+    for what, form in _FORMS.items():
+        if re.fullmatch(form, getattr(card, what), re.ASCII) is None:
+            message = f"The card of {card.site} has no {what} of the usual form: {getattr(card, what)[:60]!r}"
+            raise ConfigError("CO-F501", f"{message}. Ask the site for its card again.")
+    return card
+
+
+def check_distinct(cards: Iterable[FounderCard]) -> None:
+    """ConfigError (CO-F502) if two sites' cards name the same sealer, account, sealing key, chain node or store.
+
+    Who copies a line of another card gets that site's votes against itself, or its place in the lists of peers.
+    """
+    owners: dict[tuple[str, str], str] = {}
+    for card in cards:
+        for what in _OWN:
+            value = getattr(card, what).lower() if what != "peer" else card.peer
+            owner = owners.setdefault((what, value.partition("@")[0]), card.site)
+            if owner != card.site:
+                message = f"The cards of {owner} and {card.site} have the same {what}"
+                raise ConfigError("CO-F502", f"{message}. Each site has its own: ask both for their cards again.")
 
 
 def build_seat(card: FounderCard) -> SeatCard:
@@ -165,6 +204,7 @@ def write_network_files(
             "CO-F502",
             f"These cards do not found a network: {names}. Give one card of each site, {site}'s too, of one chain.",
         )
+    check_distinct(cards)
     others = [card for card in cards if card.site != site]
     if of_network is not None:
         text = _read_genesis(of_network)

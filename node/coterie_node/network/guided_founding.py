@@ -35,7 +35,7 @@ from coterie_chain.network.programs.kubo import is_swarm_key
 from coterie_chain.network.swarm import Kubo
 from coterie_learners.study.document import Frozen
 from coterie_node.errors import ConfigError
-from coterie_node.network.founding import FounderCard, deploy_catalog, write_network_files
+from coterie_node.network.founding import FounderCard, check_card, deploy_catalog, write_network_files
 from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
 from coterie_node.site.folder import KEYS, NETWORK, PASSPHRASE, find_node
 from coterie_node.site.strict_file import read_strict
@@ -64,8 +64,8 @@ class FoundedCard(Frozen):
     swarm: CardText
 
     def card(self) -> FounderCard:
-        """The card."""
-        return FounderCard(**self.model_dump())
+        """The card; ConfigError (CO-F325, CO-F501) where a line of it is none."""
+        return check_card(FounderCard(**self.model_dump()))
 
 
 class FoundingPlan(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -282,6 +283,33 @@ def test_a_follower_reads_right_again_once_the_node_leaves_nothing_out(scene: Sc
         assert caught.value.code == "CO-C315"
     scene.rpc.restore()
     follower.sync()
+    assert follower.entries == reference.entries
+
+
+@pytest.mark.parametrize(("moves", "settles"), [(4, True), (1000, False)])
+def test_a_node_between_two_branches_is_asked_again_and_not_taken_for_a_liar(
+    moves: int, settles: bool, scene: Scene
+) -> None:
+    """Twenty sites on a loaded machine: each answer mixed two branches, and the daemon ended."""
+    play_long_story(scene)
+    follower, left, branches = scene.follower(), [moves], itertools.count(1)
+
+    def mix(method: str, answer: Any) -> Any:
+        if not left[0]:
+            return answer
+        if method == "eth_getBlockByNumber":  # a block of the branch that it leaves
+            return answer | {"hash": f"0x{next(branches):064x}"}
+        left[0] -= method == "eth_getLogs"
+        return hide_first_record(method, answer)
+
+    scene.rpc.after = mix
+    if not settles:
+        with pytest.raises(LedgerUnreachable, match="went over to another branch"):
+            follower.sync()
+    scene.rpc.restore()
+    follower.sync()
+    reference = scene.follower()
+    reference.sync()
     assert follower.entries == reference.entries
 
 

@@ -32,7 +32,7 @@ def order_key(sites: FoundedSites, by: str = "north", now: int = NOW) -> RekeyOr
 
 def take(sites: FoundedSites, site: str, order: RekeyOrder) -> None:
     """A site takes an order over."""
-    take_order(sites.home(site), sites.keys(site), SCOPE, sites.chain.ledger(None).sites(), order)
+    take_order(sites.home(site), sites.keys(site), SCOPE, sites.chain.ledger(None).sites(), order, NOW)
 
 
 def refuse(code: str, sites: FoundedSites, site: str, order: RekeyOrder) -> None:

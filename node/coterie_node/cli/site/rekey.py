@@ -44,7 +44,7 @@ def rekey_command(
         print(f"Send {file} to {readers}. Each runs: coterie network rekey {ORDER} --node DIR")
     else:
         made = RekeyOrder.load(order)
-    take_order(home, keys, scope, sites, made)
+    take_order(home, keys, scope, sites, made, int(time.time()))
     print(f"The swarm's key is new here: {made.swarm_fingerprint}, ordered by {made.issuer}. Compare it by telephone.")
     if not SitePrograms(home.root).restart_store():
         print("Start the store again, so that it has the key: systemctl restart coterie-kubo (or its container).")

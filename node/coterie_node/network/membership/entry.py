@@ -31,7 +31,7 @@ from coterie_chain.ledger.protocol import Ledger, SiteEntry
 from coterie_chain.network.programs.kubo import fingerprint_swarm_key, is_swarm_key
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
-from coterie_node.network.founding import FounderCard, genesis_file, write_network_files
+from coterie_node.network.founding import FounderCard, check_distinct, genesis_file, write_network_files
 from coterie_node.network.guided_founding import OWN_CARD, FoundedCard
 from coterie_node.network.membership.known_members import read_cards
 from coterie_node.network.membership.signed_statement import SignedStatement
@@ -93,6 +93,7 @@ def write_invitation(
     `head` is the number of the newest block, before which the newcomer's own chain knows too little to compare.
     """
     check_seat_is_free(sites, card)
+    check_distinct([*(other for name, other in read_cards(home.root).items() if name != card.site), card])
     active = [site for site in sites if site.active]
     if home.name not in {site.name for site in active}:
         raise ConfigError("CO-F329", f"{home.name} has no seat in this network, so that it invites nobody.")

@@ -16,7 +16,7 @@ from coterie_chain.network.programs.geth import Geth
 from coterie_chain.network.programs.ipc import ask_all
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
-from coterie_node.network.founding import ANY, FOUNDERS, FounderCard
+from coterie_node.network.founding import ANY, FOUNDERS, FounderCard, check_distinct
 from coterie_node.network.site_ports import SitePorts
 from coterie_node.site.cards import check_site_name
 from coterie_node.site.folder import SiteFolder
@@ -32,7 +32,11 @@ def read_cards(folder: Path) -> dict[str, FounderCard]:
 
 
 def add_member(home: SiteFolder, card: FounderCard) -> None:
-    """Keep a newcomer's card, and let this site's programs call it."""
+    """Keep a newcomer's card, and let this site's programs call it.
+
+    ConfigError (CO-F502) where another site's card has one of its keys.
+    """
+    check_distinct([other for name, other in read_cards(home.root).items() if name != card.site] + [card])
     (home.root / FOUNDERS).mkdir(exist_ok=True)
     (home.root / FOUNDERS / f"{check_site_name(card.site)}.json").write_text(card.to_json())
     write_peers(home)

@@ -5,7 +5,8 @@
 
 Stores with the old key and with the new one do not talk to each other. Until all have taken the order over, a study
 waits for payloads of the others (CO-C201), and goes on by itself. Invariant: an order is newer than every one that the
-site took over before, so that nobody brings an old key back.
+site took over before, so that nobody brings an old key back. Of two orders of the same second, that with the larger
+fingerprint is the newer one at every site.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.strict_file import read_strict
 
 TAKEN = "swarm-key.json"
+# An order's number is its author's clock. One that is further ahead would let no later order count.
+MAX_AHEAD_SECONDS = 24 * 3600
 MAX_ORDER_BYTES = 1 << 19
 _CONTEXT = b"coterie/1 swarm key for all"
 
@@ -86,13 +89,23 @@ def read_order_number(root: Path) -> int:
         return 0
 
 
-def take_order(home: SiteFolder, keys: SiteKeys, scope: str, sites: Sequence[SiteEntry], order: RekeyOrder) -> None:
+def read_order_mark(root: Path) -> tuple[int, str]:
+    """Number and fingerprint of the order that a site took over last: what a newer one is above."""
+    try:
+        return read_order_number(root), str(json.loads((root / TAKEN).read_bytes())["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return read_order_number(root), ""
+
+
+def take_order(
+    home: SiteFolder, keys: SiteKeys, scope: str, sites: Sequence[SiteEntry], order: RekeyOrder, now: int
+) -> None:
     """Write the order's key and the peers of this site's programs; nothing is written of an order that is refused.
 
     ConfigError: of another network (CO-F518), not signed by an active member (CO-F516), not newer than the last one
-    (CO-F517), or without a key for this site (CO-F516).
+    (CO-F517), of a day that has not come (CO-F525), or without a key for this site (CO-F516).
     """
-    _check_order(home.root, scope, sites, order)
+    _check_order(home.root, scope, sites, order, now)
     secret = _open_key(home.name, keys, scope, order)
     names = {site.name for site in sites}
     active = {site.name for site in sites if site.active}
@@ -114,15 +127,18 @@ def compare_peers(home: SiteFolder, sites: Sequence[SiteEntry], connected: Seque
     return Takeover(seen, tuple(name for name in others if name not in seen))
 
 
-def _check_order(root: Path, scope: str, sites: Sequence[SiteEntry], order: RekeyOrder) -> None:
+def _check_order(root: Path, scope: str, sites: Sequence[SiteEntry], order: RekeyOrder, now: int) -> None:
     if order.network != scope:
         raise ConfigError("CO-F518", "The order is for another network than this site's. Ask for the right file.")
     issuer = next((site for site in sites if site.name == order.issuer and site.active), None)
     if issuer is None or not order.signer or order.signer.lower() != issuer.address.lower():
         message = f"The order was altered, or {order.issuer[:40]!r} did not write it or has no seat"
         raise ConfigError("CO-F516", f"{message}. Do not use it; ask that site for it again.")
-    last = read_order_number(root)
-    if order.number <= last:
+    if order.number > now + MAX_AHEAD_SECONDS:
+        message = f"The order is {(order.number - now) / 86400:.1f} days ahead of this machine's clock"
+        raise ConfigError("CO-F525", f"{message}. Set the clocks by NTP here and at {order.issuer}, and order again.")
+    last, _ = mark = read_order_mark(root)
+    if (order.number, order.swarm_fingerprint) <= mark:
         message = f"The order is no newer (number {order.number}) than the one that this site has taken over ({last})"
         raise ConfigError("CO-F517", f"{message}. Ask for the newest one; this site's key stays as it is.")
 

@@ -15,7 +15,8 @@ from coterie_chain.network.greeting import AdminSocket
 from coterie_chain.network.sealer_votes import pursue_vote
 from coterie_learners.study.document import Frozen, Name
 from coterie_node.errors import ConfigError
-from coterie_node.network.founding import FounderCard
+from coterie_node.network.founding import FounderCard, check_distinct
+from coterie_node.network.membership.known_members import read_cards
 
 FOLDER = "sealer-votes"
 _LOOK_SECONDS = 10.0
@@ -67,7 +68,11 @@ class SealerVotes:
 
 
 def record_sealer_vote(root: Path, card: FounderCard, *, seals: bool) -> SealerVote:
-    """Write down that a card's sealer makes blocks, or none any more; ConfigError (CO-F305) for another chain."""
+    """Write down that a card's sealer makes blocks, or none any more; ConfigError (CO-F305) for another chain.
+
+    A card that names another site's sealer is refused (CO-F502): the vote would be about that site.
+    """
+    check_distinct([*(other for name, other in read_cards(root).items() if name != card.site), card])
     if card.chain != "clique":
         message = f"The chain of {card.site} is {card.chain}, whose validators vote in their own way"
         raise ConfigError("CO-F305", f"{message}. Vote at each chain node, and leave out --and-network.")
