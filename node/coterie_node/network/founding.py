@@ -204,7 +204,6 @@ def write_network_files(
             "CO-F502",
             f"These cards do not found a network: {names}. Give one card of each site, {site}'s too, of one chain.",
         )
-    check_distinct(cards)
     others = [card for card in cards if card.site != site]
     if of_network is not None:
         text = _read_genesis(of_network)
@@ -212,6 +211,7 @@ def write_network_files(
         text = _make_sleeping_genesis(folder, cards, period or SLEEPING_PERIOD)
     else:
         text = _make_genesis(cards, period or DEFAULT_PERIOD)
+    check_distinct(cards)
     _chain_files(folder, own_card, others, text)
     store = Kubo(folder / "kubo")
     peers = {card.peer: card.swarm for card in others}

@@ -65,7 +65,12 @@ class FoundedCard(Frozen):
 
     def card(self) -> FounderCard:
         """The card; ConfigError (CO-F325, CO-F501) where a line of it is none."""
-        return check_card(FounderCard(**self.model_dump()))
+        return check_card(self.raw_card)
+
+    @property
+    def raw_card(self) -> FounderCard:
+        """The card as it stands in the file, whatever its lines are."""
+        return FounderCard(**self.model_dump())
 
 
 class FoundingPlan(Frozen):
@@ -122,11 +127,12 @@ def write_plan(folder: Path, cards: Sequence[FounderCard], *, sleep: bool) -> Fo
 
 def follow_plan(folder: Path, plan: FoundingPlan) -> None:
     """Write another founder's files; ConfigError (CO-F502, CO-F507) where this site's card or the key does not fit."""
-    own, cards = _own_card(folder), [founded.card() for founded in plan.cards]
-    listed = next((card for card in cards if card.site == own.site), None)
+    own = _own_card(folder)
+    listed = next((founded.raw_card for founded in plan.cards if founded.site == own.site), None)
     if listed != own:
         what = "has no card of this site" if listed is None else "has another card of this site than founder.json"
         raise ConfigError("CO-F502", f"founding.json {what} ({own.site}). Send your card to the first founder again.")
+    cards = [founded.card() for founded in plan.cards]
     secret = _load_keys(folder).unseal(bytes.fromhex(plan.swarm_key), own.site, _CONTEXT)
     text = b"" if secret is None else secret
     if not is_swarm_key(text.decode("ascii", "replace")):

@@ -105,7 +105,7 @@ def test_an_invitation_for_another_site_or_other_keys_is_refused(sites: FoundedS
 
 
 def test_a_key_that_was_sealed_for_another_card_does_not_open(sites: FoundedSites, east: FounderCard) -> None:
-    moved = invite(sites, replace(east, peer=sites.cards[0].peer))
+    moved = invite(sites, replace(east, peer=sites.newcomers["far"].peer))
     swapped = invite(sites, east).model_copy(update={"swarm_key": moved.swarm_key}).sign(sites.keys("north"))
     assert "no swarm's key" in refuse("CO-F511", sites, swapped)
 

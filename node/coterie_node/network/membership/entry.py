@@ -158,7 +158,7 @@ def check_invitation(folder: Path, invitation: EntryInvitation, now: int) -> Non
         )
         raise ConfigError("CO-F511", f"{message}. Do not use it; ask the member for it again.")
     own = FounderCard.read(folder / OWN_CARD)
-    if invitation.newcomer.card() != own:
+    if invitation.newcomer.raw_card != own:
         other = invitation.newcomer.site[:40]
         message = f"The invitation is for the card of {other!r}, which is not the card in {folder} ({own.site})"
         raise ConfigError("CO-F512", f"{message}. Send your card to the member: coterie site enter {folder} prints it.")
