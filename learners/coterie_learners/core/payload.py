@@ -154,13 +154,18 @@ def _normal(value: Any) -> NDArray[Any]:
     """One representation per value: 64-bit little-endian numbers, positive zero, C order."""
     array = np.asarray(value)
     if array.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # a signalling NaN of a peer must not warn before it is refused
-            return np.asarray(np.asarray(array, dtype="<f8") + 0.0)
+        # A signalling NaN of a peer must not warn before it is refused.
+        return np.asarray(_add_zero(np.asarray(array, dtype="<f8")))
     if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize in (2, 4)):
         return np.asarray(array, dtype="<i8")
     if array.dtype.kind == "u":
         return np.asarray(array, dtype="|u1" if array.dtype.itemsize == 1 else "<u8")
     return array
+
+
+@np.errstate(invalid="ignore")
+def _add_zero(array: NDArray[Any]) -> NDArray[Any]:
+    return array + 0.0
 
 
 def _serialise(header: dict[str, Any], payload: Payload) -> bytes:

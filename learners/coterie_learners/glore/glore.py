@@ -65,7 +65,7 @@ from coterie_learners.glore.standardised_means import (
 )
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import Design, design_of
 from coterie_learners.study.document import Frozen, Schedule, Study
 from coterie_learners.study.rows import Rows
 from coterie_learners.sums import agreement, newton, result, sums_disclosure
@@ -147,7 +147,7 @@ class GlorePlan:
         """The plan of a study."""
         options = options_of(study, GloreOptions)
         masked = options.aggregation == "masked" or (options.aggregation == "auto" and len(study.sites) >= 3)
-        return cls(study, Design(study), options, choose_family(options.family, options.link, by_rows=True), masked)
+        return cls(study, design_of(study), options, choose_family(options.family, options.link, by_rows=True), masked)
 
     @property
     def p(self) -> int:

@@ -12,7 +12,7 @@ from coterie_learners.core.study_disclosure import (
     conclude_disclosure,
     describe_patients,
 )
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import design_of
 from coterie_learners.study.document import Study
 from coterie_learners.sums.opening.disclosure import (
     disclose_opening,
@@ -82,7 +82,7 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
     protection: Protection = "masked" if masked else "plain"
     rebuilds = () if masked else (*_TABLES, *(_WEIGHTS if extras.weights else ()), *(_COUNTS if extras.shaped else ()))
     middle = _PATTERNS if extras.robust and not masked else ()
-    design = Design(study)
+    design = design_of(study)
     kinds = list_cell_kinds(design)
     sums, test = _PROFILE if extras.profiled else _SUMS, _MEAT if extras.robust else _AGREEMENT
     rounds = sums if extras.apart else f"{sums}. With the last of them: {test[0].lower()}{test[1:]}"
@@ -109,11 +109,11 @@ def disclose_category(study: Study, opens: bool) -> Disclosure:
     what = "Sums over its rows: first moments, then score, information, deviance and counts of levels of each round"
     steps = (
         *disclose_opening("counts" if opens else "none"),
-        StepDisclosure("stats/*", "each", what, None, "masked", cells=list_cell_kinds(Design(study))),
+        StepDisclosure("stats/*", "each", what, None, "masked", cells=list_cell_kinds(design_of(study))),
         StepDisclosure("model/*", "server", "The model after each round"),
         conclude_disclosure(),
     )
-    outcome = Design(study).formula.outcome
+    outcome = design_of(study).formula.outcome
     everybody = (
         "Everybody learns the sums over all sites of every round, the model after it, and how many patients of the "
         f"pool have each level of {outcome}, alone and with each level of a covariate.",

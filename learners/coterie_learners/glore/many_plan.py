@@ -11,7 +11,7 @@ from coterie_learners.errors import StudyError
 from coterie_learners.glore.category_plan import has_levels
 from coterie_learners.glore.glore import GloreOptions, GlorePlan, check_glore
 from coterie_learners.glore.model_rows import ModelRows
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import Design, design_of
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.formula import MAX_COLUMNS
 from coterie_learners.sums.opening.counts import Opening, PooledCounts
@@ -39,7 +39,7 @@ class ModelsPlan:
         rows = ModelRows({name: plan.design for name, plan in plans.items()}, by_patient)
         # What the script asks a plan for is worked out once, so that no plan is made again after this.
         seated = {name: replace(plan, rows_of=partial(rows.read, name)) for name, plan in plans.items()}
-        return cls(study, seated, rows, Design(study))
+        return cls(study, seated, rows, design_of(study))
 
     @property
     def masked(self) -> bool:
@@ -104,7 +104,7 @@ def check_models(study: Study) -> None:
 def _check_columns(study: Study) -> None:
     """StudyError if all models together have more columns than one may have."""
     count = 0
-    for model in Design(study).models:
+    for model in design_of(study).models:
         count += len(model.columns)
         if count > MAX_COLUMNS:
             message = f"The models make more than {MAX_COLUMNS} columns together"

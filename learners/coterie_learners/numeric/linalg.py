@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +60,18 @@ def matmul(a: Array, b: Array) -> Array:
     return out
 
 
+@lru_cache(64)
+def upper_triangle(p: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the upper triangle of a (p, p) matrix, row by row; the same arrays at every call."""
+    rows, columns = np.triu_indices(p)
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
+
+
 def symmetric(upper: Array, p: int) -> Array:
     """The (p, p) matrix whose upper triangle, row by row, is `upper`."""
     out = np.zeros((p, p))
-    rows, columns = np.triu_indices(p)
+    rows, columns = upper_triangle(p)
     out[rows, columns] = upper
     out[columns, rows] = upper
     return out

@@ -12,12 +12,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
+from threading import local
 from typing import TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
+
+from coterie_learners.numeric.array import Array
 
 Item = TypeVar("Item")
 Out = TypeVar("Out")
+# A larger array than this is not kept for the next block.
+_KEPT_BYTES = 8 << 20
+_SCRATCH = local()
 
 
 def in_parallel(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
@@ -40,6 +47,20 @@ def in_parallel(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+
+
+def lend_scratch(use: str, shape: tuple[int, int]) -> Array:
+    """An array (m, p) in columns with any content, which the same thread is lent again for the same use.
+
+    What is written to it is gone at the next call. Fresh memory for each block costs the system more than the sums.
+    """
+    size = shape[0] * shape[1]
+    kept: Array | None = getattr(_SCRATCH, use, None)
+    if kept is None or len(kept) < size:
+        kept = np.empty(size)
+        if kept.nbytes <= _KEPT_BYTES:
+            setattr(_SCRATCH, use, kept)
+    return kept[:size].reshape(shape, order="F")
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -58,6 +59,38 @@ class Factor:
         return out
 
 
+Derivation = TypeVar("Derivation")
+# Studies whose derivations are remembered: those of all models of a document.
+_REMEMBERED = 128
+
+
+class _SameStudy:
+    """A study as a key: equal to itself alone. The key keeps the study, so that no other object takes its place."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+
+    def __hash__(self) -> int:
+        return id(self.study)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameStudy) and self.study is other.study
+
+
+class PerStudy(Generic[Derivation]):
+    """What follows from a study alone, worked out once for each study object: a study never changes.
+
+    All sites of a simulation, its gates and its replay read one study object.
+    """
+
+    def __init__(self, derive: Callable[[Study], Derivation]) -> None:
+        self._recall = lru_cache(_REMEMBERED)(lambda key: derive(key.study))
+
+    def __call__(self, study: Study) -> Derivation:
+        """What follows from this study."""
+        return self._recall(_SameStudy(study))
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the design: the product of its factors, minus `centre`, over `scale`."""
@@ -78,7 +111,7 @@ class Design:
     def __init__(self, study: Study, site: str | None = None) -> None:
         self.study = study
         self.site = site if study.columns else None
-        self._parts = tuple(Design(part) for part in study.by_model.values()) if study.models else ()
+        self._parts = tuple(design_of(part) for part in study.by_model.values()) if study.models else ()
         parts = [part.formula for part in self._parts]
         self.formula: Formula = unite_formulas(parts) if parts else _parse(study.formula, tuple(_list_free(study)))
         calls = self.formula.functions.items()
@@ -366,6 +399,14 @@ class Design:
         ends = [math.prod([bound] * factor.power) for bound in (low, high)]  # ** would raise where this gives inf
         straddles = factor.power % 2 == 0 and low < 0 < high
         return (0.0 if straddles else min(ends)), max(ends)
+
+
+_DESIGNS = PerStudy(Design)
+
+
+def design_of(study: Study, site: str | None = None) -> Design:
+    """The design that a study declares, made once for each study; with `site`, that site's part, made at each call."""
+    return Design(study, site) if site is not None and study.columns else _DESIGNS(study)
 
 
 @lru_cache(maxsize=512)

@@ -7,7 +7,7 @@ elsewhere are cut at the same places, so that the sums have the same bits wherev
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from coterie_learners.numeric.parallel import in_parallel
 from coterie_learners.study.rows import Block, CodedRows, Codes, Rows
@@ -42,14 +42,19 @@ class CodesElsewhere(Protocol):
         """What work makes of all values at once, on one machine; small, and no row."""
 
 
+def _is_elsewhere(rows: Rows) -> TypeGuard[RowsElsewhere]:
+    """Whether these rows are not handed out; isinstance would look at every member of the protocol at each call."""
+    return hasattr(rows, "over_blocks")
+
+
 def over_blocks(work: Callable[[Block], BlockSum], rows: Rows) -> Iterable[BlockSum]:
     """work(block) for every block, in order."""
-    return rows.over_blocks(work) if isinstance(rows, RowsElsewhere) else map(work, rows.blocks())
+    return rows.over_blocks(work) if _is_elsewhere(rows) else map(work, rows.blocks())
 
 
 def over_blocks_in_parallel(work: Callable[[Block], BlockSum], rows: Rows) -> Iterable[BlockSum]:
     """The same on all processors of this machine, if the rows are here."""
-    return rows.over_blocks(work) if isinstance(rows, RowsElsewhere) else in_parallel(work, rows.blocks())
+    return rows.over_blocks(work) if _is_elsewhere(rows) else in_parallel(work, rows.blocks())
 
 
 def over_codes(work: Callable[[Codes], BlockSum], rows: CodedRows) -> Iterable[BlockSum]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import design_of
 from coterie_learners.study.document import IN_EVALUATION, Study
 from coterie_learners.study.preparation.plan import list_sources
 
@@ -17,7 +17,7 @@ def make_model_card(study: Study) -> dict[str, Any]:
     """
     if study.models:
         return {"models": {name: make_model_card(part) for name, part in study.by_model.items()}}
-    names = Design(study).inputs if not study.columns else tuple(study.variables)
+    names = design_of(study).inputs if not study.columns else tuple(study.variables)
     mark = IN_EVALUATION if study.evaluate.where else ""  # no prediction reads it
     used = [name for name in study.variables if name in names and name != mark]
     named = {"name": study.cohort.name, "complete": sorted(study.cohort.complete)}

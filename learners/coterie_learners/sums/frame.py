@@ -139,9 +139,9 @@ class Frame:
         single = {name: np.asarray(getattr(self, name)) for name in _SINGLE}
         return {"centre": self.centre, "scale": self.scale, **single}
 
-    def block(self, raw: Block) -> Block:
-        """Rows in this frame, of rows in the variables' own units."""
-        x = np.empty_like(raw.x, order="F")
+    def block(self, raw: Block, out: Array | None = None) -> Block:
+        """Rows in this frame, of rows in the variables' own units; `out` (m, p): where their design is written."""
+        x = np.empty_like(raw.x, order="F") if out is None else out
         np.subtract(raw.x, self.centre, out=x)
         np.divide(x, self.scale, out=x)
         for j in self.layout.derived:

@@ -193,7 +193,7 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
         return _halve(last)
     if model.firth and not last.get("fresh", False):
         # Sites find the leverages of their rows from this, and post the penalised score at the same coefficients.
-        upper = information[np.triu_indices(model.p)]
+        upper = information[linalg.upper_triangle(model.p)]
         state = {"known": 2, "halvings": 0, "objective": objective, "information": upper, "fresh": True}
         return _has_settled({**last, **known, **state})
     factor, step, gradient = _solve(rules, frame, here)
@@ -244,7 +244,7 @@ def _foresees_rest(rules: Rules, post: Mapping[str, Any], last: Payload) -> bool
 
 def _close(information: Array) -> dict[str, Any]:
     """What a post has for that: the pooled information (p, p) of the last sums, its upper triangle."""
-    return {"closing": True, "information": information[np.triu_indices(len(information))]}
+    return {"closing": True, "information": information[linalg.upper_triangle(len(information))]}
 
 
 def _step_shape(model: Model, last: Payload, sums: Payload) -> dict[str, Any]:
@@ -398,7 +398,7 @@ def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any
     root = linalg.invert_lower(linalg.cholesky(here.information + penalty, names)).T
     if np.any(penalty):
         root = linalg.matmul(linalg.matmul(root, root.T), linalg.cholesky(here.information, names))
-    upper = here.information[np.triu_indices(len(names))]
+    upper = here.information[linalg.upper_triangle(len(names))]
     return {"beta": here.beta + step, "root": root, "information": upper}
 
 

@@ -18,6 +18,7 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.parallel import lend_scratch
 from coterie_learners.study.design import Design
 from coterie_learners.study.elsewhere import over_blocks_in_parallel
 from coterie_learners.study.rows import Block, Rows
@@ -149,13 +150,15 @@ class Model:
 
     def look(self, rows: Rows, frame: Frame) -> dict[str, Array]:
         """Moments of this site's rows in a frame."""
-        return self._add_up(rows, "look", lambda block: self._moments(self.weigh(frame.block(block))))
+        return self._add_up(rows, "look", lambda block: self._moments(self._frame(block, frame)))
 
     def round(self, kind: Kind, rows: Rows, frame: Frame, beta: Array, null: float) -> dict[str, Array]:
         """Sums of this site's rows at beta (p,); in the first round also those of an intercept of `null` alone."""
-        return self._add_up(
-            rows, kind, lambda block: self._block_sums(kind, self.weigh(frame.block(block)), beta, null)
-        )
+        return self._add_up(rows, kind, lambda block: self._block_sums(kind, self._frame(block, frame), beta, null))
+
+    def _frame(self, block: Block, frame: Frame) -> Block:
+        """Weighed rows in a frame, which the next block overwrites."""
+        return self.weigh(frame.block(block, lend_scratch("frame", block.x.shape)))
 
     def at_state(self, state: Mapping[str, Any]) -> Model:
         """The model with the family at what a server's post says of it."""
@@ -182,7 +185,7 @@ class Model:
             for name, value in part.items():
                 kept = square if name in square else sums
                 kept[name] = kept[name] + value
-        upper = {name: matrix[np.triu_indices(self.p)] for name, matrix in square.items()}
+        upper = {name: matrix[linalg.upper_triangle(self.p)] for name, matrix in square.items()}
         return {name: np.asarray((sums | upper)[name], dtype=np.float64) for name in shapes}
 
     def _moments(self, block: Block) -> dict[str, Array | float]:
@@ -252,5 +255,7 @@ def _is_semidefinite(matrix: Array) -> bool:
 
 def compute_gram(x: Array, weight: Array | None) -> Array:
     """x' diag(weight) x (p, p)."""
-    weighted = x if weight is None else x * np.sqrt(weight)[:, None]
+    if weight is None:
+        return np.asarray(x.T @ x)
+    weighted = np.multiply(x, np.sqrt(weight)[:, None], out=lend_scratch("gram", x.shape))
     return np.asarray(weighted.T @ weighted)

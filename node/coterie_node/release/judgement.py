@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.disclosure import ColumnCut, Exposure
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import StudyError
-from coterie_learners.study.design import INTERCEPT, Design
+from coterie_learners.study.design import INTERCEPT, Design, design_of
 from coterie_learners.study.document import Floors
 from coterie_learners.study.rows import Data, OwnColumns
 from coterie_node.data.patients.site_rows import Selectable, StaysElsewhere, find_part, raw_rows
@@ -394,7 +394,7 @@ class Judgement:
     def _design_of(self, site: Site) -> Design:
         """The site's part of the study's design, made once."""
         if self._design is None or self._design.study is not site.study:
-            self._design = Design(site.study, site.name)
+            self._design = design_of(site.study, site.name)
         return self._design
 
     def _list_measured(self, head: Head, design: Design) -> tuple[str, ...]:
@@ -536,7 +536,7 @@ def kind_of(site: Site, exposure: Exposure) -> Kind:
 
 def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
     """The rows whose pattern of the model's covariates has at least so many rows: no others are in the sums."""
-    design = Design(site.study, site.name)
+    design = design_of(site.study, site.name)
     values = design.derive(raw.values)
     names = [name for name in design.variables if name in values and name != design.formula.outcome]
     if not names or not raw.n:
@@ -551,7 +551,7 @@ def judge_sample(
     site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, columns: Mapping[str, Column]
 ) -> Iterator[Objection]:
     """Objections to plain sums by the values behind them."""
-    design = Design(site.study, site.name)
+    design = design_of(site.study, site.name)
     if kind != "plain" or not exposure.by_columns:
         return
     names = [name for name in design.variables if name in raw.values]
@@ -580,7 +580,7 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
     """
-    design = Design(site.study, site.name)
+    design = design_of(site.study, site.name)
     for name in design.variables:
         if name in raw.values and columns[name].is_measured:
             for objection in judge_column(columns[name]):

@@ -34,6 +34,7 @@ from coterie_learners.sums.opening.labels import PostedLabels
 SITES = 3
 # A number with so few values at a site is solved by its three moments.
 FEW_VALUES = 3
+_FIRST_ROWS = 64
 OPENING = "opening"
 # Weights from which rows are counted, falling; below the last one nobody's weight matters beside these.
 _POWERS = 10.0 ** np.arange(12, -13, -1)
@@ -321,13 +322,17 @@ def _list_column(j: int, block: Block) -> list[float]:
 
 
 def _list_few(values: Array) -> list[float]:
-    """The distinct values, or the first of them if they are more than FEW_VALUES."""
-    distinct: list[float] = np.unique(values)[: FEW_VALUES + 1].tolist()
+    """The distinct values, or some of them if they are more than FEW_VALUES."""
+    # The first rows nearly always have so many: then nothing is sorted.
+    for part in (values[:_FIRST_ROWS], values):
+        distinct: list[float] = np.unique(part)[: FEW_VALUES + 1].tolist()
+        if len(distinct) > FEW_VALUES:
+            break
     return distinct
 
 
 def _has_few_values(parts: Iterable[list[float]]) -> bool:
-    """Whether a column has FEW_VALUES distinct values or fewer; of each part the first distinct ones."""
+    """Whether a column has FEW_VALUES distinct values or fewer; of each part FEW_VALUES + 1 of them are enough."""
     values: set[float] = set()
     for part in parts:
         values |= set(part)
