@@ -27,6 +27,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "log_binomial": (f"readmit ~ {X}", {"link": "log"}),
     "risk_difference": (f"readmit ~ {X}", {"link": "identity"}),
     "rate_difference": (f"infections ~ {X}", {"family": "poisson", "link": "identity"}),
+    "quasi_probit": (f"readmit ~ {X}", {"family": "quasibinomial", "link": "probit"}),
+    "quasi_cloglog": (f"readmit ~ {X}", {"family": "quasibinomial", "link": "cloglog"}),
+    "quasi_log_binomial": (f"readmit ~ {X}", {"family": "quasibinomial", "link": "log"}),
+    "quasi_risk_difference": (f"readmit ~ {X}", {"family": "quasibinomial", "link": "identity"}),
+    "quasi_rate_difference": (f"infections ~ {X}", {"family": "quasipoisson", "link": "identity"}),
     "logit_offset": (f"readmit ~ {X} + offset(logdays)", {}),
     "cloglog_offset": (f"readmit ~ {X} + offset(logdays)", {"link": "cloglog"}),
     "negative_binomial": (f"infections ~ {X}", NEGATIVE),
@@ -42,6 +47,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohort_inverse_gaussian_log": (f"stay ~ {C}", {"family": "inverse_gaussian", "link": "log"}),
     "cohort_gaussian_log": (f"stay ~ {C}", {"family": "gaussian", "link": "log"}),
     "cohort_log_binomial": (f"death ~ {C}", {"link": "log"}),
+    "cohort_quasi_probit": (f"death ~ {C}", {"family": "quasibinomial", "link": "probit"}),
+    "cohort_quasi_cloglog": (f"death ~ {C}", {"family": "quasibinomial", "link": "cloglog"}),
+    "cohort_quasi_log_binomial": (f"death ~ {C}", {"family": "quasibinomial", "link": "log"}),
+    "cohort_quasi_rate_difference": (f"visits ~ {C}", {"family": "quasipoisson", "link": "identity"}),
     "cohort_rate_difference": (f"visits ~ {C}", {"family": "poisson", "link": "identity"}),
 }
 MASKED, PLAIN = {"name": "glore", "aggregation": "masked"}, {"name": "glore", "aggregation": "plain"}

@@ -168,7 +168,6 @@ class QuasiBinomial(Binomial):
     """A binary outcome whose dispersion is estimated by Pearson's residuals."""
 
     name: ClassVar[str] = "quasibinomial"
-    links: ClassVar[tuple[str, ...]] = ("logit",)
     firth_links: ClassVar[tuple[str, ...]] = ()
     dispersion: ClassVar[Literal["known", "pearson", "residual"]] = "pearson"
 
