@@ -10,12 +10,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from support.lanes import later
-from support.learners.evaluation_study import find_group
+from support.learners.evaluation_study import find_group, other_rows_study, play_evaluation, split_older_stays
 from support.red_team.hospitals import Network
 
+from coterie_learners.core import masked_sum
+from coterie_learners.core.disclosure import judge_exposure
+from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import complete_study
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, Withheld
+from coterie_learners.evaluate.evaluation_plan import PREFIX, EvaluationPlan, ShownRanges
+from coterie_learners.evaluate.evaluation_steps import expose_scores
+from coterie_learners.evaluate.site_scores import ScoreModel, mark_groups
 from coterie_learners.study.document import Study
+from coterie_learners.study.rows import CodedBlocks
+from coterie_learners.sums.opening.counts import Opening
 from coterie_node.errors import ReleaseRefused
 from coterie_node.release.known_ranges import warn_of_evaluations
 
@@ -95,7 +103,7 @@ def test_a_second_condition_that_moves_one_patient_is_refused(hospitals: Network
 
 def test_two_evaluations_after_the_same_fit_that_differ_by_one_patient_are_refused(hospitals: Network) -> None:
     hospitals.fit(evaluate("admission >= 2023-02-01", COHORT.format(DAY)))
-    with pytest.raises(ReleaseRefused, match=r"'evaluation/logits'.*\(dropped\)"):
+    with pytest.raises(ReleaseRefused, match=r"'evaluation/labels'.*\(dropped\)"):
         hospitals.fit(evaluate("admission >= 2023-02-01", COHORT.format(NEXT)))
 
 
@@ -123,3 +131,66 @@ def test_a_second_model_on_the_same_later_rows_is_foreseen(hospitals: Network) -
     warning = warn_of_evaluations(second, storage)
     assert "evaluate other rows (evaluate.where)" in warning
     assert warn_of_evaluations(complete_study(Study.from_toml(first)), storage) == ""
+
+
+def leave_few_of_a_level(hospitals: Network, more: int = 0) -> None:
+    """Later patients lack the level, but for the first of each site, of whom there are 1 + more at the first."""
+    for site, data in hospitals.data.items():
+        data["sex"][data["admission"] >= DAY] = 0
+        data["sex"][np.flatnonzero(data["admission"] >= DAY)[: more + (site == "a")]] = 1
+
+
+def test_a_level_that_one_evaluated_patient_of_the_pool_has_stops_the_study_before_its_fit(hospitals: Network) -> None:
+    """The fit has many of them. Sums of scores by outcome would count this patient, with or without the outcome."""
+    leave_few_of_a_level(hospitals)
+    with pytest.raises(Withheld, match=r"sex has fewer than 5 patients in the evaluated part .*\(small level\)"):
+        hospitals.fit(evaluate(f"admission >= {DAY}").replace("age + sex", "sex"))
+
+
+@pytest.mark.long
+def test_a_level_that_some_evaluated_patients_of_each_site_have_is_let_go(hospitals: Network) -> None:
+    leave_few_of_a_level(hospitals, more=8)
+    hospitals.fit(evaluate(f"admission >= {DAY}"))
+
+
+def test_one_event_among_the_evaluated_patients_of_the_pool_stops_the_study(hospitals: Network) -> None:
+    """Number, sum and squares of the logits of those with the outcome would be that patient's score."""
+    for data in hospitals.data.values():
+        data["arm"][data["admission"] >= DAY] = 0
+    hospitals.data["a"]["arm"][0] = 1
+    with pytest.raises(Withheld, match=r"arm = 1 has fewer than 5 patients in the evaluated part"):
+        hospitals.fit(evaluate(f"admission >= {DAY}"))
+
+
+def test_later_patients_of_one_site_alone_are_refused_before_any_sum_of_theirs(hospitals: Network) -> None:
+    whole = dict(hospitals.data["a"])
+    first = np.argsort(whole["admission"])[:-30]
+    hospitals.data["a"] = {name: column[first] for name, column in whole.items()}
+    hospitals.fit(evaluate(f"admission >= {DAY}"))
+    hospitals.data["a"] = whole
+    with pytest.raises(ReleaseRefused, match=r"'evaluation/opening'.*\(site added\)"):
+        hospitals.fit(evaluate(f"admission >= {DAY}"))
+
+
+def test_the_opening_of_evaluated_patients_counts_no_events_by_level() -> None:
+    study = other_rows_study(floor=5)
+    _, protocol = play_evaluation(study, split_older_stays(study))
+    design = EvaluationPlan.of(study, "logit", True).design
+    form = Opening(design, 5, True, lambda site: CodedBlocks(design, site.codes), prefix=PREFIX, events_by_level=False)
+    counts = masked_sum.unmask_sums(protocol.posts("evaluation/opening"), form.shapes)
+    assert counts["patients"].min() >= 5
+    assert not counts["events"].any()
+
+
+def test_ranges_that_a_crooked_member_forces_upon_a_site_are_not_counted() -> None:
+    """Nobody sees who set a flag under masks: a member that sets it twice speaks for a site that did not set it."""
+    study = other_rows_study(floor=5)
+    fit, _ = play_evaluation(study, rows := split_older_stays(study))
+    model = ScoreModel(EvaluationPlan.of(study, "logit", True), np.asarray(fit.estimates))
+    site = Site(study, study.sites[0], rows[study.sites[0]], parties=study.sites)
+    honest = mark_groups(model, site)["halves"] * 3.0
+    for flags, refused in ((honest, False), (np.full_like(honest, 3.0), True)):
+        exposure = expose_scores(model, ShownRanges.of(model.plan, flags, 3), site, {})
+        verdict = judge_exposure(exposure, study.disclosure, "evaluation/scores")
+        assert verdict.refused == refused
+    assert "has not agreed to" in verdict.sentence

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure
-from coterie_learners.evaluate.evaluation_plan import EvaluationPlan
+from coterie_learners.evaluate.evaluation_plan import PREFIX, EvaluationPlan
+from coterie_learners.sums.opening.labels import disclose_labels
 
 _LOGITS = ("Readers can solve how many patients have the outcome, and mean and spread of the score by outcome.",)
 
@@ -20,6 +21,18 @@ def disclose_evaluation(plan: EvaluationPlan) -> Disclosure:
         StepDisclosure("evaluation/calibrated/*", "server", "The next estimate of the calibration"),
     )
     return Disclosure(steps, _list_collusion(plan), _list_results(plan))
+
+
+def disclose_evaluated(plan: EvaluationPlan) -> tuple[StepDisclosure, ...]:
+    """What the opening of the evaluated rows discloses; nothing in the clear."""
+    if not plan.masked:
+        return ()
+    what = f"Of {_name_patients(plan)}: how many have each level, and the outcome, and whether it has any"
+    stop = (
+        "The study stops before its fit, and names the level, if the evaluated patients of the pool that have it, or "
+        "the outcome, are fewer than the floor, or at one or two sites."
+    )
+    return disclose_labels(PREFIX), StepDisclosure(f"{PREFIX}opening", "each", what, None, "masked", (stop,))
 
 
 def _disclose_spread(plan: EvaluationPlan, protection: Protection) -> tuple[StepDisclosure, ...]:

@@ -19,6 +19,8 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 
 ALL_PATIENTS = "all"
+# Of the steps that open the evaluated rows' pool, beside those that open the fit's.
+PREFIX = "evaluation/"
 # Newton steps of the calibration, from a start on the grid; each doubles the digits.
 ROUNDS = 5
 # Sums of a calibration round: score and information of the intercept alone, then of intercept and slope.

@@ -19,10 +19,10 @@ import numpy as np
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.masked_sum import SiteSums, check_patient_counts
 from coterie_learners.core.payload import Payload
-from coterie_learners.core.protocol import Posts, Script, Site, Step, each, server
+from coterie_learners.core.protocol import Posts, Reveals, Script, Site, Step, each, server
 from coterie_learners.errors import ProtocolError
 from coterie_learners.evaluate.calibration import check_sums, move, start_on_grid
-from coterie_learners.evaluate.evaluation_plan import ROUNDS, EvaluationPlan, ShownRanges
+from coterie_learners.evaluate.evaluation_plan import PREFIX, ROUNDS, EvaluationPlan, ShownRanges
 from coterie_learners.evaluate.evaluation_result import describe_evaluation
 from coterie_learners.evaluate.score_grid import find_spread
 from coterie_learners.evaluate.site_scores import (
@@ -35,6 +35,9 @@ from coterie_learners.evaluate.site_scores import (
     sum_scores,
 )
 from coterie_learners.numeric.array import Array
+from coterie_learners.study.rows import CodedBlocks
+from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.steps import open_pool
 
 # What the rounds do not touch.
 _POOLED = ("counts", "scores", "squares")
@@ -80,6 +83,37 @@ def spread_grid(model: ScoreModel) -> Generator[Step, Posts, ScoreModel]:
     posts = yield from each("evaluation/logits", share_logits, model, sums, expects=sums.form, reveals=judged)
     spread = yield from server("evaluation/spread", pool_logits, sums, posts)
     return replace(model, plan=replace(plan, spread=(float(spread["centre"]), float(spread["width"]))))
+
+
+def open_evaluated(plan: EvaluationPlan) -> Generator[Step, Posts, PooledCounts]:
+    """Labels of the evaluated rows, then the pool's patients among them by level of the formula and of the outcome.
+
+    Events are not counted by level: those of a level of one patient would show that patient's outcome.
+    """
+    opening = Opening(
+        plan.design,
+        plan.floor,
+        True,
+        lambda site: CodedBlocks(plan.design, site.codes),
+        prefix=PREFIX,
+        events_by_level=False,
+    )
+    return (yield from open_pool(opening))
+
+
+def add_pool(steps: Script, pooled: PooledCounts) -> Script:
+    """The same steps, of which the gate hears with the pool's counts that were opened before them."""
+    try:
+        step = next(steps)
+        while True:
+            judged = step if step.reveals is None else replace(step, reveals=partial(_expose, step.reveals, pooled))
+            step = steps.send((yield judged))
+    except StopIteration as stop:
+        return stop.value
+
+
+def _expose(reveals: Reveals, pooled: PooledCounts, site: Site, payload: Payload) -> Exposure:
+    return describe_pool(reveals(site, payload), pooled)
 
 
 def stand_on_part(steps: Script, select: Callable[[Site], Site]) -> Script:
@@ -144,10 +178,25 @@ def expose_scores(model: ScoreModel, shown: ShownRanges, site: Site, payload: Pa
     rows, parties = site.codes.n, len(site.parties)
     exposure = Exposure(what=what, rows=rows, ranges=ranges, scores=list_scores(model, site), parties=parties)
     if shown.plan.masked:
-        return replace(exposure, sums_only=True)
+        return replace(exposure, sums_only=True) if agrees(model, site, shown) else _refuse_ranges(exposure)
     cells, kinds = _list_cells(shown, np.asarray(payload["counts"]))
     enough = len(shown.plan.study.sites) > 2
     return replace(exposure, cells=cells, kinds=kinds, instead="mask the sums" if enough else "")
+
+
+def agrees(model: ScoreModel, site: Site, shown: ShownRanges) -> bool:
+    """Whether this site's own patients allow all ranges that are counted.
+
+    Nobody sees who set a flag: a member that sets one twice would speak for a site that did not set it.
+    """
+    own = ShownRanges.of(shown.plan, mark_groups(model, site)["halves"], 1)
+    return all(set(cuts) <= set(mine) for cuts, mine in zip(shown.cuts, own.cuts, strict=True))
+
+
+def _refuse_ranges(exposure: Exposure) -> Exposure:
+    """What floors refuse: counts that this site's flags have ruled out."""
+    cell = "ranges of the score that this site has not agreed to"
+    return replace(exposure, cells={cell: 1}, kinds={cell: cell})
 
 
 def _list_cells(shown: ShownRanges, counts: Array) -> tuple[Mapping[str, int], Mapping[str, str]]:

@@ -16,13 +16,14 @@ from coterie_learners.core.protocol import Script, Site
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import StudyError
-from coterie_learners.evaluate.evaluation_disclosure import disclose_evaluation
+from coterie_learners.evaluate.evaluation_disclosure import disclose_evaluated, disclose_evaluation
 from coterie_learners.evaluate.evaluation_plan import EvaluationPlan, check_evaluation
 from coterie_learners.evaluate.evaluation_result import write_notes
-from coterie_learners.evaluate.evaluation_steps import evaluate_model, stand_on_part
+from coterie_learners.evaluate.evaluation_steps import add_pool, evaluate_model, open_evaluated, stand_on_part
 from coterie_learners.evaluate.parts import OwnParts, find_seed
 from coterie_learners.evaluate.site_scores import ScoreModel
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.sums.opening.steps import OpeningMode, schedule_opening
 
 # Whether the study's link and its sums are masked.
 ReadChoice = Callable[[Study], tuple[str | None, bool]]
@@ -47,10 +48,14 @@ def evaluate_after(read_choice: ReadChoice) -> Callable[[Learner], Learner]:
 
         def schedule(study: Study) -> Schedule:
             own = learner.schedule(study)
-            return own.model_copy(update={"closing": (*own.closing[:-1], *plan_of(study).steps, own.closing[-1])})
+            plan = plan_of(study)
+            opening = (*schedule_opening(find_mode(plan)), *own.opening)
+            closing = (*own.closing[:-1], *plan.steps, own.closing[-1])
+            return own.model_copy(update={"opening": opening, "closing": closing})
 
         def disclose(study: Study) -> Disclosure:
-            return join_disclosures(learner.discloses(study), disclose_evaluation(plan_of(study)))
+            plan = plan_of(study)
+            return open_disclosure(join_disclosures(learner.discloses(study), disclose_evaluation(plan)), plan)
 
         return replace(learner, check=check, script=script, schedule=schedule, discloses=disclose, reads="codes")
 
@@ -58,15 +63,20 @@ def evaluate_after(read_choice: ReadChoice) -> Callable[[Learner], Learner]:
 
 
 def fit_and_evaluate(site: Site, learner: Learner, plan: EvaluationPlan) -> Script:
-    """The learner's steps on the rows of the fit, the evaluation on the others, and the learner's conclusion."""
+    """The learner's steps on the rows of the fit, the evaluation on the others, and the learner's conclusion.
+
+    Under masks the pool of the evaluated rows is opened before anything else, so that a small level stops no fit.
+    """
     parts = OwnParts(site, plan.design, by_rows=learner.reads == "rows")
+    pooled = (yield from stand_on_part(open_evaluated(plan), parts.to_evaluate)) if plan.masked else None
     own = learner.script(parts.to_fit(site))
     step = next(own)
     while not step.concludes:
         step = own.send((yield replace(step, select=parts.to_fit)))
     fit = _end(own)
     model = ScoreModel(plan, np.asarray(fit.estimates, dtype=np.float64))
-    evaluation = yield from stand_on_part(evaluate_model(model), parts.to_evaluate)
+    steps = evaluate_model(model) if pooled is None else add_pool(evaluate_model(model), pooled)
+    evaluation = yield from stand_on_part(steps, parts.to_evaluate)
     yield step
     return replace(
         fit,
@@ -111,6 +121,16 @@ def check_held_out(study: Study) -> None:
         what = f"the option {wrong[0]}" if wrong else f"the family {options.get('family')!r}"
         message = f"The study keeps rows apart for an evaluation, which goes without {what}"
         raise StudyError("CO-S362", f"{message}. Leave the option out, or evaluate.held_out and evaluate.where.")
+
+
+def find_mode(plan: EvaluationPlan) -> OpeningMode:
+    """How the pool of the evaluated rows is judged before anything else."""
+    return "counts" if plan.masked else "none"
+
+
+def open_disclosure(own: Disclosure, plan: EvaluationPlan) -> Disclosure:
+    """What the learner discloses, after what the opening of the evaluated rows does."""
+    return replace(own, steps=(*disclose_evaluated(plan), *own.steps))
 
 
 def join_disclosures(own: Disclosure, evaluation: Disclosure) -> Disclosure:

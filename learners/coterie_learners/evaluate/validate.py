@@ -9,30 +9,27 @@ all of the site's patients.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
 
-from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.masked_sum import MIN_PARTIES
-from coterie_learners.core.payload import Payload
 from coterie_learners.core.profile import Profile, Suitability
-from coterie_learners.core.protocol import Reveals, Script, Site, conclude
+from coterie_learners.core.protocol import Script, Site, conclude
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure, conclude_disclosure
 from coterie_learners.errors import StudyError, Withheld
 from coterie_learners.evaluate.evaluation_disclosure import disclose_evaluation
 from coterie_learners.evaluate.evaluation_plan import ROUNDS, EvaluationPlan, check_evaluation
 from coterie_learners.evaluate.evaluation_result import list_measures, write_notes
-from coterie_learners.evaluate.evaluation_steps import evaluate_model
+from coterie_learners.evaluate.evaluation_steps import add_pool, evaluate_model
 from coterie_learners.evaluate.site_scores import ScoreModel
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Frozen, Schedule, Study, Text
 from coterie_learners.study.rows import CodedBlocks
-from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
+from coterie_learners.sums.opening.counts import Opening
 from coterie_learners.sums.opening.disclosure import disclose_opening, list_seen_in_opening
 from coterie_learners.sums.opening.steps import OpeningMode, open_pool, schedule_opening
 
@@ -90,17 +87,7 @@ def _open_first(plan: EvaluationPlan, steps: Script) -> Script:
     """The steps after the pool's counts of the formula's levels, which the gate hears of at each of them."""
     opening = Opening(plan.design, plan.floor, True, lambda site: CodedBlocks(plan.design, site.codes), by_rows=True)
     pooled = yield from open_pool(opening)
-    try:
-        step = next(steps)
-        while True:
-            judged = step if step.reveals is None else replace(step, reveals=partial(_expose, step.reveals, pooled))
-            step = steps.send((yield judged))
-    except StopIteration as stop:
-        return stop.value
-
-
-def _expose(reveals: Reveals, pooled: PooledCounts, site: Site, payload: Payload) -> Exposure:
-    return describe_pool(reveals(site, payload), pooled)
+    return (yield from add_pool(steps, pooled))
 
 
 def build_validation(plan: EvaluationPlan, evaluation: dict[str, Any]) -> Fit:

@@ -78,7 +78,7 @@ from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model, Weighting
 
-_VERSION = "4"
+_VERSION = "5"
 # Values of an outcome that are counted before sums for its shape.
 MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.

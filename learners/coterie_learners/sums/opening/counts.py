@@ -53,7 +53,8 @@ class Opening:
     leave patterns of fewer rows out. `by_bits`: nobody sees the counts. `values`: whole values of the outcome, each a
     level, where the sums that follow tell how many have each. `outcome_levels`: those of an outcome with several, which
     are counted too, and in each of which events are counted. `cause`: the level of the outcome that is its event, where
-    the design and its rows have it as 0 or 1.
+    the design and its rows have it as 0 or 1. `prefix`: of its steps' names, where a study opens two sets of rows.
+    `events_by_level`: events are counted in each level too, and not of the pool alone.
     """
 
     design: Design
@@ -68,6 +69,8 @@ class Opening:
     values: range = range(0)
     outcome_levels: tuple[str, ...] = ()
     cause: str = ""
+    prefix: str = ""
+    events_by_level: bool = True
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -142,7 +145,7 @@ class Opening:
         """Patients with the outcome by level (k,), or with each of its levels (l, k)."""
         if self.outcome_levels:
             return np.array([masks @ (weight * (y == level)) for level in range(len(self.outcome_levels))])
-        return np.asarray(masks @ (weight * (y != 0))) if self.events else 0.0
+        return np.asarray(masks @ (weight * (y != 0))) if self.events and self.events_by_level else 0.0
 
     def _mass(self, block: Block) -> Array:
         """By how much each row counts (m,) at the null model, up to a factor that all rows have in common."""
@@ -208,6 +211,16 @@ class Opening:
                 self.refuse(f"{name}, which is nearly all weight,", above[k] < self.floor, sites[k] < SITES, False)
 
     @property
+    def whose(self) -> str:
+        """Whose counts they are."""
+        return "the evaluated part of the pool" if self.prefix else "the pool"
+
+    @property
+    def topic(self) -> str:
+        """The name of the step of the counts."""
+        return self.prefix + OPENING
+
+    @property
     def is_binary(self) -> bool:
         """Whether the outcome is 0 or 1."""
         return self.design.outcome.type == "binary"
@@ -220,7 +233,7 @@ class Opening:
     def refuse(self, level: str, small: bool, few: bool, full: bool) -> None:
         """Withheld if a level has few patients, is at few sites, or if everybody in it has the outcome."""
         kind = (
-            f"has fewer than {self.floor} patients in the pool (small level)"
+            f"has fewer than {self.floor} patients in {self.whose} (small level)"
             if small
             else f"is at fewer than {SITES} sites (few sites), so that the sums of those sites would be known"
             if few
@@ -229,7 +242,7 @@ class Opening:
             else ""
         )
         if kind:
-            way_out = VALUES_WAY_OUT if level in self.value_names else WAY_OUT
+            way_out = VALUES_WAY_OUT if level in self.value_names else EVALUATED_WAY_OUT if self.prefix else WAY_OUT
             raise Withheld("CO-N131", f"The study stops before its sums are opened: {level} {kind}. {way_out}")
 
     def refuse_few_rows(self) -> NoReturn:
@@ -280,6 +293,9 @@ VALUES_WAY_OUT = (
     "The sums for the shape of these counts tell how many patients have each. Write the largest counts as one (12 or "
     'more as 12, with that range), or choose family = "quasipoisson", whose sums do not tell it.'
 )
+EVALUATED_WAY_OUT = (
+    "Evaluate more rows (evaluate.held_out, evaluate.where), merge the level with another one, or leave the column out."
+)
 WAY_OUT = (
     "Merge the level with another one, leave the column out, or wait for more patients; differences between hospitals "
     "are no columns of a masked study (site_intercepts = true fits each hospital's own intercept, which no sum shows)."
@@ -289,7 +305,7 @@ WAY_OUT = (
 def share_counts(site: Site, opening: Opening) -> Payload:
     """This site's counts under masks; DataError where a number has so few values that its moments show them."""
     check_numbers(site, opening)
-    return masked_sum.mask_sums(site, OPENING, opening.count(site))
+    return masked_sum.mask_sums(site, opening.topic, opening.count(site))
 
 
 def check_numbers(site: Site, opening: Opening) -> None:

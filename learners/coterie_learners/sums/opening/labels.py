@@ -25,12 +25,12 @@ SEEN_IN_LABELS = "Everybody learns from the labels whether a site's rows are tho
 
 
 def exchange_labels(
-    columns: Sequence[str], rows: Callable[[Site], int], by_patient: bool = False
+    columns: Sequence[str], rows: Callable[[Site], int], by_patient: bool = False, prefix: str = ""
 ) -> Generator[Step, Posts, PostedLabels]:
-    """Every site's label of each raw column's rows; `rows`: how many a site has."""
+    """Every site's label of each raw column's rows; `rows`: how many a site has, `prefix`: of the step's name."""
     form = Schema({"labels": Field("|u1", (len(columns), LABEL_BYTES))})
     reveals = partial(expose_labels, rows, by_patient)
-    posts = yield from each(LABELS, post_labels, columns, expects=form, reveals=reveals)
+    posts = yield from each(prefix + LABELS, post_labels, columns, expects=form, reveals=reveals)
     return read_labels(columns, posts)
 
 
@@ -66,6 +66,6 @@ def expose_labels(rows: Callable[[Site], int], by_patient: bool, site: Site, pay
     )
 
 
-def disclose_labels() -> StepDisclosure:
+def disclose_labels(prefix: str = "") -> StepDisclosure:
     """What the labels disclose."""
-    return StepDisclosure(LABELS, "each", _WHAT, None, "blinded")
+    return StepDisclosure(prefix + LABELS, "each", _WHAT, None, "blinded")

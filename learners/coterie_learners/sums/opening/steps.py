@@ -67,7 +67,7 @@ def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
     Returns the pool's patients and events by level; nothing where it was judged by bits.
     """
     labels = yield from exchange_labels(
-        opening.design.read, lambda site: opening.rows_of(site).n, by_patient=opening.by_patient
+        opening.design.read, lambda site: opening.rows_of(site).n, opening.by_patient, opening.prefix
     )
     compare = _open_bits if opening.by_bits else _open_counts
     return (yield from compare(opening, labels))
@@ -75,7 +75,7 @@ def open_pool(opening: Opening) -> Generator[Step, Posts, PooledCounts]:
 
 def _open_counts(opening: Opening, labels: PostedLabels) -> Generator[Step, Posts, PooledCounts]:
     posts = yield from each(
-        OPENING,
+        opening.topic,
         share_counts,
         opening,
         expects=Schema({"masked": masked_sum.form_masked_field(opening.shapes)}),
@@ -86,11 +86,12 @@ def _open_counts(opening: Opening, labels: PostedLabels) -> Generator[Step, Post
 
 
 def read_pool(opening: Opening, counts: Mapping[str, Array]) -> PooledCounts:
-    """The pool's patients and events by level; Withheld if a level is too small."""
+    """The pool's patients and events by level, NaN where events are not counted; Withheld if a level is too small."""
     opening.check(counts)
     events = counts["events"]
     if opening.outcome_levels:
         events = np.where(opening.is_of_outcome, 0.0, events[1:].sum(axis=0))
+    events = events if opening.events_by_level else np.full_like(events, np.nan)
     by_level = zip(opening.names, counts["patients"].tolist(), events.tolist(), strict=True)
     return {name: (patients, events) for name, patients, events in by_level}
 
