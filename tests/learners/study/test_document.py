@@ -129,12 +129,14 @@ def test_the_document_is_canonical_json_and_the_hash_its_sha_256() -> None:
 def test_the_hash_of_this_study_never_changes() -> None:
     """A stored value: whoever changes it makes all studies on all ledgers unreadable."""
     study = complete_study(Study.from_toml(TOML))
-    assert study.hash.hex() == "b9f6d2d9da2a33aecd1b6304a3eafdf1ef930748e0d3720b60618f149ec416f9"
-    third = study.document.replace(b'"version":"4"', b'"version":"3"')
+    assert study.hash.hex() == "73c3e6cc36274e4b4342d60359bad0cb88843c163f5d2cdc51e0aa5e84ac5905"
+    fourth = study.document.replace(b'"version":"5"', b'"version":"4"')
+    assert hashlib.sha256(fourth).hexdigest() == "b9f6d2d9da2a33aecd1b6304a3eafdf1ef930748e0d3720b60618f149ec416f9"
+    third = study.document.replace(b'"version":"5"', b'"version":"3"')
     assert hashlib.sha256(third).hexdigest() == "8f2d4f35079003c6e66bb2261e8006118d9251b71e69c0dd5b39476ab4bc289b"
-    second = study.document.replace(b'"version":"4"', b'"version":"2"')
+    second = study.document.replace(b'"version":"5"', b'"version":"2"')
     assert hashlib.sha256(second).hexdigest() == "3d521e276913afbea8e6b9ad21010b08b67d01c03a60fe703b280635395a0c72"
-    older = study.document.replace(b'"version":"4"', b'"version":"1"').replace(b'"opening":"counts",', b"")
+    older = study.document.replace(b'"version":"5"', b'"version":"1"').replace(b'"opening":"counts",', b"")
     assert hashlib.sha256(older).hexdigest() == "3ddaa77df69f6dbadc81e513419181d618b83894bde6a505fc753d81c928bc7a"
 
 
@@ -174,7 +176,7 @@ def test_options_that_were_left_out_are_written_out_with_the_version() -> None:
 
 def test_a_study_that_pins_another_version_is_refused() -> None:
     cause = refusal("CO-S402", change_text('name = "glore"', 'name = "glore"\nversion = "0"'))
-    assert "pins glore 0; installed is 4" in cause
+    assert "pins glore 0; installed is 5" in cause
     with pytest.raises(StudyError, match=r"\(no version\)"):
         learner_of(Study.from_toml(TOML))
 

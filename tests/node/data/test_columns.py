@@ -26,7 +26,7 @@ name = "split"
 sites = ["clinic", "helper", "registry"]
 formula = "dead ~ age + sex + age:sex + dose"
 identifier = ["code"]
-learner = {name = "glore", version = "4"}
+learner = {name = "glore", version = "5"}
 columns = COLUMNS
 """
     + CLINIC_VARIABLES
