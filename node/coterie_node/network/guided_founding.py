@@ -47,6 +47,11 @@ PAUSE_SECONDS = 2.0
 _CONTEXT = b"coterie/1 swarm key"
 # The chain node does not answer yet, has no block yet, or no Catalog yet.
 _NOT_YET = frozenset({"CO-C301", "CO-C302", "CO-C316"})
+# What these say to a person who founds or enters a network, where they are in order for some time.
+_PLAIN_CAUSES = {
+    "CO-C301": "this site's chain node does not answer yet; if this stays, its log says why (geth/log)",
+    "CO-C316": "the first founder has not deployed the Catalog yet",
+}
 T = TypeVar("T")
 CardText = Annotated[str, Field(max_length=2000, pattern=r"^[\x20-\x7e]*$")]
 
@@ -149,6 +154,7 @@ def await_network(
     deploys: bool,
     seconds: float,
     tell: Callable[[str], None] = lambda _: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Network:
     """Find the Catalog of these founders, or deploy it, and write network.json.
 
@@ -158,18 +164,20 @@ def await_network(
     """
     url, cards = find_node(folder).chain, [founded.card() for founded in plan.cards]
     if deploys:
-        await_chain(lambda: _check_first_block(url), seconds, tell)
+        await_chain(lambda: _check_first_block(url), seconds, tell, check)
         network = _find_or_deploy(folder, url, cards)
     else:
-        network = await_chain(lambda: _find_catalog(url, cards), seconds, tell)
+        network = await_chain(lambda: _find_catalog(url, cards), seconds, tell, check)
     (folder / NETWORK).write_text(network.to_json())
     return network
 
 
-def await_chain(look: Callable[[], T], seconds: float, tell: Callable[[str], None]) -> T:
+def await_chain(
+    look: Callable[[], T], seconds: float, tell: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> T:
     """What a look at the chain finds, once it finds it; `tell` gets each new reason to wait.
 
-    The chain node's last fault where `seconds` are over.
+    `check` raises where nothing is left to wait for. The chain node's last fault where `seconds` are over.
     """
     deadline, last = time.monotonic() + seconds, ""
     while True:
@@ -178,11 +186,12 @@ def await_chain(look: Callable[[], T], seconds: float, tell: Callable[[str], Non
         except ChainError as error:
             if error.code not in _NOT_YET or time.monotonic() > deadline:
                 raise
-            cause = "the first founder has not deployed the Catalog yet" if error.code == "CO-C316" else error.message
+            cause = _PLAIN_CAUSES.get(error.code, error.message)
             if cause != last:
                 tell(f"waiting: {cause}")
             last = cause
             time.sleep(PAUSE_SECONDS)
+            check()
 
 
 def _check_first_block(url: str) -> None:

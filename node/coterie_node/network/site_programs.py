@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 from coterie_chain.errors import StoreFault
-from coterie_chain.network.programs.service import STOP_TIMEOUT, Service
+from coterie_chain.network.programs.service import STOP_TIMEOUT, Service, explain_early_end
 from coterie_node.network.devnet import await_catalog
 from coterie_node.network.founding import FOUNDERS
 from coterie_node.network.local_nodes import await_health
@@ -75,6 +75,12 @@ class SitePrograms:
                 message = f"{name} cannot be prepared: {(done.stderr or done.stdout)[-500:].strip()}"
                 raise StoreFault("CO-C336", f"{message}. Correct the cause, and start again.")
         service.start()
+
+    def check_alive(self) -> None:
+        """StoreFault (CO-C336) with the log's end where chain node or store has ended, as with a port that is taken."""
+        for name, service in self.services().items():
+            if name != "node" and service.pid is None:
+                raise explain_early_end(service)
 
     def restart_store(self) -> bool:
         """Start the store again with its files of today; False where it is not one of these processes."""

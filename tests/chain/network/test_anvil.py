@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from support.chain.bench import GLORE_TERMS, build_entry, derive_account
 
-from coterie_chain.errors import LedgerUnreachable, StoreFault
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, StoreFault
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.ledger.protocol import Post, Record, State, StudyView, Terms
 from coterie_chain.network.deploy import Network, deploy
+from coterie_chain.network.genesis import GAS_LIMIT
 from coterie_chain.network.programs.anvil import BINARY, Anvil, find_anvil
 from coterie_chain.store.cid import compute_raw_cid
 
@@ -160,3 +161,13 @@ def test_the_binary_is_found_or_missed_in_words(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StoreFault, match="make setup") as caught:
         find_anvil()
     assert caught.value.code == "CO-C330"
+
+
+def test_fifty_founders_fit_into_one_block_of_a_clique_chain_and_no_more() -> None:
+    names = [f"site-{k}" for k in range(51)]
+    with Anvil(options=("--gas-limit", str(GAS_LIMIT))) as anvil:
+        network = deploy(anvil.url, map(build_entry, names[:50]))
+        with EthereumLedger(network) as reader:
+            assert [site.name for site in reader.sites()] == names[:50]
+        with pytest.raises(LedgerMismatch, match="50 founders"):
+            deploy(anvil.url, map(build_entry, names))

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.node.founded_sites import FoundedSites
 
+from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.network.swarm import Kubo
 from coterie_node.errors import ConfigError
@@ -19,12 +21,14 @@ from coterie_node.network.guided_founding import (
     CARD_PREFIX,
     OWN_CARD,
     FoundingPlan,
+    await_chain,
     follow_plan,
     format_card,
     parse_card,
     write_plan,
 )
 from coterie_node.network.site_ports import SitePorts
+from coterie_node.network.site_programs import SitePrograms
 from coterie_node.network.systemd_units import render_units
 
 SITES = ("north", "south", "west")
@@ -159,3 +163,26 @@ def test_units_prepare_chain_and_store_and_are_shut_off_from_the_machine(tmp_pat
         assert all(f"\n{line}\n" in text for line in hard)
         assert "User=coterie" in text
         assert "{" not in text
+
+
+def test_a_program_that_has_ended_ends_the_wait_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a port that another program has: the command waited an hour for a chain node that was not there."""
+    sites, program, reasons = FoundedSites(tmp_path), tmp_path / "program", list[str]()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    for name in ("COTERIE_GETH", "COTERIE_IPFS"):
+        monkeypatch.setenv(name, str(program))
+    monkeypatch.setattr("coterie_node.network.guided_founding.PAUSE_SECONDS", 0.0)
+    (sites.root / "north" / "geth" / "log").write_text("Fatal: bind: address already in use\n")
+
+    def look() -> None:
+        raise LedgerUnreachable("CO-C301", "nobody answers")
+
+    with pytest.raises(StoreFault, match="address already in use") as refused:
+        await_chain(look, 60.0, reasons.append, SitePrograms(sites.root / "north").check_alive)
+    assert refused.value.code == "CO-C336"
+    assert reasons == [
+        "waiting: this site's chain node does not answer yet; if this stays, its log says why (geth/log)"
+    ]

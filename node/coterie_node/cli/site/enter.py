@@ -129,7 +129,7 @@ def _start_site(folder: Path, invitation: EntryInvitation, wait: float) -> None:
             active = sum(site.active for site in ledger.sites())
             return describe_votes(votes, invitation.newcomer.site, active)
 
-    seat = await_chain(look, wait, print_reason)
+    seat = await_chain(look, wait, print_reason, programs.check_alive)
     (folder / NETWORK).write_text(network.to_json())
     note_entry(folder, invitation, int(time.time()))
     programs.start()

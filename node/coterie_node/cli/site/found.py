@@ -109,7 +109,7 @@ def _make_plan(
 def _start_network(folder: Path, plan: FoundingPlan, *, deploys: bool, wait: float) -> None:
     programs = SitePrograms(folder)
     programs.start()
-    network = await_network(folder, plan, deploys=deploys, seconds=wait, tell=print_reason)
+    network = await_network(folder, plan, deploys=deploys, seconds=wait, tell=print_reason, check=programs.check_alive)
     programs.start()
     print(f"The network is there: Catalog {network.catalog}, chain {network.chain_id}. {folder / NETWORK} names it.")
     print_seen(folder)
