@@ -82,7 +82,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Use:
-    """What the programs of one kind use: how many run, processor seconds since their start, PSS in MiB of each."""
+    """What the programs of one kind use: processor seconds of all since their start, PSS of each in MiB."""
 
     processor: float
     memory: Sequence[float]
@@ -127,7 +127,8 @@ def run_stages(bench: Bench, until: str) -> None:
 
 def measure(place: RunFolder) -> dict[str, Use]:
     """What runs of a network, by kind of program."""
-    memory, processor = defaultdict(list), defaultdict(float)
+    memory: dict[str, list[float]] = defaultdict(list)
+    processor: dict[str, float] = defaultdict(float)
     for (_, kind), service in services(place).items():
         with suppress(psutil.NoSuchProcess):
             if (pid := service.pid) is not None:

@@ -63,7 +63,7 @@ class Pulse:
             members = self.look()
             beat = self._observe(members)
             seen = frozenset(beat.swarm_peers or ())
-            # The others believe nobody whom the Catalog does not list: a newcomer waits for its seat.
+            # The others believe nobody that the Catalog does not list: a newcomer waits for its seat.
             listed = any(site.name == self.home.name for site in members.sites)
             if listed and (self.clock() >= self._next or seen != self._seen):
                 self._send(beat, members.sites)
