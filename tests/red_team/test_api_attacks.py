@@ -18,8 +18,8 @@ from coterie_node.persons.roles import Role
 from coterie_node.web.api.app import API_ROUTES, build_api
 from coterie_node.web.api.doorway import MAX_DEPTH, MAX_REQUEST_BYTES, measure_depth
 from coterie_node.web.api.idempotency import IdempotencyKeys
-from coterie_node.web.api.services import WorkPlaces
 from coterie_node.web.api.tokens import DAY, Refused
+from coterie_node.web.live.places import WorkPlaces
 
 HOST = (b"host", b"localhost")
 

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,6 +31,9 @@ MIN_SECRET = 16
 # How old a signed notice may be when it is received.
 MAX_AGE_SECONDS = 300
 TIMESTAMP, SIGNATURE, DELIVERY = "Coterie-Timestamp", "Coterie-Signature", "Coterie-Delivery"
+# Services of clouds that say who a machine is, and that are not at link-local addresses.
+METADATA = frozenset({"168.63.129.16", "100.100.100.200", "fd00:ec2::254", "192.0.0.192"})
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
 Resolve = Callable[[str, int], Sequence[str]]
 
 
@@ -82,8 +86,8 @@ def choose_number(numbers: Sequence[str], part: WebhookPart) -> str:
     """The first number of a host; SendFailed (CO-T104) if any number of it is one that no notice may go to."""
     for text in numbers:
         number = ipaddress.ip_address(text.partition("%")[0])
-        inner = getattr(number, "ipv4_mapped", None) or number
-        never = inner.is_link_local or inner.is_multicast or inner.is_unspecified
+        inner = find_inner(number)
+        never = inner.is_link_local or inner.is_multicast or inner.is_unspecified or str(inner) in METADATA
         private = not inner.is_global
         if never or (private and not part.internal):
             message = f"The webhook {part.name} leads to {text}, which is {'never called' if never else 'private'}"
@@ -92,6 +96,15 @@ def choose_number(numbers: Sequence[str], part: WebhookPart) -> str:
     if not numbers:
         raise SendFailed("CO-T103", f"The host of the webhook {part.name} has no address. Check its name.")
     return numbers[0]
+
+
+def find_inner(number: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """The IPv4 address to which an IPv6 address leads: mapped, compatible, 6to4, or by a translator (NAT64)."""
+    if isinstance(number, IPv4Address):
+        return number
+    translated = any(number in net for net in _TRANSLATED) or 1 < int(number) < 1 << 32
+    last = IPv4Address(int(number) & 0xFFFFFFFF) if translated else None
+    return number.ipv4_mapped or number.sixtofour or last or number
 
 
 def read_secret(root: Path, part: WebhookPart) -> bytes:
@@ -112,7 +125,9 @@ def sign_headers(secret: bytes, timestamp: int, body: bytes) -> dict[str, str]:
 def check_headers(secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:
     """For receivers: whether the secret's holder sent this body in the last five minutes."""
     timestamp = headers.get(TIMESTAMP, "")
-    if not (timestamp.isascii() and timestamp.isdigit()) or abs(now - int(timestamp[:12])) > MAX_AGE_SECONDS:
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+        return False
+    if abs(now - int(timestamp)) > MAX_AGE_SECONDS:
         return False
     wanted = sign_headers(secret, int(timestamp), body)[SIGNATURE]
     return hmac.compare_digest(wanted.encode(), headers.get(SIGNATURE, "").encode())

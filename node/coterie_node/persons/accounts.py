@@ -14,28 +14,32 @@ import hashlib
 import hmac
 import os
 import secrets
-import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import pyotp
-from argon2 import PasswordHasher
+from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import Field, TypeAdapter, ValidationError
 
 from coterie_chain.keys.private_files import replace_private
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.errors import ConfigError
+from coterie_node.persons.attempts import AttemptLimit
 from coterie_node.persons.folder import PersonsFolder
 from coterie_node.persons.roles import Person, Role
 
 MAX_ACCOUNTS_BYTES = 1 << 20
 MIN_PASSWORD, MAX_PASSWORD = 12, 1024
-# Failures until an account is locked, and for how many seconds; attempts of everybody in a minute.
+# Failures until an account is locked, and for how many seconds.
 MOST_FAILURES, LOCK_SECONDS = 5, 300
-MOST_ATTEMPTS, ATTEMPT_SECONDS = 60, 60
+# Names without an account whose failures are counted, so that a lock does not say which names have one.
+MOST_STRANGERS = 1024
+# Argon2's memory in KiB, passes and lanes at most: a file from elsewhere must not stop the page.
+MOST_MEMORY, MOST_PASSES, MOST_LANES = 1 << 20, 16, 16
 STEP_SECONDS, RECOVERY_CODES = 30, 8
 # How the accounts of identity providers begin, which are their addresses.
 PROVIDERS = ("https://", "http://")
@@ -60,26 +64,25 @@ class LocalAccounts:
 
     def __init__(self, folder: PersonsFolder, clock: Callable[[], int], hasher: PasswordHasher | None = None) -> None:
         self._folder, self._clock = folder, clock
-        self._path = folder.root / "accounts.json"
+        self._path = folder.accounts_path
         self._hasher = hasher or PasswordHasher()
         # A name that does not exist takes as long as a wrong password.
         self._nobody = self._hasher.hash(secrets.token_hex(16))
-        self._attempts: deque[int] = deque(maxlen=MOST_ATTEMPTS)
-        self._lock = threading.Lock()
+        self.attempts = AttemptLimit(clock)
+        self._strangers: OrderedDict[str, PasswordAccount] = OrderedDict()
 
     def check(self, name: str, password: str, code: str) -> Person | None:
         """The person of an account; None for a wrong name, password or code, ConfigError (CO-F438) while locked."""
-        self._limit_attempts()
-        with self._open() as accounts:
-            account = accounts.get(name)
-            now = self._clock()
-            if account is not None and account.failures >= MOST_FAILURES and now - account.failed_at < LOCK_SECONDS:
+        self.attempts.count()
+        with self._open(always=True) as accounts:
+            account, now = accounts.get(name) or self._find_stranger(name), self._clock()
+            if account.failures >= MOST_FAILURES and now - account.failed_at < LOCK_SECONDS:
                 message = f"The account is locked after {account.failures} failures"
                 raise ConfigError("CO-F438", f"{message}. Wait {LOCK_SECONDS // 60} minutes, then sign in again.")
             after = self._verify(name, account, password, code)
-            if account is None or after is None:
-                if account is not None:
-                    accounts[name] = _count_failure(account, now)
+            if after is None:
+                place = accounts if name in accounts else self._strangers
+                place[name] = _count_failure(account, now)
                 self._folder.log.append("sign-in refused", "", name, now)
                 return None
             accounts[name] = after
@@ -126,10 +129,15 @@ class LocalAccounts:
         self._folder.log.append("authenticator enrolled", "", name, self._clock())
         return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=f"Coterie {site}"), codes
 
-    def _verify(self, name: str, account: PasswordAccount | None, password: str, code: str) -> PasswordAccount | None:
+    def _find_stranger(self, name: str) -> PasswordAccount:
+        """What stands for a name without an account, whose password nobody knows; the oldest are forgotten."""
+        while len(self._strangers) >= MOST_STRANGERS:
+            self._strangers.popitem(last=False)
+        return self._strangers.get(name) or PasswordAccount(password=self._nobody)
+
+    def _verify(self, name: str, account: PasswordAccount, password: str, code: str) -> PasswordAccount | None:
         """The account after a good password and code, which are used up; None for bad ones."""
-        right = self._is_hash_of(account.password if account else self._nobody, password[:MAX_PASSWORD])
-        if account is None or not right:
+        if not is_hash_of(self._hasher, account.password, password[:MAX_PASSWORD]):
             return None
         clean = account.model_copy(update={"failures": 0})
         return self._use_code(name, clean, "".join(code.split())) if account.totp else clean
@@ -145,12 +153,6 @@ class LocalAccounts:
             return None
         return account.model_copy(update={"recovery": tuple(other for other in account.recovery if other != hashed)})
 
-    def _is_hash_of(self, hashed: str, text: str) -> bool:
-        try:
-            return self._hasher.verify(hashed, text)
-        except (VerificationError, InvalidHashError):
-            return False
-
     def _make_person(self, name: str, with_code: bool) -> Person | None:
         register = self._folder.read_register()
         try:
@@ -162,18 +164,12 @@ class LocalAccounts:
         roles = frozenset(entry.roles)
         return Person(name, entry.name, roles if with_code else roles & {Role.READ})
 
-    def _limit_attempts(self) -> None:
-        now = self._clock()
-        with self._lock:
-            full = len(self._attempts) == MOST_ATTEMPTS and now - self._attempts[0] < ATTEMPT_SECONDS
-            if not full:
-                self._attempts.append(now)
-        if full:
-            raise ConfigError("CO-F438", "Too many people try to sign in. Wait a minute, then sign in again.")
-
     @contextmanager
-    def _open(self) -> Iterator[dict[str, PasswordAccount]]:
-        """The accounts, which are written back if they changed, even after a refusal; others wait meanwhile."""
+    def _open(self, always: bool = False) -> Iterator[dict[str, PasswordAccount]]:
+        """The accounts, which are written back if they changed, even after a refusal; others wait meanwhile.
+
+        `always`: also if they did not, so that the time says nothing about whose failure was counted.
+        """
         self._folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(self._folder.root / "accounts.lock", os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(handle, "r+b") as lock:
@@ -183,18 +179,33 @@ class LocalAccounts:
             try:
                 yield accounts
             finally:
-                if accounts != before:
+                if accounts != before or always:
                     replace_private(self._path, _FORM.dump_json(accounts, indent=1).decode() + "\n")
 
     def _read(self) -> dict[str, PasswordAccount]:
-        try:
-            with self._path.open("rb") as file:
-                return _FORM.validate_json(file.read(MAX_ACCOUNTS_BYTES + 1))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValidationError):
-            message = f"{self._path} is no file of accounts"
-            raise ConfigError("CO-F436", f"{message}. Restore it from your copy.") from None
+        return read_accounts(self._path)
+
+
+def read_accounts(path: Path) -> dict[str, PasswordAccount]:
+    """The accounts of a file by name, none without one; ConfigError (CO-F436) if it is none."""
+    try:
+        with path.open("rb") as file:
+            return _FORM.validate_json(file.read(MAX_ACCOUNTS_BYTES + 1))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValidationError):
+        raise ConfigError("CO-F436", f"{path} is no file of accounts. Restore it from your copy.") from None
+
+
+def is_hash_of(hasher: PasswordHasher, hashed: str, text: str) -> bool:
+    """Whether a text has this Argon2 hash; no for a hash that asks for more memory or time than a page has."""
+    try:
+        asked = extract_parameters(hashed)
+        if asked.memory_cost > MOST_MEMORY or asked.time_cost > MOST_PASSES or asked.parallelism > MOST_LANES:
+            return False
+        return hasher.verify(hashed, text)
+    except (VerificationError, InvalidHashError, UnicodeError):
+        return False
 
 
 def _hash_code(name: str, code: str) -> str:

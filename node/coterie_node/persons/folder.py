@@ -5,8 +5,10 @@ persons/register.json  log.jsonl  keys/  accounts/  statements/
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +35,11 @@ class PersonsFolder:
         return self.root / "register.json"
 
     @property
+    def accounts_path(self) -> Path:
+        """The file of the local accounts."""
+        return self.root / "accounts.json"
+
+    @property
     def keys(self) -> KeyFolder:
         """The key files of persons who sign at the command line."""
         return KeyFolder(self.root / "keys")
@@ -51,6 +58,16 @@ class PersonsFolder:
         register = self.read_register()
         if register is None:
             raise ConfigError("CO-F432", "This site has no register of persons. Make one: coterie person add NAME.")
+        return register
+
+    def change_register(self, change: Callable[[PersonRegister], PersonRegister]) -> PersonRegister:
+        """Write what `change` makes of the register as it is now; one process at a time, so that no change is lost."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(self.root / "register.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        with os.fdopen(handle, "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            register = change(self.read_register() or PersonRegister())
+            self.save_register(register)
         return register
 
     def save_register(self, register: PersonRegister) -> None:

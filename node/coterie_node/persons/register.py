@@ -86,6 +86,23 @@ class PersonRegister(Frozen):
             raise ConfigError("CO-F436", f"The register has {MAX_PERSONS} entries, and takes no more.")
         return PersonRegister(entries=(*self.entries, entry))
 
+    def end(self, name: str, now: int) -> PersonRegister:
+        """The register in which the entry of a person ends now; ConfigError (CO-F432) if there is none."""
+        entry = self.find(name, now)
+        return self.replace(entry, entry.model_copy(update={"until": now}))
+
+    def add_key(self, name: str, key: PersonKey, now: int) -> PersonRegister:
+        """The register with one key more of a person.
+
+        ConfigError: CO-F442 if anybody has the key, or if the person has too many; CO-F432 for one who is not in it.
+        """
+        entry = self.find(name, now)
+        if any(key.public == other.public for person in self.entries for other in person.keys):
+            raise ConfigError("CO-F442", "The register lists this passkey already. Use another one.")
+        if len(entry.keys) == MAX_PERSON_KEYS:
+            raise ConfigError("CO-F442", f"{entry.name} has {MAX_PERSON_KEYS} keys, and no more are taken.")
+        return self.replace(entry, entry.model_copy(update={"keys": (*entry.keys, key)}))
+
     def replace(self, old: PersonEntry, new: PersonEntry) -> PersonRegister:
         """The register with one entry in another's place."""
         return PersonRegister(entries=tuple(new if entry == old else entry for entry in self.entries))

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
 from pydantic import Field, TypeAdapter, ValidationError
 
 from coterie_chain.keys.private_files import replace_private
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
+from coterie_node.persons.accounts import MAX_PASSWORD, is_hash_of
+from coterie_node.persons.attempts import AttemptLimit
 from coterie_node.persons.roles import Person, Role
 
 ACCOUNTS = "accounts.json"
@@ -45,7 +46,7 @@ class FileAccounts:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock
-        self._hasher = PasswordHasher()
+        self._hasher, self._attempts = PasswordHasher(), AttemptLimit(clock)
         self._failures: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
         # A name that does not exist takes as long as a wrong password.
@@ -53,16 +54,15 @@ class FileAccounts:
 
     def check(self, name: str, password: str, code: str) -> Person | None:
         """The person of an account with this password; ConfigError (CO-W106) while the account is locked."""
-        self._check_lock(name)
-        account = self._read().get(name)
-        try:
-            self._hasher.verify((account or self._nobody).hash, password)
-        except VerificationError:
-            account = None
-        if account is None:
-            self._note_failure(name)
-            return None
+        self._attempts.count()
+        # One check at a time: many at once would each find the account unlocked, and take a hash's memory each.
         with self._lock:
+            self._check_lock(name)
+            account = self._read().get(name)
+            right = is_hash_of(self._hasher, (account or self._nobody).hash, password[:MAX_PASSWORD])
+            if account is None or not right:
+                self._note_failure(name)
+                return None
             self._failures.pop(name, None)
         return Person(name, account.name, frozenset(account.roles))
 
@@ -91,16 +91,14 @@ class FileAccounts:
             raise ConfigError("CO-W107", f"{self._path} is no file of accounts. Restore it from a backup.") from None
 
     def _check_lock(self, name: str) -> None:
-        with self._lock:
-            count, since = self._failures.get(name, (0, 0.0))
+        count, since = self._failures.get(name, (0, 0.0))
         if count >= MOST_WRONG and self._clock() - since < LOCKED_SECONDS:
             minutes = f"{LOCKED_SECONDS / 60:.0f} minutes"
             raise ConfigError("CO-W106", f"The account is locked after {count} wrong passwords. Wait {minutes}.")
 
     def _note_failure(self, name: str) -> None:
-        with self._lock:
-            count, since = self._failures.get(name, (0, 0.0))
-            count = count if self._clock() - since < LOCKED_SECONDS else 0
-            self._failures[name] = (count + 1, self._clock())
-            while len(self._failures) > MAX_FILE_BYTES >> 8:
-                del self._failures[next(iter(self._failures))]
+        count, since = self._failures.get(name, (0, 0.0))
+        count = count if self._clock() - since < LOCKED_SECONDS else 0
+        self._failures[name] = (count + 1, self._clock())
+        while len(self._failures) > MAX_FILE_BYTES >> 8:
+            del self._failures[next(iter(self._failures))]

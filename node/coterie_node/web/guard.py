@@ -86,8 +86,10 @@ def _refuse_access(route: PageRoute, visit: Visit) -> Response | None:
 
 async def _read_form(request: Request) -> Mapping[str, Any]:
     """The fields of a form; a file comes as its bytes. Empty for another kind of body."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+    kind, _, options = request.headers.get("content-type", "").lower().partition(";")
+    if "charset" in options and "utf-8" not in options:
+        return {}  # browsers send forms in the page's own letters; other codecs decode to what is no text
+    if kind.strip() not in ("application/x-www-form-urlencoded", "multipart/form-data"):
         return {}
     form = await request.form(max_files=1, max_fields=MAX_FIELDS)
     fields = {name: value if isinstance(value, str) else await value.read() for name, value in form.items()}

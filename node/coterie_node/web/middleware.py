@@ -7,6 +7,7 @@ The headers stand outermost, so that errors and refusals have them too.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # A study's document has 1 MiB at most (MAX_TOML); a form has some bytes around it.
 MAX_FORM_BYTES = (1 << 20) + (1 << 16)
+# Seconds until a request with its body is here.
+BODY_SECONDS = 60.0
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -66,10 +69,13 @@ def _complete_headers(headers: Sequence[tuple[bytes, bytes]], scheme: str) -> li
 
 
 class BodyLimit:
-    """Refuses a request whose body is longer than `most` bytes, by what it says of itself and by what comes."""
+    """Refuses a request whose body is longer than `most` bytes, by what it says of itself and by what comes.
 
-    def __init__(self, app: ASGIApp, most: int = MAX_FORM_BYTES) -> None:
-        self._app, self._most = app, most
+    A body that is not whole after so many seconds is refused too: it would keep its place for as long as it likes.
+    """
+
+    def __init__(self, app: ASGIApp, most: int = MAX_FORM_BYTES, seconds: float = BODY_SECONDS) -> None:
+        self._app, self._most, self._seconds = app, most, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -79,12 +85,18 @@ class BodyLimit:
         if _read_length(scope) > self._most:
             await _refuse(scope, receive, send, self._most)
             return
-        size = 0
+        size, whole = 0, False
+        deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def receive_some() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
+            nonlocal size, whole
+            try:
+                # Behind the body the server says that the visitor went, and that takes as long as it takes.
+                async with asyncio.timeout_at(None if whole else deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, _explain_time(self._seconds)) from None
+            size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
             if size > self._most:
                 raise HTTPException(413, _explain_size(self._most))  # the application makes an answer of it
             return message
@@ -105,6 +117,10 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None
 
 def _explain_size(most: int) -> str:
     return f"{TOO_LONG}: The request has more than {most} bytes. Send a smaller file."
+
+
+def _explain_time(seconds: float) -> str:
+    return f"{TOO_LONG}: The request was not whole after {seconds:g} seconds. Send it again."
 
 
 def wrap(app: ASGIApp, hosts: Sequence[str], proxies: Sequence[str]) -> ASGIApp:

@@ -21,6 +21,7 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.log import Log
 from coterie_node.web.api.part import open_api_part
 from coterie_node.web.app import build_app
+from coterie_node.web.connections import PromptProtocol
 from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
 from coterie_node.web.live.site_reader import SiteReader
 from coterie_node.web.login.part import make_login_part
@@ -56,6 +57,8 @@ def serve_page(folder: SiteFolder, log: Log) -> None:
             port=part.port,
             log_config=None,
             access_log=False,
+            http=PromptProtocol,
+            ws="none",
             proxy_headers=False,
             server_header=False,
             limit_concurrency=MOST_REQUESTS,

@@ -9,6 +9,7 @@ from coterie_node.site.config import WebPart
 from coterie_node.web.accounts import Accounts
 from coterie_node.web.live.jobs import JobDesk
 from coterie_node.web.live.part_cache import PartCache
+from coterie_node.web.live.places import WorkPlaces
 from coterie_node.web.live.site_reader import SiteReader
 from coterie_node.web.sessions import PageSessions
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Pages that are open show how much time is left once in so many seconds.
 TIME_STEP_SECONDS = 20
+# Live parts that are open at a time, in all and of one account; the server answers 512 connections.
+MOST_STREAMS, MOST_STREAMS_OF_ONE = 320, 128
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class PageServices:
     settings: WebPart
     jobs: JobDesk = field(default_factory=JobDesk)
     parts: PartCache = field(default_factory=PartCache)
+    streams: WorkPlaces = field(default_factory=lambda: WorkPlaces(MOST_STREAMS, MOST_STREAMS_OF_ONE, "live parts"))
 
     @property
     def version(self) -> tuple[int, ...]:

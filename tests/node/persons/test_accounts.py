@@ -11,7 +11,8 @@ from argon2 import PasswordHasher
 from support.node.persons import entry_of
 
 from coterie_node.errors import ConfigError
-from coterie_node.persons.accounts import ATTEMPT_SECONDS, LOCK_SECONDS, MOST_ATTEMPTS, MOST_FAILURES, LocalAccounts
+from coterie_node.persons.accounts import LOCK_SECONDS, MOST_FAILURES, LocalAccounts
+from coterie_node.persons.attempts import ATTEMPT_SECONDS, MOST_ATTEMPTS
 from coterie_node.persons.folder import PersonsFolder
 from coterie_node.persons.register import PersonRegister
 from coterie_node.persons.roles import Role
@@ -87,7 +88,7 @@ def test_failures_lock_an_account_and_a_restart_does_not_open_it(house: Accounts
 
 def test_everybody_together_tries_so_often_in_a_minute(house: AccountsHouse) -> None:
     for _ in range(MOST_ATTEMPTS):
-        house.accounts._limit_attempts()
+        house.accounts.attempts.count()
     with pytest.raises(ConfigError, match="Too many people"):
         house.roles()
     house.now += ATTEMPT_SECONDS

@@ -19,7 +19,7 @@ from support.node.api import ApiAnswer, ApiClient, ApiHouse, open_house
 from support.node.houses import NodeNetwork, study_file
 
 from coterie_node.web.api.app import build_routes, write_openapi
-from coterie_node.web.api.services import WorkPlaces
+from coterie_node.web.live.places import WorkPlaces
 
 CALLS = int(os.environ.get("COTERIE_API_CALLS", "600"))
 SEED = int(os.environ.get("COTERIE_API_SEED", "1"))

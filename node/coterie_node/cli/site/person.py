@@ -50,7 +50,7 @@ def add_person_command(
         scrypt = {"scrypt": 1 << 12} if light else {}
         passphrase = ask_passphrase(name, passphrase_fd, confirm=True)
         entry = entry.model_copy(update={"keys": (home.persons.keys.create(name, passphrase, **scrypt),)})
-    home.persons.save_register(register.add(entry))
+    home.persons.change_register(lambda newest: newest.add(entry))  # others may have changed it meanwhile
     home.persons.log.append("person added", "", f"{name}: {', '.join(entry.roles)}", now)
     print(f"{printable(name)} is in the register of {home.name}: {', '.join(entry.roles)}.")
     for key in entry.keys:
@@ -61,9 +61,8 @@ def add_person_command(
 def remove_person_command(name: _Person, node: NodeOption = None) -> None:
     """End a person's entry: from now on nothing that the person signs counts here."""
     home, now = open_node_folder(node), int(time.time())
-    register = home.persons.require_register()
-    entry = register.find(name, now)
-    home.persons.save_register(register.replace(entry, entry.model_copy(update={"until": now})))
+    home.persons.require_register()
+    home.persons.change_register(lambda register: register.end(name, now))
     home.persons.keys.remove(name)
     home.persons.log.append("person removed", "", name, now)
     print(f"{printable(name)} is removed from the register of {home.name}.")

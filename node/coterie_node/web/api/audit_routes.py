@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import Header, Request
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import FileResponse, StreamingResponse
+from starlette.responses import FileResponse
 
 from coterie_chain.ledger.protocol import Ledger, State
 from coterie_node.audit.history import to_history_entry
@@ -25,6 +25,8 @@ from coterie_node.web.api.bodies import StudyId
 from coterie_node.web.api.problems import describe_problem
 from coterie_node.web.api.read_routes import Caller, Services
 from coterie_node.web.api.services import ApiServices
+from coterie_node.web.api.tokens import ApiToken
+from coterie_node.web.live.places import PlacedStream
 
 _ENDED = (State.COMPLETED, State.ABORTED)
 # Entries that one look at the ledger sends.
@@ -59,36 +61,28 @@ async def stream_events(
     services: Services,
     caller: Caller,
     last_event_id: Annotated[str, Header(pattern="^[0-9]{0,9}$")] = "",
-) -> StreamingResponse:
+) -> PlacedStream:
     """The ledger's entries of a study as server-sent events, from the first or after `Last-Event-ID`.
 
     Events are `entry`, and `end` once the study has ended. A stream lasts ten minutes at most; a client then asks
     again with the last ID that it has.
     """
     number = await run_in_threadpool(_find_number, services, study)
-    services.streams.enter(caller.id)
-    events = _watch(services, number, int(last_event_id or 0), request)
-    return StreamingResponse(
-        _leave_at_end(events, services, caller.id), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-    )
+    events = _watch(services, caller, number, int(last_event_id or 0), request)
+    return PlacedStream(events, services.streams, caller.id)
 
 
-async def _leave_at_end(events: AsyncIterator[str], services: ApiServices, token: str) -> AsyncIterator[str]:
-    try:
-        async for event in events:
-            yield event
-    finally:
-        services.streams.leave(token)
-
-
-async def _watch(services: ApiServices, number: int, after: int, request: Request) -> AsyncIterator[str]:
-    """Entries after a position until the study ends, the client goes, or the time of the stream is over."""
+async def _watch(
+    services: ApiServices, caller: ApiToken, number: int, after: int, request: Request
+) -> AsyncIterator[str]:
+    """Entries after a position until the study or the token ends, the client goes, or the stream's time is over."""
     end = services.clock() + services.stream_seconds
     with ExitStack() as stack:
         try:
             # One reader for the whole stream: it asks the chain for what is new alone.
             ledger = await run_in_threadpool(stack.enter_context, services.folder.open_ledger())
             while services.clock() < end and not await request.is_disconnected():
+                await run_in_threadpool(services.tokens.require, caller, services.clock())
                 entries, ended = await run_in_threadpool(_read_entries, ledger, number, after)
                 for entry in entries:
                     after += 1

@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coterie_node.site.folder import SiteFolder
 from coterie_node.web.api.idempotency import IDEMPOTENCY, IdempotencyKeys
 from coterie_node.web.api.signatures import NoRegister, RegisterSignatures, Signatures
-from coterie_node.web.api.tokens import TOKENS, Refused, TokenFile
-
-
-class WorkPlaces:
-    """So many may be at work at a time, and so many of one token."""
-
-    def __init__(self, most: int, most_of_one: int, what: str) -> None:
-        self._most, self._most_of_one, self._what = most, most_of_one, what
-        self._taken: Counter[str] = Counter()
-        self._lock = threading.Lock()
-
-    def enter(self, token: str) -> None:
-        """Take a place; Refused (CO-H112) if there is none."""
-        with self._lock:
-            if self._taken.total() >= self._most or self._taken[token] >= self._most_of_one:
-                message = f"{self._taken.total()} {self._what} are open, {self._taken[token]} of this token"
-                raise Refused("CO-H112", f"{message}. Close one, or try again later.", 429)
-            self._taken[token] += 1
-
-    def leave(self, token: str) -> None:
-        """Give the place back."""
-        with self._lock:
-            self._taken[token] -= 1
-            self._taken += Counter()  # drops those at zero
-
-    @contextmanager
-    def place(self, token: str) -> Iterator[None]:
-        """A place for a while."""
-        self.enter(token)
-        try:
-            yield
-        finally:
-            self.leave(token)
-
-    @property
-    def count(self) -> int:
-        """How many are at work."""
-        return self._taken.total()
+from coterie_node.web.api.tokens import TOKENS, TokenFile
+from coterie_node.web.live.places import WorkPlaces
 
 
 @dataclass(frozen=True)

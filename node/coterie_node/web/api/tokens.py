@@ -123,6 +123,11 @@ class TokenFile:
             raise Refused("CO-H102", f"The token {token.id} has ended. Ask for a new one: coterie token create.", 401)
         return token
 
+    def require(self, token: ApiToken, now: float) -> None:
+        """Refused (CO-H102) if a token that was good has been revoked or has ended since."""
+        if token not in self.list_all() or now >= token.expires:
+            raise Refused("CO-H102", f"The token {token.id} has ended. Ask for a new one: coterie token create.", 401)
+
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One command at a time changes the file."""

@@ -1,7 +1,8 @@
 """Live parts of pages: after each change the server sends the part again, and a small script puts it in its place.
 
 A part is rendered once for each change and each set of roles, however many look at it; what differs between two
-viewers, the token in its forms, is put in when it is sent. A stream keeps no session alive, and ends with it.
+viewers, the token in its forms, is put in when it is sent. A stream keeps no session alive. It ends with the session, and
+when the site takes the person out of its register or changes the roles.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from coterie_node.web.access import Visit
+from coterie_node.web.live.places import PlacedStream
 from coterie_node.web.services import PageServices
 
 # Seconds between two looks for a change, between two signs of life, and until the browser opens the stream again.
@@ -26,8 +28,7 @@ RenderPart = Callable[[PageServices, frozenset[str]], str]
 
 def stream_part(visit: Visit, name: str, make: RenderPart) -> Response:
     """The stream of a part to one viewer."""
-    headers = {"x-accel-buffering": "no"}
-    return StreamingResponse(_follow(visit, name, make), media_type="text/event-stream", headers=headers)
+    return PlacedStream(_follow(visit, name, make), visit.services.streams, visit.person.account)
 
 
 async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[str]:
@@ -35,7 +36,7 @@ async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[st
     roles = frozenset(str(role) for role in visit.person.roles)
     last: tuple[int, ...] = ()
     beat = now = 0.0
-    while now < STREAM_SECONDS and services.sessions.peek(session.name):
+    while now < STREAM_SECONDS and await run_in_threadpool(_may_watch, visit):
         version = services.version
         if version != last:
             last, beat = version, now
@@ -48,6 +49,12 @@ async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[st
         now += await _await_change(services, version)
     if now < STREAM_SECONDS:
         yield "event: end\ndata: the session has ended\n\n"
+
+
+def _may_watch(visit: Visit) -> bool:
+    """Whether the session has not ended, and the site lists its person with the same roles as at the begin."""
+    person = visit.person
+    return visit.services.sessions.peek(visit.session.name) and visit.services.accounts.refresh(person) == person
 
 
 async def _await_change(services: PageServices, version: tuple[int, ...]) -> float:

@@ -27,7 +27,7 @@ from webauthn.helpers.structs import AuthenticatorSelectionCriteria, UserVerific
 from coterie_node.errors import ConfigError
 from coterie_node.persons.acts import ActText, PersonKey, SignedAct
 from coterie_node.persons.passkeys import Assertion, encode_challenge
-from coterie_node.persons.register import MAX_PERSON_KEYS, PersonEntry
+from coterie_node.persons.register import PersonEntry
 from coterie_node.persons.roles import Role
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import ActSubject, prepare_act
@@ -82,14 +82,9 @@ class PasskeyPages:
         origin, entry = find_origin(visit), self._find_entry(visit)
         challenge = self.registrations.take(visit.session.name, "register")
         key = read_registration(visit.read_field("answer"), challenge, origin)
-        register = self.home.persons.require_register()
-        if any(key.public == other.public for person in register.entries for other in person.keys):
-            raise ConfigError("CO-F442", "The register lists this passkey already. Use another one.")
-        if len(entry.keys) == MAX_PERSON_KEYS:
-            raise ConfigError("CO-F442", f"{entry.name} has {MAX_PERSON_KEYS} keys, and no more are taken.")
-        listed = entry.model_copy(update={"keys": (*entry.keys, key)})
-        self.home.persons.save_register(register.replace(entry, listed))
-        self.home.persons.log.append("passkey registered", entry.name, key.fingerprint, int(time.time()))
+        now = int(time.time())
+        self.home.persons.change_register(lambda register: register.add_key(entry.name, key, now))
+        self.home.persons.log.append("passkey registered", entry.name, key.fingerprint, now)
         return go(visit, PASSKEYS, "The passkey is in the register.")
 
     def show_text(self, visit: Visit) -> Response:
@@ -173,7 +168,7 @@ def read_registration(answer: str, challenge: bytes, origin: str) -> PersonKey:
         public = decode_credential_public_key(verified.credential_public_key)
         point = bytes(getattr(public, "x", b"")) + bytes(getattr(public, "y", b""))
         return PersonKey(kind="passkey", public=point.hex(), credential=_encode(verified.credential_id), origin=origin)
-    except (WebAuthnException, ValueError, TypeError, KeyError) as error:
+    except (WebAuthnException, ValueError, TypeError, LookupError, RecursionError) as error:
         message = f"The browser's answer is no passkey for {origin} ({type(error).__name__})"
         raise ConfigError("CO-F442", f"{message}. Try again on this page.") from None
 

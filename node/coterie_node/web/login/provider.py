@@ -29,6 +29,7 @@ from coterie_chain.keys.private_files import read_private
 from coterie_node.errors import ConfigError
 from coterie_node.persons.names import check_person_name
 from coterie_node.persons.roles import Person, Role
+from coterie_node.persons.subjects import bind_subject
 from coterie_node.site.config import LOOPBACK_HOSTS, OidcPart
 from coterie_node.site.folder import SiteFolder
 from coterie_node.web.access import Entrance, PageRoute, Visit
@@ -100,6 +101,8 @@ class ProviderPages:
         metadata = self._read_metadata()
         claims = read_claims(self._fetch_token(metadata, question, fields["code"]), self._read_keys(metadata))
         person = make_person(check_claims(claims, self.settings, question.nonce, int(time.time())), self.settings)
+        if person.roles:
+            bind_subject(self.home.persons, person)
         self.home.persons.log.append("sign-in", person.name, person.account, int(time.time()))
         visit.services.sessions.end(visit.session.name)
         response = go(visit, "/")

@@ -17,6 +17,7 @@ from coterie_node.web.rendering import render
 
 # Settings that name where a secret is; the page says that they are set, and not where.
 SECRET_WORDS = ("passphrase_file", "token_file", "secret", "password", "token", "client_secret")
+SECRET_WORDS += ("secret_file", "credentials_file", "passphrase", "credentials", "key_file")
 
 
 def show_settings(visit: Visit) -> Response:
@@ -40,6 +41,12 @@ def list_settings(values: Mapping[str, Any], before: str = "") -> Iterator[tuple
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from list_settings(value, f"{before}{name}.")
+        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            for place, item in enumerate(value, start=1):
+                yield from list_settings(item, f"{before}{name}.{place}.")
+        elif before.startswith("webhooks.") and name == "url":
+            # The path of a chat's address is its password.
+            yield f"{before}{name}", f"{urlsplit(str(value)).hostname} (the rest is not shown)"
         elif any(word == name or name.endswith(f"_{word}") for word in SECRET_WORDS):
             yield f"{before}{name}", "set; not shown" if value else "not set"
         else:
