@@ -173,3 +173,32 @@ def test_the_command_tries_each_way_and_the_doctor_reads_the_secrets(tmp_path: P
         assert json.loads(server.requests[0][2])["notices"][0]["kind"] == "test"
         server.status = 500
         assert "CO-T103" in run("notices", "test", "--node", home.root, code=12)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "64:ff9b::a9fe:a9fe",  # 169.254.169.254 by a translator
+        "64:ff9b:1::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",  # ... by 6to4
+        "::a9fe:a9fe",  # ... in the old compatible form
+        "::ffff:169.254.169.254",
+        "fd00:ec2::254",
+        "168.63.129.16",
+        "100.100.100.200",
+    ],
+)
+def test_no_other_spelling_leads_to_a_cloud_s_metadata(number: str) -> None:
+    part = WebhookPart(name="chat", url="https://chat.example/x", secret_file="hook.secret", internal=True)
+    with pytest.raises(SendFailed, match="never called") as caught:
+        choose_number([number], part)
+    assert caught.value.code == "CO-T104"
+    for inner in ("64:ff9b::7f00:1", "2002:7f00:1::1", "::1"):
+        with pytest.raises(SendFailed, match="private"):
+            choose_number([inner], part.model_copy(update={"internal": False}))
+
+
+def test_a_timestamp_of_a_million_digits_breaks_no_receiver() -> None:
+    now, digits = 1_798_000_000, "001798000000" + "9" * 5000
+    headers = {"Coterie-Timestamp": digits, "Coterie-Signature": "v1=" + "0" * 64}
+    assert not check_headers(SECRET.encode(), headers, b"", now)

@@ -24,7 +24,11 @@ _FOREIGN = (
 )
 _LATIN = "aeopcyxljsdhqwbkmhtaopvlkbtyxn"
 _DASHES = "\u2012\u2013\u2014\u2212\u02bc`"
-_LOOK_ALIKE = str.maketrans(_FOREIGN, _LATIN) | str.maketrans(_DASHES, "----''") | str.maketrans("01i\u0131|\u2019\u2018\u2010", "olll\u006c''-", " ")
+_LOOK_ALIKE = (
+    str.maketrans(_FOREIGN, _LATIN)
+    | str.maketrans(_DASHES, "----''")
+    | str.maketrans("01i\u0131|\u2019\u2018\u2010", "olll\u006c''-", " ")
+)
 # Latin letters with which languages write names: those of Basic Latin to Extended-A, Vietnamese, Pinyin, Romanian and
 # others of Extended-B, Azerbaijani, Hausa and Ewe, and Extended Additional.
 _LATIN_NAMES = (range(0x180), range(0x1A0, 0x1A2), range(0x1AF, 0x1B1), range(0x1CD, 0x1DD), range(0x1E6, 0x1EE))

@@ -44,9 +44,11 @@ _FORM = TypeAdapter(dict[str, FileAccount])
 class FileAccounts:
     """The accounts of a file."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.monotonic, hasher: PasswordHasher | None = None
+    ) -> None:
         self._path, self._clock = path, clock
-        self._hasher, self._attempts = PasswordHasher(), AttemptLimit(clock)
+        self._hasher, self._attempts = hasher or PasswordHasher(), AttemptLimit(clock)
         self._failures: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
         # A name that does not exist takes as long as a wrong password.

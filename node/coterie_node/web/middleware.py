@@ -82,8 +82,13 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            await _refuse(400, "CO-W104: The request has two lengths, which two programs read in two ways.")(
+                scope, receive, send
+            )
+            return
         if _read_length(scope) > self._most:
-            await _refuse(scope, receive, send, self._most)
+            await _refuse(413, _explain_size(self._most))(scope, receive, send)
             return
         size, whole = 0, False
         deadline = asyncio.get_running_loop().time() + self._seconds
@@ -110,9 +115,8 @@ def _read_length(scope: Scope) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else MAX_FORM_BYTES + 1
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, most: int) -> None:
-    answer = PlainTextResponse(_explain_size(most) + "\n", 413, {"connection": "close"})
-    await answer(scope, receive, send)
+def _refuse(status: int, text: str) -> PlainTextResponse:
+    return PlainTextResponse(f"{text}\n", status, {"connection": "close"})
 
 
 def _explain_size(most: int) -> str:

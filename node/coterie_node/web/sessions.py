@@ -18,7 +18,7 @@ from typing import Protocol
 from coterie_node.persons.roles import Person
 
 # Visitors who only look at the login form; the oldest give way.
-MOST_SESSIONS = 4096
+MOST_SESSIONS, DROPPED_AT_ONCE = 4096, 512
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,16 @@ class MemorySessions:
             self._sessions.pop(name, None)
 
     def _make_room(self) -> None:
-        """Drop sessions whose time is over; if there are too many still, the oldest anonymous one."""
+        """Drop sessions whose time is over; if there are too many still, some of the oldest, anonymous ones first.
+
+        Some at a time, so that a flood of visitors does not make each visit a search through all sessions.
+        """
         if len(self._sessions) < MOST_SESSIONS:
             return
         now = self._clock()
         self._sessions = {name: s for name, s in self._sessions.items() if now - s.used <= self._idle}
         if len(self._sessions) >= MOST_SESSIONS:
-            oldest = min(self._sessions.values(), key=lambda s: (s.person is not None, s.used))
-            del self._sessions[oldest.name]
+            oldest = sorted(self._sessions.values(), key=lambda s: (s.person is not None, s.used))
+            anonymous = sum(session.person is None for session in oldest)
+            for session in oldest[: max(1, min(anonymous, DROPPED_AT_ONCE))]:
+                del self._sessions[session.name]
