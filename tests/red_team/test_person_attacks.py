@@ -189,18 +189,10 @@ def test_no_name_is_written_with_letters_that_pass_for_others(name: str) -> None
 
 
 def test_names_of_many_languages_stay_names_and_dashes_are_one() -> None:
-    for name in (
-        "Nguyễn Thị Ơn",
-        "Łukasz Wiśniewski",
-        "Þórr Æsir",
-        "Əli Ağa",
-        "山田 はな",
-        "Ayọ̀ Ọlá".replace("ọ̀", "ọ"),
-    ):
+    for name in ("Nguyễn Thị Ơn", "Łukasz Wiśniewski", "Þórr Æsir", "Əli Ağa", "山田 はな", "Ayọ Ọlá"):
         assert check_person_name(name) == name
-    assert {fold_name(f"Ann{dash}Marie") for dash in "-\u2010\u2011\u2012\u2013\u2014\u2212"} == {
-        fold_name("Ann-Marie")
-    }
+    dashes = "-\u2010\u2011\u2012\u2013\u2014\u2212"
+    assert {fold_name(f"Ann{dash}Marie") for dash in dashes} == {fold_name("Ann-Marie")}
 
 
 def test_a_change_of_the_register_loses_no_other(tmp_path: Path) -> None:

@@ -31,7 +31,13 @@ _LOOK_ALIKE = (
 )
 # Latin letters with which languages write names: those of Basic Latin to Extended-A, Vietnamese, Pinyin, Romanian and
 # others of Extended-B, Azerbaijani, Hausa and Ewe, and Extended Additional.
-_LATIN_NAMES = (range(0x180), range(0x1A0, 0x1A2), range(0x1AF, 0x1B1), range(0x1CD, 0x1DD), range(0x1E6, 0x1EE))
+_LATIN_NAMES: tuple[range, ...] = (
+    range(0x180),
+    range(0x1A0, 0x1A2),
+    range(0x1AF, 0x1B1),
+    range(0x1CD, 0x1DD),
+    range(0x1E6, 0x1EE),
+)
 _LATIN_NAMES += (range(0x1F4, 0x1F6), range(0x1F8, 0x220), range(0x226, 0x234), range(0x1E00, 0x1F00))
 _LATIN_NAMES += tuple(range(c, c + 1) for c in (0x18F, 0x259, 0x181, 0x253, 0x18A, 0x257, 0x190, 0x25B, 0x186, 0x254))
 _NAME_TEXT: TypeAdapter[str] = TypeAdapter(Annotated[Text, Field(min_length=1)])

@@ -29,8 +29,8 @@ SINGLE = (
     b"last-event-id",
     b"transfer-encoding",
 )
-# A string that nobody ends is matched to the end of the body, without a second try from within it: else a body of escaped
-# quotes would take time in the square of its length, before any token is looked at.
+# A string that nobody ends is matched to the end of the body, without a second try from within it. Else a body of
+# escaped quotes would take time in the square of its length, before any token is looked at.
 JSON_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 API_HEADERS = (
     (b"cache-control", b"no-store"),

@@ -1,8 +1,8 @@
 """Live parts of pages: after each change the server sends the part again, and a small script puts it in its place.
 
 A part is rendered once for each change and each set of roles, however many look at it; what differs between two
-viewers, the token in its forms, is put in when it is sent. A stream keeps no session alive. It ends with the session, and
-when the site takes the person out of its register or changes the roles.
+viewers, the token in its forms, is put in when it is sent. A stream keeps no session alive. It ends with the session,
+and when the site takes the person out of its register or changes the roles.
 """
 
 from __future__ import annotations

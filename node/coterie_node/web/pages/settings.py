@@ -16,7 +16,7 @@ from coterie_node.web.live.site_reader import SiteSnapshot
 from coterie_node.web.rendering import render
 
 # Settings that name where a secret is; the page says that they are set, and not where.
-SECRET_WORDS = ("passphrase_file", "token_file", "secret", "password", "token", "client_secret")
+SECRET_WORDS: tuple[str, ...] = ("passphrase_file", "token_file", "secret", "password", "token", "client_secret")
 SECRET_WORDS += ("secret_file", "credentials_file", "passphrase", "credentials", "key_file")
 
 
