@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.exceptions import HTTPException
+from starlette.testclient import TestClient
 from support.node.api import ApiClient, open_house
 from support.node.houses import NodeNetwork, study_file
-from support.node.pages import PageHouse, find_token
+from support.node.pages import HOST, MemoryAccounts, PageHouse, find_token
 
 from coterie_node.persons.roles import Person, Role
 from coterie_node.web.api.doorway import JSON_TOKENS
 from coterie_node.web.api.idempotency import IdempotencyKeys
+from coterie_node.web.app import build_app
 from coterie_node.web.connections import PromptProtocol
 from coterie_node.web.live.places import PlacedStream, WorkPlaces
 from coterie_node.web.middleware import BodyLimit
@@ -120,15 +122,18 @@ def test_a_body_that_never_ends_is_refused_and_a_stream_outlasts_the_deadline() 
         heard.append((await receive())["type"])  # as a stream waits for its visitor to go
 
     async def call(whole: bool) -> None:
+        first = [{"type": "http.request", "body": b"x", "more_body": not whole}]
+
         async def receive() -> Any:
-            if not receive.asked:  # type: ignore[attr-defined]
-                receive.asked = True  # type: ignore[attr-defined]
-                return {"type": "http.request", "body": b"x", "more_body": not whole}
+            if first:
+                return first.pop()
             await asyncio.sleep(0.2 if whole else 3600)
             return {"type": "http.disconnect"}
 
-        receive.asked = False  # type: ignore[attr-defined]
-        await BodyLimit(reader, seconds=0.05)({"type": "http", "headers": []}, receive, receive)
+        async def send(_: Any) -> None:
+            raise AssertionError("nobody answers")
+
+        await BodyLimit(reader, seconds=0.05)({"type": "http", "headers": []}, receive, send)
 
     with pytest.raises(HTTPException) as caught:
         asyncio.run(call(False))
@@ -234,11 +239,10 @@ def test_two_requests_at_once_under_one_key_act_once(tmp_path: Path) -> None:
 # Pages and forms
 
 
-class LeavingAccounts:
+class LeavingAccounts(MemoryAccounts):
     """Accounts whose site removes everybody after so many looks."""
 
-    def __init__(self, inner: Any, looks: int) -> None:
-        self.inner, self.looks = inner, looks
+    looks = 2
 
     def refresh(self, person: Person) -> Person | None:
         self.looks -= 1
@@ -247,11 +251,9 @@ class LeavingAccounts:
 
 def test_a_live_part_ends_when_its_person_is_removed(house: PageHouse) -> None:
     client = house.browser("read")
-    services = replace(house.services, accounts=LeavingAccounts(house.accounts, 2))
-    from coterie_node.web.app import build_app
-
-    client.app = build_app(services)
-    client._transport.app = client.app  # type: ignore[attr-defined]
+    services = replace(house.services, accounts=LeavingAccounts(house.accounts.persons.values()))
+    cookies = client.cookies
+    client = TestClient(build_app(services), base_url=HOST, cookies=cookies)
     house.sessions.looks = 30  # without the check the session's end ends the test
     part = client.get("/live/studies").text
     assert part.endswith("data: the session has ended\n\n")

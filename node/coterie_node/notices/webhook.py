@@ -32,7 +32,7 @@ MIN_SECRET = 16
 MAX_AGE_SECONDS = 300
 TIMESTAMP, SIGNATURE, DELIVERY = "Coterie-Timestamp", "Coterie-Signature", "Coterie-Delivery"
 # Services of clouds that say who a machine is, and that are not at link-local addresses.
-METADATA = frozenset({"168.63.129.16", "100.100.100.200", "fd00:ec2::254", "192.0.0.192"})
+METADATA_SERVICES = frozenset({"168.63.129.16", "100.100.100.200", "fd00:ec2::254", "192.0.0.192"})
 _TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48")))
 Resolve = Callable[[str, int], Sequence[str]]
 
@@ -87,7 +87,7 @@ def choose_number(numbers: Sequence[str], part: WebhookPart) -> str:
     for text in numbers:
         number = ipaddress.ip_address(text.partition("%")[0])
         inner = find_inner(number)
-        never = inner.is_link_local or inner.is_multicast or inner.is_unspecified or str(inner) in METADATA
+        never = inner.is_link_local or inner.is_multicast or inner.is_unspecified or str(inner) in METADATA_SERVICES
         private = not inner.is_global
         if never or (private and not part.internal):
             message = f"The webhook {part.name} leads to {text}, which is {'never called' if never else 'private'}"
