@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +213,16 @@ def test_a_change_of_the_register_loses_no_other(tmp_path: Path) -> None:
     assert folder.require_register().list_valid(NOW)[0].name != EVE
 
 
+@pytest.fixture
+def plain_recursion() -> Iterator[None]:
+    """The limit that a page's process has; packages of the tests raise it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("plain_recursion")
 @pytest.mark.parametrize("answer", ["[" * 16_000, '{"id":"a"}', "\ud800", '{"response":' + "[" * 9000])
 def test_no_answer_of_a_browser_breaks_the_page(answer: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -219,6 +230,7 @@ def test_no_answer_of_a_browser_breaks_the_page(answer: str) -> None:
     assert caught.value.code == "CO-F442"
 
 
+@pytest.mark.usefixtures("plain_recursion")
 @pytest.mark.parametrize("raw", [b"\x81" * 9000, b"\xbf" * 9000, b"\x5b" + b"\xff" * 8, b""])
 def test_no_attestation_breaks_the_page(raw: bytes) -> None:
     device = SoftAuthenticator(ORIGIN)
