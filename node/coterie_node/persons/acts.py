@@ -76,6 +76,13 @@ class ActText(Frozen):
     domain: ActDomain
 
     @property
+    def typed_data(self) -> dict[str, object]:
+        """The EIP-712 structure as JSON, which a wallet signs (`eth_signTypedData_v4`)."""
+        values = self.model_dump(mode="json", exclude={"domain"})
+        values |= {name: f"0x{values[name]}" for name in ("study", "about")}
+        return make_typed_data("Act", _FIELDS, values, self.domain)
+
+    @property
     def digest(self) -> bytes:
         """The 32 bytes that are signed; a passkey signs them as its challenge."""
         values = self.model_dump(mode="json", exclude={"domain"})
@@ -162,10 +169,16 @@ def digest_typed(kind: str, fields: dict[str, str], values: dict[str, object], d
     from eth_account.messages import encode_typed_data  # it takes half a second to import
     from eth_utils.crypto import keccak
 
+    message = encode_typed_data(full_message=make_typed_data(kind, fields, values, domain))
+    return bytes(keccak(b"\x19" + message.version + message.header + message.body))
+
+
+def make_typed_data(
+    kind: str, fields: dict[str, str], values: dict[str, object], domain: ActDomain
+) -> dict[str, object]:
+    """The EIP-712 structure of a flat text in Coterie's domain on one network."""
     listed = [{"name": name, "type": type_} for name, type_ in fields.items()]
     domain_values: dict[str, object] = {"name": "Coterie", "version": "1", "chainId": domain.chain_id}
     domain_values["verifyingContract"] = domain.catalog
     types = {"EIP712Domain": [{"name": n, "type": t} for n, t in _DOMAIN.items()], kind: listed}
-    full = {"types": types, "primaryType": kind, "domain": domain_values, "message": values}
-    message = encode_typed_data(full_message=full)
-    return bytes(keccak(b"\x19" + message.version + message.header + message.body))
+    return {"types": types, "primaryType": kind, "domain": domain_values, "message": values}

@@ -59,6 +59,34 @@ class PreparedSigner:
         return accept_act(home, prepare_act(home, self.text.name, act, subject, self.text.time), self.signed)
 
 
+class TextWanted(Exception):
+    """An act came to where a person signs `text`, and nothing is done yet."""
+
+    def __init__(self, text: ActText) -> None:
+        super().__init__(text.act)
+        self.text = text
+
+
+@dataclass(frozen=True)
+class TextSigner:
+    """A person who wants to read what an act would let them sign; the act ends there with `TextWanted`."""
+
+    person: str
+
+    def sign(self, home: SiteFolder, act: ActKind, subject: ActSubject) -> SignedAct:
+        """Raise TextWanted with the text; ConfigError (CO-F432, CO-F433) if the person may not sign it."""
+        raise TextWanted(prepare_act(home, self.person, act, subject, int(time.time())))
+
+
+def prepare_text(person: str, act: Callable[[Signer], object]) -> ActText:
+    """What a person must sign for an act: the act runs with all its checks until it needs the signature."""
+    try:
+        act(TextSigner(person))
+    except TextWanted as wanted:
+        return wanted.text
+    raise AssertionError("an act of a site with a register ended without a signature")
+
+
 def sign_act_here(
     folder: SiteFolder, act: ActKind, subject: ActSubject, signer: Signer | None, by: str = ""
 ) -> SignedAct | None:

@@ -11,10 +11,13 @@ from coterie_node.web.live.jobs import JobDesk
 from coterie_node.web.live.part_cache import PartCache
 from coterie_node.web.live.places import WorkPlaces
 from coterie_node.web.live.site_reader import SiteReader
+from coterie_node.web.login.challenges import Challenges
 from coterie_node.web.sessions import PageSessions
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from coterie_node.web.login.signed_acts import SigningQuestion
 
 
 # Pages that are open show how much time is left once in so many seconds.
@@ -25,7 +28,10 @@ MOST_STREAMS, MOST_STREAMS_OF_ONE = 320, 128
 
 @dataclass(frozen=True)
 class PageServices:
-    """The seams are the site's ledger and store (in `site`), the accounts and the sessions."""
+    """The seams are the site's ledger and store (in `site`), the accounts and the sessions.
+
+    `questions`: acts that wait for a signature. `drafts`: reasons of forms that led to one.
+    """
 
     site: SiteReader
     accounts: Accounts
@@ -35,6 +41,8 @@ class PageServices:
     jobs: JobDesk = field(default_factory=JobDesk)
     parts: PartCache = field(default_factory=PartCache)
     streams: WorkPlaces = field(default_factory=lambda: WorkPlaces(MOST_STREAMS, MOST_STREAMS_OF_ONE, "live parts"))
+    questions: Challenges[SigningQuestion] = field(default_factory=Challenges)
+    drafts: Challenges[str] = field(default_factory=Challenges)
 
     @property
     def version(self) -> tuple[int, ...]:

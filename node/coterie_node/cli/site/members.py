@@ -116,10 +116,12 @@ def revoke_command(
 def vote_succession_command(
     catalog: Annotated[str, typer.Argument(help="Address of the next Catalog, on the same chain.")],
     node: NodeOption = None,
+    person: PersonOption = None,
+    passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Vote that another Catalog succeeds this one: new contracts, with the same members."""
     home = open_node_folder(node)
-    _print_vote(home, vote_to_succeed(home, catalog))
+    _print_vote(home, vote_to_succeed(home, catalog, signer=make_signer(home, person, passphrase_fd)))
 
 
 @site.command("withdraw")

@@ -43,7 +43,7 @@ def propose_study(body: ProposeBody, services: Services, caller: Caller) -> Rece
     """Propose a study, and approve it for this site."""
     study = _read_study(body.study)
     act = Act("propose", Role.PROPOSE, study.hash)
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     lines = propose(services.folder, study, approvals=signed.approvals, by=signed.by, signer=signed.signer)
     return Receipt(study=0, hash=study.hash.hex(), by=signed.by, lines=lines)
 
@@ -52,7 +52,7 @@ def approve_study(study: StudyId, body: ActBody, services: Services, caller: Cal
     """Approve a study: this site's node joins it, and takes part with the rows that node.toml names."""
     view, _ = read_proposal(services.folder, study)
     act = Act("approve", Role.APPROVE, view.terms.hash, view.id, bytes.fromhex(digest_terms(view.terms)))
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     options = {"reason": body.reason, "approvals": signed.approvals, "by": signed.by}
     _, _, lines = approve(services.folder, str(view.id), **options, signer=signed.signer)
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=lines)
@@ -62,7 +62,7 @@ def decline_study(study: StudyId, body: ActBody, services: Services, caller: Cal
     """Decline a study: it cannot run without this site, and the ledger says so."""
     view = find_open_study(services.folder, study)
     act = Act("decline", Role.APPROVE, view.terms.hash, view.id)
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     decline(services.folder, [view], body.reason, signed.by, signed.signer)
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=[f"Declined: {view.id}. {DAEMON}"])
 
@@ -71,21 +71,21 @@ def abort_study(study: StudyId, body: ActBody, services: Services, caller: Calle
     """End a study for all sites, without a result."""
     view = find_open_study(services.folder, study)
     act = Act("abort", Role.APPROVE, view.terms.hash, view.id)
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     abort(services.folder, str(view.id), body.reason, signed.by, signed.signer)
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=[f"Ended: {view.id}. {DAEMON}"])
 
 
 def withdraw_study(study: StudyId, body: ActBody, services: Services, caller: Caller) -> Receipt:
     """Take back this site's proposal, its approval before it has joined, or its votes in a study that runs."""
-    signed = services.signatures.verify_signature(Act("withdraw", Role.APPROVE), caller.person, body.signature)
+    signed = services.signatures.verify_signature(Act("withdraw", Role.APPROVE), caller.person, body)
     lines = withdraw(services.folder, study, signed.by, signed.signer)
     return Receipt(study=_number(study), hash="", by=signed.by, lines=lines)
 
 
 def resume_study(study: StudyId, body: ActBody, services: Services, caller: Caller) -> Receipt:
     """Vote to go on with a study that a dispute paused."""
-    signed = services.signatures.verify_signature(Act("vote", Role.OPERATE), caller.person, body.signature)
+    signed = services.signatures.verify_signature(Act("vote", Role.OPERATE), caller.person, body)
     view = resume(services.folder, study, signed.by, signed.signer)
     lines = [f"A vote to resume study {view.id} is written down. {DAEMON}"]
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=lines)
@@ -93,7 +93,7 @@ def resume_study(study: StudyId, body: ActBody, services: Services, caller: Call
 
 def supersede_study(study: StudyId, body: SupersedeBody, services: Services, caller: Caller) -> Receipt:
     """State that a completed study's result is superseded; the reason is published to all sites."""
-    signed = services.signatures.verify_signature(Act("vote", Role.APPROVE), caller.person, body.signature)
+    signed = services.signatures.verify_signature(Act("vote", Role.APPROVE), caller.person, body)
     view = supersede(services.folder, study, body.reason, body.successor, signed.by, signed.signer)
     lines = [f"The result of study {view.id} is superseded. {DAEMON}"]
     return Receipt(study=view.id, hash=view.terms.hash.hex(), by=signed.by, lines=lines)
@@ -103,7 +103,7 @@ def let_release_leave(digest: DigestStart, body: ReleaseBody, services: Services
     """Let one payload leave, by its digest; the site's node posts it at its next turn."""
     about = bytes.fromhex(digest) if len(digest) == 64 else hashlib.sha256(digest.encode()).digest()
     act = Act("release", Role.RELEASE, about=about)
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     payload = approve_release(services.folder, digest, signed.by, signed.signer)
     lines = [f"Approved: {payload['topic']} ({payload['payload_digest'][:16]})."]
     return Receipt(study=0, hash=payload["payload_digest"], by=signed.by, lines=lines)
@@ -113,7 +113,7 @@ def allow_refused_study(study: DigestStart, body: AllowBody, services: Services,
     """Say yes, with a reason, to what the privacy log refused of a study: to this, and to nothing else."""
     study_hash = bytes.fromhex(study) if len(study) == 64 else bytes(32)
     act = Act("allow", Role.RELEASE, study_hash)
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     entries = allow_refusal(services.folder, study, body.reason, signed.by, signed.signer)
     lines = [f"Allowed: {entry['study']}: {entry['kind']}." for entry in entries]
     return Receipt(study=0, hash=study, by=signed.by, lines=lines)
@@ -123,7 +123,7 @@ def vote_about_member(body: VoteBody, services: Services, caller: Caller) -> Rec
     """Vote about a member: admit, recover (both with its card), revoke, or withdraw this site's votes."""
     about = hashlib.sha256(f"{body.motion} {body.site}".encode()).digest()
     act = Act("vote", Role.OPERATE, about=about)
-    signed = services.signatures.verify_signature(act, caller.person, body.signature)
+    signed = services.signatures.verify_signature(act, caller.person, body)
     folder = services.folder
     if body.motion == "withdraw":
         withdraw_votes(folder, body.site, signed.by, signed.signer)

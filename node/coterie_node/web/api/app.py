@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from coterie_node.persons.roles import Role
 from coterie_node.web.api import act_routes, audit_routes, read_routes
-from coterie_node.web.api.bodies import Problem
+from coterie_node.web.api.bodies import Problem, TextToSign
 from coterie_node.web.api.doorway import Doorway
 from coterie_node.web.api.guarded_route import SCOPE, GuardedRoute, explain_http
 from coterie_node.web.api.problems import PROBLEM, TITLES, encode_problem, make_problem
@@ -98,6 +98,8 @@ def _add(router: APIRouter, route: ApiRoute) -> None:
     answers: dict[int | str, dict[str, Any]] = {
         status: {"description": TITLES[status], "content": content} for status in refusals
     }
+    if route.endpoint.__module__ == act_routes.__name__:
+        answers[202] = {"description": "The text that the person has to sign; nothing is done", "model": TextToSign}
     header = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 8, "maxLength": 128}}
     extra: dict[str, Any] = {SCOPE: route.scope.value, "security": [{"token": [route.scope.value]}]}
     router.add_api_route(

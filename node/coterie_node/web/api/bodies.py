@@ -21,48 +21,55 @@ SignedText = Annotated[
 ]
 
 
-class ActBody(Frozen):
+class SigningBody(Frozen):
+    """Where the site has a register: a person's signature, or the person who asks for the text to sign."""
+
+    signature: SignedText = None
+    person: Annotated[
+        str,
+        Field(
+            max_length=200,
+            description="A person of the register. Without a signature the answer (202) is the text that this person "
+            "has to sign, and nothing is done.",
+        ),
+    ] = ""
+
+
+class ActBody(SigningBody):
     """An act about a study: why, for this site's own record; a person's signature where the site has a register."""
 
     reason: Text = ""
-    signature: SignedText = None
 
 
-class ProposeBody(Frozen):
+class ProposeBody(SigningBody):
     """A study to propose, as TOML or as canonical JSON."""
 
     study: Annotated[str, Field(min_length=1, max_length=1 << 20)]
-    signature: SignedText = None
 
 
-class SupersedeBody(Frozen):
+class SupersedeBody(SigningBody):
     """Why a result is superseded, for everybody, and by which study; 0 for none."""
 
     reason: ReasonText
     successor: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
-    signature: SignedText = None
 
 
-class ReleaseBody(Frozen):
+class ReleaseBody(SigningBody):
     """A yes to one payload."""
 
-    signature: SignedText = None
 
-
-class AllowBody(Frozen):
+class AllowBody(SigningBody):
     """A yes to what the privacy log refused, with the reason that goes on record."""
 
     reason: ReasonText
-    signature: SignedText = None
 
 
-class VoteBody(Frozen):
+class VoteBody(SigningBody):
     """A vote about a member: its card to admit or recover it, its name to revoke it."""
 
     motion: Annotated[str, Field(pattern="^(admit|recover|revoke|withdraw)$")]
     site: SiteName
     card: dict[str, Any] | None = None
-    signature: SignedText = None
 
 
 class Plain(BaseModel):
@@ -78,6 +85,16 @@ class Receipt(Plain):
     hash: str
     by: str
     lines: list[str]
+
+
+class TextToSign(Plain):
+    """What a person has to sign: send the request again with `signature` = {text, key, signature}.
+
+    `typed_data` is the same text as EIP-712 structure, as wallets take it.
+    """
+
+    text: dict[str, Any]
+    typed_data: dict[str, Any]
 
 
 class Page(Plain):

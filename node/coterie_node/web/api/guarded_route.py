@@ -15,10 +15,12 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from coterie_node.errors import CoterieError
 from coterie_node.persons.roles import Role
+from coterie_node.verbs.signing import TextWanted
+from coterie_node.web.api.bodies import TextToSign
 from coterie_node.web.api.idempotency import Stored
 from coterie_node.web.api.problems import PROBLEM, describe_problem, encode_problem, make_problem
 from coterie_node.web.api.services import ApiServices
@@ -108,6 +110,9 @@ def _authorise(request: Request, role: Role) -> ApiToken:
 async def _call(request: Request, inner: Handler) -> Response:
     try:
         return await inner(request)
+    except TextWanted as wanted:
+        answer = TextToSign(text=wanted.text.model_dump(mode="json"), typed_data=wanted.text.typed_data)
+        return JSONResponse(answer.model_dump(), 202)
     except CoterieError as error:
         return answer_problem(error)
     except RequestValidationError as error:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from coterie_node.persons.acts import SignedAct
 from coterie_node.persons.roles import Person, Role
 from coterie_node.site.folder import SiteFolder
-from coterie_node.verbs.signing import PreparedSigner, Signer
+from coterie_node.verbs.signing import PreparedSigner, Signer, TextSigner
+from coterie_node.web.api.bodies import SigningBody
 from coterie_node.web.api.tokens import Refused
 
 
@@ -38,18 +38,18 @@ class Signed:
 class Signatures(Protocol):
     """The persons of a site who sign."""
 
-    def verify_signature(self, act: Act, caller: Person, signed: Mapping[str, Any] | None) -> Signed:
+    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> Signed:
         """Who signed this act; Refused (CO-H111) if it needs a person's signature and has none that counts."""
 
 
 class NoRegister:
     """A site without a register of persons: the token's holder acts."""
 
-    def verify_signature(self, act: Act, caller: Person, signed: Mapping[str, Any] | None) -> Signed:
+    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> Signed:
         """The token's holder; Refused (CO-H111) for a signature, which nobody here could check."""
-        if signed is not None:
-            message = "The request has a signature, and this site has no register of persons to check it by"
-            raise Refused("CO-H111", f"{message}. Leave it out.", 422)
+        if body.signature is not None or body.person:
+            message = "The request names who signs, and this site has no register of persons to check it by"
+            raise Refused("CO-H111", f"{message}. Leave them out.", 422)
         return Signed(f"{caller.name} ({caller.account})"[:200])
 
 
@@ -59,15 +59,21 @@ class RegisterSignatures:
     def __init__(self, folder: SiteFolder) -> None:
         self._folder = folder
 
-    def verify_signature(self, act: Act, caller: Person, signed: Mapping[str, Any] | None) -> Signed:
+    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> Signed:
         """The person who signed; the verb compares the text with what is done, and checks the signature."""
         if self._folder.persons.read_register() is None:
-            return NoRegister().verify_signature(act, caller, signed)
+            return NoRegister().verify_signature(act, caller, body)
+        if body.person and body.signature is None:
+            return Signed(body.person, signer=TextSigner(body.person))
         try:
-            given = None if signed is None else SignedAct.model_validate(signed)
+            given = None if body.signature is None else SignedAct.model_validate(body.signature)
         except ValidationError:
             given = None
         if given is None:
             message = f"{self._folder.name} has a register of persons, and the request has no signature of one"
-            raise Refused("CO-H111", f"{message}. Sign on the page, at the command line, or send the signed text.", 422)
+            raise Refused(
+                "CO-H111",
+                f"{message}. Ask for the text with `person`, and send it signed.",
+                422,
+            )
         return Signed(given.text.name, signer=PreparedSigner(given.text, given))

@@ -146,6 +146,13 @@ class RemoteNode:
         document = self._api.post("/studies", {"study": _write_study(study), "signature": signature})
         return _read_receipt(document)
 
+    def ask_text(self, path: str, person: str, **fields: Any) -> dict[str, Any]:
+        """What a person of the register signs for the act at `path` (`/studies/3/approve`) with these fields.
+
+        `text`, and the same as `typed_data` (EIP-712). Nothing is done until the signature comes.
+        """
+        return dict(self._api.post(path, fields | {"person": person}))
+
     def members(self) -> HtmlTable:
         """The network's members, and votes about them."""
         return HtmlTable(("site", "state", "address", "votes"), tuple(_read_pages(self._api, "/members")))

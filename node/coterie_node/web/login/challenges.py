@@ -30,11 +30,24 @@ class Challenges(Generic[Question]):
             self._questions[session, purpose] = (self._clock(), question)
         return question
 
+    def find(self, session: str, purpose: str) -> Question | None:
+        """The question if it is open, which it stays."""
+        with self._lock:
+            asked, question = self._questions.get((session, purpose), (-ANSWER_SECONDS, None))
+        return question if self._clock() - asked <= ANSWER_SECONDS else None
+
+    def read(self, session: str, purpose: str) -> Question:
+        """The question, which stays open; ConfigError (CO-F442) if none is."""
+        return self._require(self.find(session, purpose))
+
     def take(self, session: str, purpose: str) -> Question:
         """The question, which is gone then; ConfigError (CO-F442) if none is open."""
         with self._lock:
             asked, question = self._questions.pop((session, purpose), (-ANSWER_SECONDS, None))
-        if question is None or self._clock() - asked > ANSWER_SECONDS:
+        return self._require(question if self._clock() - asked <= ANSWER_SECONDS else None)
+
+    def _require(self, question: Question | None) -> Question:
+        if question is None:
             message = "The page waited too long for this answer, or it was given already"
             raise ConfigError("CO-F442", f"{message}. Open the page again.")
         return question

@@ -36,6 +36,7 @@ from coterie_node.verbs.signing import PreparedSigner
 from coterie_node.web.access import Entrance, PageRoute, Visit
 from coterie_node.web.guard import go
 from coterie_node.web.login.challenges import Challenges
+from coterie_node.web.login.signed_acts import SIGN
 from coterie_node.web.rendering import render
 
 PASSKEYS, MAX_ANSWER = "/passkeys", 1 << 14
@@ -59,6 +60,8 @@ class PasskeyPages:
             PageRoute("POST", PASSKEYS, Entrance.SIGNED_IN, self.register),
             *(PageRoute("GET", f"/sign/{act}/{{number}}", Role.APPROVE, self.show_text) for act in signs),
             *(PageRoute("POST", f"/sign/{act}/{{number}}", Role.APPROVE, answer) for act, answer in signs.items()),
+            PageRoute("GET", f"{SIGN}/{{question}}", Entrance.SIGNED_IN, self.show_question),
+            PageRoute("POST", f"{SIGN}/{{question}}", Entrance.SIGNED_IN, self.answer_question),
         )
 
     def show(self, visit: Visit) -> Response:
@@ -89,19 +92,38 @@ class PasskeyPages:
 
     def show_text(self, visit: Visit) -> Response:
         """The text that is to be signed, in words."""
-        entry, origin = self._find_entry(visit), find_origin(visit)
-        keys = [key for key in entry.keys if key.origin == origin]
+        entry = self._find_entry(visit)
         _, act, number = visit.request.url.path.rsplit("/", 2)
         view = read_proposal(self.home, number)[0] if act == "approve" else find_open_study(self.home, number)
         text = prepare_act(self.home, entry.name, act, ActSubject.of(view), int(time.time()))  # type: ignore[arg-type]
         self.texts.ask(visit.session.name, f"{act} {number}", text)
+        reason = visit.services.drafts.find(visit.session.name, f"{act} {number}") or ""
+        return self._render(visit, text, f"{act} study {number}", reason)
+
+    def show_question(self, visit: Visit) -> Response:
+        """The text that a form's act needs signed, in words."""
+        question = visit.services.questions.read(visit.session.name, visit.request.path_params["question"])
+        return self._render(visit, question.text, question.act.words)
+
+    def answer_question(self, visit: Visit) -> Response:
+        """Do what the form asked for, with the signature of the person."""
+        question = visit.services.questions.take(visit.session.name, visit.request.path_params["question"])
+        message = question.act.run("", self._make_signer(visit, question.text))
+        return go(visit, question.act.back, message)
+
+    def _render(self, visit: Visit, text: ActText, words: str, reason: str | None = None) -> Response:
+        """A text with the question to the browser; with a field for the reason unless the form had one."""
+        entry, origin = self._find_entry(visit), find_origin(visit)
+        keys = [key for key in entry.keys if key.origin == origin]
         options = {
             "challenge": encode_challenge(text.digest),
             "rpId": _host(origin),
             "userVerification": "required",
             "allowCredentials": [{"type": "public-key", "id": key.credential} for key in keys],
         }
-        return render(visit, "login/sign.html.j2", text=text, options=json.dumps(options), keys=keys)
+        return render(
+            visit, "login/sign.html.j2", text=text, words=words, reason=reason, options=json.dumps(options), keys=keys
+        )
 
     def approve(self, visit: Visit) -> Response:
         """Approve the study with the signature of the person."""
@@ -124,13 +146,17 @@ class PasskeyPages:
     def _read_signature(self, visit: Visit) -> tuple[str, PreparedSigner]:
         _, act, number = visit.request.url.path.rsplit("/", 2)
         text = self.texts.take(visit.session.name, f"{act} {number}")
+        return number, self._make_signer(visit, text)
+
+    def _make_signer(self, visit: Visit, text: ActText) -> PreparedSigner:
+        """The browser's answer as the signature of a text; ConfigError (CO-F442) for another person's passkey."""
         entry, origin = self._find_entry(visit), find_origin(visit)
         credential, assertion = read_assertion(visit.read_field("answer"))
         key = next((k for k in entry.keys if (k.credential, k.origin) == (credential, origin)), None)
         if key is None or text.name != entry.name:
             message = f"{entry.name} has no such passkey in this site's register"
             raise ConfigError("CO-F442", f"{message}. Register it on the page of passkeys.")
-        return number, PreparedSigner(text, SignedAct(text=text, key=key, assertion=assertion))
+        return PreparedSigner(text, SignedAct(text=text, key=key, assertion=assertion))
 
     def _find_entry(self, visit: Visit) -> PersonEntry:
         """The register's entry of the person who is signed in with all that it needs."""

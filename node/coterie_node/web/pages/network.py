@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import Event, Record
+from coterie_node.errors import ConfigError
 from coterie_node.network.checks.examine import examine
 from coterie_node.persons.roles import Role
+from coterie_node.site.cards import SeatCard
 from coterie_node.site.folder import find_node
 from coterie_node.site.statements.joining import format_release
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
+from coterie_node.verbs.members import vote_to_admit, vote_to_recover, vote_to_revoke, withdraw_votes
+from coterie_node.verbs.signing import Signer
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.guard import find_target, go
 from coterie_node.web.live.site_reader import SiteReader, SiteSnapshot
+from coterie_node.web.login.signed_acts import PageAct, perform
 from coterie_node.web.rendering import render
 
 CHECKS = "checks"
@@ -47,7 +53,37 @@ def show_network(visit: Visit) -> Response:
         votes=list_member_votes(site, snapshot),
         checks=visit.services.jobs.find(CHECKS),
         may_check=visit.person.may(Role.OPERATE),
+        may_vote=visit.person.may(Role.OPERATE) and not snapshot.problem,
     )
+
+
+def vote_here(visit: Visit) -> Response:
+    """Write down this site's vote about a member, or take its votes back."""
+    folder, motion, name = visit.services.site.folder, visit.read_field("motion"), visit.read_field("site")
+    card = read_seat_card(visit.form.get("card", b"")) if motion in ("admit", "recover") else None
+
+    def run(by: str, signer: Signer | None) -> str:
+        if card is not None:
+            (vote_to_admit if motion == "admit" else vote_to_recover)(folder, card, by, signer)
+        elif motion == "revoke":
+            vote_to_revoke(folder, name, by, signer)
+        else:
+            withdraw_votes(folder, name, by, signer)
+        return "The daemon puts this site's vote on the ledger."
+
+    subject = name if card is None else card.name
+    words = f"take back the votes about {subject}" if motion == "withdraw" else f"vote to {motion} {subject}"
+    return perform(visit, PageAct(words, "/network", run))
+
+
+def read_seat_card(document: object) -> SeatCard:
+    """The card of a form's file; ConfigError (CO-F501) for anything else."""
+    try:
+        return SeatCard.model_validate_json(document if isinstance(document, bytes) else b"")
+    except ValidationError:
+        raise ConfigError(
+            "CO-F501", "The file is no card of a site. Choose the card.json that the site sent."
+        ) from None
 
 
 def read_seats(snapshot: SiteSnapshot) -> list[SeatLine]:
@@ -114,5 +150,6 @@ def show_setup(visit: Visit) -> Response:
 NETWORK_ROUTES = (
     PageRoute("GET", "/network", Role.READ, show_network),
     PageRoute("POST", "/network/checks", Role.OPERATE, start_checks),
+    PageRoute("POST", "/network/vote", Role.OPERATE, vote_here),
     PageRoute("GET", "/setup", Role.OPERATE, show_setup),
 )

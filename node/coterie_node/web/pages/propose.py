@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from starlette.responses import Response
 
@@ -12,32 +13,56 @@ from coterie_learners.study.document import Study
 from coterie_node.errors import NodeError
 from coterie_node.persons.roles import Role
 from coterie_node.run.study_files import load_study
-from coterie_node.verbs.decide import propose
+from coterie_node.verbs.decide import amend, propose
 from coterie_node.verbs.disclosure import describe
+from coterie_node.verbs.signing import Signer
 from coterie_node.web.access import PageRoute, Visit
-from coterie_node.web.guard import go
+from coterie_node.web.login.signed_acts import PageAct, perform
 from coterie_node.web.pages.study import describe_disclosure
 from coterie_node.web.rendering import render
 
 
 def show_form(visit: Visit) -> Response:
     """The empty form."""
-    return render(visit, "propose.html.j2", text="", problem="", words={}, disclosure={})
+    return _render(visit, "")
 
 
 def take_document(visit: Visit) -> Response:
     """Show what a document does; propose it if the person says so."""
-    text, folder = read_text(visit), visit.services.site.folder
+    text = read_text(visit)
     try:
         study = parse_document(text)
         if visit.read_field("act") == "propose":
-            lines = propose(folder, study, by=visit.person.name)
-            return go(visit, "/studies", " ".join(lines))
+            return _perform(visit, study)
         words, disclosure = describe(study), describe_disclosure(study)
     except (LearnerError, NodeError) as error:
-        problem = f"{error.code}: {error.message}"
-        return render(visit, "propose.html.j2", 422, text=text, problem=problem, words={}, disclosure={})
-    return render(visit, "propose.html.j2", text=text, problem="", words=words, disclosure=disclosure)
+        return _render(visit, text, 422, problem=f"{error.code}: {error.message}")
+    return _render(visit, text, words=words, disclosure=disclosure)
+
+
+def _perform(visit: Visit, study: Study) -> Response:
+    """Propose a study, or amend the one that the form names."""
+    folder, amends, why = visit.services.site.folder, visit.read_field("amends"), visit.read_field("why")
+
+    def run(by: str, signer: Signer | None) -> str:
+        if amends:
+            return " ".join(amend(folder, amends, study, why, by=by, signer=signer))
+        return " ".join(propose(folder, study, by=by, signer=signer))
+
+    words = f"propose {study.name}" + (f", which amends study {amends}" if amends else "")
+    return perform(visit, PageAct(words, "/studies", run))
+
+
+def _render(visit: Visit, text: str, status: int = 200, **values: Any) -> Response:
+    """The form with what was typed."""
+    fields = {name: visit.read_field(name) for name in ("amends", "why")}
+    return render(
+        visit,
+        "propose.html.j2",
+        status,
+        text=text,
+        **({"problem": "", "words": {}, "disclosure": {}} | fields | values),
+    )
 
 
 def read_text(visit: Visit) -> str:

@@ -19,11 +19,12 @@ from coterie_node.persons.roles import Role
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.verbs.releases import allow_refusal, approve_release, read_privacy_log
+from coterie_node.verbs.signing import Signer
 from coterie_node.verbs.studies import describe_progress
 from coterie_node.web.access import PageRoute, Visit
-from coterie_node.web.guard import go
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
 from coterie_node.web.live.stream import TOKEN_MARK, stream_part
+from coterie_node.web.login.signed_acts import PageAct, perform
 from coterie_node.web.pages.run_grid import LEGEND, draw_grid
 from coterie_node.web.pages.study import StudyHead, describe_head, find_number, make_head
 from coterie_node.web.rendering import render
@@ -174,8 +175,13 @@ def list_refusals(site: SiteReader, look: StudyLook) -> list[Mapping[str, str]]:
 def release_payload(visit: Visit) -> Response:
     """Let one payload leave."""
     number = find_number(visit)
-    payload = approve_release(visit.services.site.folder, visit.read_field("digest"))
-    return go(visit, f"/studies/{number}/run", f"Allowed: {payload['topic']} leaves at this site's next turn.")
+    digest = visit.read_field("digest")
+
+    def run(by: str, signer: Signer | None) -> str:
+        payload = approve_release(visit.services.site.folder, digest, by, signer)
+        return f"Allowed: {payload['topic']} leaves at this site's next turn."
+
+    return perform(visit, PageAct(f"let payload {digest[:16]} leave", f"/studies/{number}/run", run))
 
 
 def allow_what_was_refused(visit: Visit) -> Response:
@@ -183,8 +189,12 @@ def allow_what_was_refused(visit: Visit) -> Response:
     number = find_number(visit)
     look = visit.services.site.find(number)
     reason = f"{visit.read_field('reason')} ({visit.person.name})" if visit.read_field("reason") else ""
-    allow_refusal(visit.services.site.folder, look.view.terms.hash.hex(), reason)
-    return go(visit, f"/studies/{number}/run", "Allowed, with your reason on record at this site.")
+
+    def run(by: str, signer: Signer | None) -> str:
+        allow_refusal(visit.services.site.folder, look.view.terms.hash.hex(), reason, by, signer)
+        return "Allowed, with your reason on record at this site."
+
+    return perform(visit, PageAct(f"allow what was refused of study {number}", f"/studies/{number}/run", run))
 
 
 RUN_ROUTES = (

@@ -21,10 +21,12 @@ from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.site.statements.joining import format_release
 from coterie_node.verbs.decide import abort, approve, decline, find_open_study, resume
 from coterie_node.verbs.disclosure import HEADINGS, NOT_STOPPED
+from coterie_node.verbs.signing import Signer
 from coterie_node.verbs.studies import show_study
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.guard import go
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
+from coterie_node.web.login.signed_acts import PageAct, perform
 from coterie_node.web.pages.studies import StudyLine, make_line
 from coterie_node.web.rendering import render
 
@@ -173,15 +175,21 @@ def end_here(visit: Visit) -> Response:
 
 def _find_signing_page(visit: Visit, act: str, number: int) -> Response | None:
     """The page on which a person of the register signs the act; None at a site without a register."""
-    listed = visit.services.site.folder.persons.read_register() is not None
-    return go(visit, f"/sign/{act}/{number}") if listed else None
+    if visit.services.site.folder.persons.read_register() is None:
+        return None
+    visit.services.drafts.ask(visit.session.name, f"{act} {number}", visit.read_field("reason"))
+    return go(visit, f"/sign/{act}/{number}")
 
 
 def resume_here(visit: Visit) -> Response:
     """Vote to go on with a paused study."""
     number = find_number(visit)
-    resume(visit.services.site.folder, str(number), visit.person.name)
-    return go(visit, f"/studies/{number}", "The daemon puts this site's vote on the ledger.")
+
+    def run(by: str, signer: Signer | None) -> str:
+        resume(visit.services.site.folder, str(number), by, signer)
+        return "The daemon puts this site's vote on the ledger."
+
+    return perform(visit, PageAct(f"vote to resume study {number}", f"/studies/{number}", run))
 
 
 STUDY_ROUTES = (
