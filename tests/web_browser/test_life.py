@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from support.node.browsers import list_faults, open_browser, open_page, sign_in_by_keyboard, take_picture, take_problems
+from support.node.browsers import (
+    add_authenticator,
+    list_faults,
+    look_over,
+    open_browser,
+    open_page,
+    sign_in_by_keyboard,
+    take_picture,
+    take_problems,
+)
 from support.node.processes import run_command
 
 from coterie_node.network.devnet import stop_programs
 from coterie_node.network.local_nodes import SiteDaemons
+from coterie_node.persons.accounts import LocalAccounts
+from coterie_node.persons.register import PersonEntry, PersonRegister
 from coterie_node.persons.roles import Role
 from coterie_node.site.run_folder import RunFolder
 from coterie_node.web.file_accounts import ACCOUNTS, FileAccounts
@@ -40,21 +55,27 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    folder = tmp_path / "town"
+@contextmanager
+def open_town(folder: Path, prepare: Callable[[RunFolder, str], str]) -> Iterator[Town]:
+    """Three nodes over a real chain; `prepare` sets a site up before its daemon starts, and gives its address."""
     up = run_command("devnet", "up", folder, "--chain", "anvil", "--store", "folder")
     place = RunFolder(folder)
     try:
         assert up.returncode == 0, up.stderr
         daemons = SiteDaemons(place)
         daemons.stop()
-        pages = {site: prepare_site(place, site) for site in place.settings().sites}
+        pages = {site: prepare(place, site) for site in place.settings().sites}
         for service in daemons.services().values():
             service.start()  # the daemon starts its page
         yield Town(place, pages)
     finally:
         stop_programs(place)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with open_town(tmp_path / "town", prepare_site) as town:
+        yield town
 
 
 def prepare_site(place: RunFolder, site: str) -> str:
@@ -176,3 +197,139 @@ def check_result(page: Page, address: str, tmp_path: Path) -> None:
     page.goto(f"{address}/audit?study=1&kind=StudyJoined")
     assert page.locator("tbody tr").count() == 3
     take_picture(page, "life-audit")
+
+
+# Who signs at each site, by the order of the sites; the second site asks for two persons.
+PEOPLE = (("Ada Berg",), ("Bo Dahl", "Cy Ekman"), ("Di Falk",))
+
+
+@dataclass(frozen=True)
+class Signer:
+    """A person at a site's page, signed in with a code, whose browser holds a passkey."""
+
+    site: str
+    name: str
+    address: str
+    page: Page
+
+    def sign(self, words: str) -> None:
+        """Read the text of the open page, and sign it."""
+        expect(self.page.get_by_role("heading", level=1)).to_contain_text(words, timeout=WITHIN)
+        expect(self.page.get_by_text(self.name).last).to_be_visible()
+        self.page.get_by_role("button", name="Sign with your passkey").click()
+        self.page.wait_for_url(lambda url: "/sign/" not in url, timeout=WITHIN)
+
+
+def test_persons_sign_a_study_with_passkeys_and_the_bundle_says_who(browser: Browser, tmp_path: Path) -> None:
+    take_problems()
+    secrets: dict[str, str] = {}
+    with open_town(tmp_path / "town", lambda place, site: prepare_register(place, site, secrets)) as town:
+        sites = list(town.pages)
+        signers = [
+            enter_as_person(browser, site, town.pages[site], name, secrets)
+            for site, names in zip(sites, PEOPLE, strict=True)
+            for name in names
+        ]
+        first = signers[0]
+        propose_signed(first, write_study(town, tmp_path))
+        for signer in signers[1:]:
+            approve_signed(signer)
+        run_signed(first)
+        check_result(first.page, first.address, tmp_path)
+        assert take_problems() == []
+        verified = run_command("audit", "verify", tmp_path / "study.zip", "--at", town.place.root)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    for signer in signers:
+        meaning = "I propose this study" if signer is first else "I have read this study and approve"
+        line = rf'{signer.name} for {signer.site}, in the role "\w+", on [^"]+: "{meaning}'
+        assert re.search(line, verified.stdout), verified.stdout
+
+
+def prepare_register(place: RunFolder, site: str, secrets: dict[str, str]) -> str:
+    """Give a site a page and persons with accounts; the first site lets each payload leave by a person's signature."""
+    sites, root, port = list(place.settings().sites), place.site_root(site), free_port()
+    text = (root / "node.toml").read_text().replace("publish = false", "publish = true")
+    if site == sites[0]:
+        text = text.replace("[policy]\n", "[policy]\nask = true\n")
+    names = PEOPLE[sites.index(site)]
+    text = text.replace("approvals = 0", f"approvals = {len(names)}")
+    (root / "node.toml").write_text(f"{text}\n[web]\nport = {port}\n")
+    persons, now = place.site(site).persons, int(time.time())
+    entries = tuple(PersonEntry(name=name, roles=tuple(Role), since=now - 60) for name in names)
+    persons.save_register(PersonRegister(entries=entries))
+    accounts = LocalAccounts(persons, lambda: int(time.time()))
+    for name in names:
+        accounts.set_password(name, PASSWORD)
+        secrets[name] = parse_qs(urlsplit(accounts.enrol(name, site)[0]).query)["secret"][0]
+    return f"http://{site}.localhost:{port}"
+
+
+def enter_as_person(browser: Browser, site: str, address: str, name: str, secrets: dict[str, str]) -> Signer:
+    """Sign in with a code, and register a passkey."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WITHIN)
+    page = open_page(context)
+    wait_for_server(page, address)
+    add_authenticator(page)
+    if name == "Ada Berg":
+        page.goto(f"{address}/login")
+        look_over(page, "sign-in")
+    sign_in_by_keyboard(page, address, name, PASSWORD, pyotp.TOTP(secrets[name]).now())
+    page.goto(f"{address}/passkeys")
+    page.get_by_role("button", name="Register a passkey").click()
+    expect(page.get_by_text("The passkey is in the register.")).to_be_visible(timeout=WITHIN)
+    if name == "Ada Berg":
+        look_over(page, "passkeys")
+    return Signer(site, name, address, page)
+
+
+def propose_signed(signer: Signer, study: Path) -> None:
+    page = signer.page
+    page.goto(f"{signer.address}/propose")
+    page.get_by_label("Study document").set_input_files(study)
+    page.get_by_role("button", name="Show what it does").click()
+    page.get_by_role("button", name="Propose it to").click()
+    expect(page.get_by_role("heading", name="Sign: propose")).to_be_visible(timeout=WITHIN)
+    look_over(page, "sign-propose")
+    signer.sign("propose by-browser")
+    expect(page.get_by_role("status").first).to_contain_text("Proposed", timeout=WITHIN)
+    expect(page.get_by_text("No. 1 ·")).to_be_visible(timeout=WITHIN)
+
+
+def approve_signed(signer: Signer) -> None:
+    """Approve on the study's page; the second person of a site finds the form there too."""
+    page = signer.page
+    page.goto(f"{signer.address}/studies")
+    expect(page.get_by_text("No. 1 ·")).to_be_visible(timeout=WITHIN)
+    page.goto(f"{signer.address}/studies/1")
+    if signer.name == "Cy Ekman":
+        expect(page.get_by_text("1 of 2 have signed")).to_be_visible()
+        look_over(page, "study-second-signature")
+    page.get_by_label("I have read what leaves this site").check()
+    page.get_by_label("Reason for this site's record").fill("the board agreed")
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_label("Reason for this site's own record")).to_have_value("the board agreed", timeout=WITHIN)
+    if signer.name == "Bo Dahl":
+        look_over(page, "sign-approve")
+    signer.sign("approve study 1")
+    expect(page.get_by_text(f"Signed by {signer.name}").or_(page.get_by_text("2 of 2")).first).to_be_visible()
+
+
+def run_signed(signer: Signer) -> None:
+    """Sign for each payload of the site that asks, until the study is done."""
+    page = signer.page
+    page.goto(f"{signer.address}/studies/1/run")
+    pictures = iter(["sign-release"])
+    for _ in range(400):
+        button = page.get_by_role("button", name="Let it leave").first
+        if button.is_visible():
+            button.click()
+            expect(page.get_by_role("heading", name="Sign: let payload")).to_be_visible(timeout=WITHIN)
+            if (name := next(pictures, "")) != "":
+                look_over(page, name)
+            signer.sign("let payload")
+            expect(page.get_by_role("status").first).to_contain_text("Allowed", timeout=WITHIN)
+        if page.get_by_text("The study has ended: done.").is_visible():
+            return
+        page.wait_for_timeout(300)
+    raise AssertionError("the study did not end")

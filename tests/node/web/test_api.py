@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eth_account.messages import encode_typed_data
+from eth_utils.crypto import keccak
 from support.node.api import ApiHouse, open_house
 from support.node.houses import NodeNetwork, study_file
+from support.node.persons import add_persons, join_network, secret_of
 
+from coterie_node.persons.acts import ActText, sign_act
 from coterie_node.persons.roles import Role
 
 
@@ -66,6 +70,30 @@ def test_a_decline_by_the_api_ends_the_proposal(node_network: NodeNetwork) -> No
         assert house.client().post("/studies/1/decline", json={}).status_code == 200
         node_network.settle()
         assert house.client().get("/studies/1/status").json()["state"] == "aborted"
+
+
+def test_a_program_asks_for_the_text_that_a_person_signs_and_sends_it_signed(node_network: NodeNetwork) -> None:
+    study = node_network.propose(study_file(node_network.root), "south")
+    node_network.settle()
+    join_network(node_network.homes["north"])
+    add_persons(node_network.homes["north"], 0, "Ada Berg")
+    with open_house(node_network) as house:
+        client, own = house.client(), house.services.folder
+        asked = client.post("/studies/1/approve", json={"person": "Ada Berg", "reason": "agreed"})
+        assert (asked.status_code, own.decisions.latest(study, 1)) == (202, None)
+        text = ActText.model_validate(asked.json()["text"])
+        signable = encode_typed_data(full_message=asked.json()["typed_data"])
+        assert keccak(b"\x19" + signable.version + signable.header + signable.body) == text.digest
+        signed = sign_act(text, secret_of("Ada Berg")).model_dump(mode="json")
+        other = client.post("/studies/1/decline", json={"signature": signed})
+        assert (other.status_code, other.json()["code"]) == (409, "CO-F442")
+        done = client.post("/studies/1/approve", json={"signature": signed, "reason": "agreed"})
+        assert (done.status_code, done.json()["by"]) == (200, "Ada Berg")
+        nobody = client.post("/votes", json={"motion": "revoke", "site": "west", "person": "Ada Berg"})
+        assert (nobody.status_code, nobody.json()["code"]) == (409, "CO-F433")  # she does not operate
+        decision = own.decisions.latest(study, 1)
+        assert decision is not None
+        assert [act.text.name for act in decision.signatures] == ["Ada Berg"]
 
 
 def test_records_come_in_pages_that_join_to_the_whole_list(house: ApiHouse) -> None:

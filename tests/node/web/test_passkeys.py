@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from support.node.authenticators import PRESENT, VERIFIED, SoftAuthenticator, read_options
-from support.node.houses import NETWORK
+from support.node.houses import NETWORK, study_file
 from support.node.pages import PageHouse, find_token, sign_in
 from support.node.persons import in_memory, join_network
 
@@ -41,6 +41,7 @@ class SigningHouse:
         roles = tuple(Role)
         entry = PersonEntry(name=NAME, roles=roles, since=int(time.time()) - 60)
         self.home.persons.save_register(PersonRegister(entries=(entry,)))
+        self.device = SoftAuthenticator(ORIGIN)
         self.app = build_app(self.pages.services, (make_login_part(self.home),))
 
     def browser(self, base: str = ORIGIN, account: str = "ada") -> TestClient:
@@ -104,6 +105,60 @@ def test_the_study_s_own_form_leads_to_the_signature(house: SigningHouse, tmp_pa
         fields = {"csrf": find_token(client.get("/studies").text), "read": "yes"}
         moved = client.post(f"/studies/{number}/{form}", data=fields)
         assert (moved.status_code, moved.headers.get("location")) == (303, f"/sign/{act}/{number}")
+
+
+def sign_form(house: SigningHouse, client: TestClient, page: str, action: str, **fields: str) -> Any:
+    """Send a form, and sign what it leads to; the answer to the signature."""
+    moved = client.post(action, data={"csrf": find_token(client.get(page).text), **fields})
+    assert moved.status_code == 303, moved.text
+    place = moved.headers["location"]
+    assert place.startswith("/sign/"), place
+    shown = client.get(place).text
+    return answer_shown(client, place, shown, house.device.get(read_options(shown)))
+
+
+def test_proposals_amendments_and_votes_are_signed_on_the_page(house: SigningHouse, tmp_path: Path) -> None:
+    client, number = house.browser(), house.propose(tmp_path)
+    register(client, house.device)
+    text = study_file(tmp_path, "signed").read_text()
+    done = sign_form(house, client, "/propose", "/propose", act="propose", text=text)
+    assert (done.status_code, done.headers["location"]) == (303, "/studies")
+    again = study_file(tmp_path, "amended").read_text()
+    fields = {"act": "propose", "text": again, "amends": str(number), "why": "the wrong outcome"}
+    assert sign_form(house, client, "/propose", "/propose", **fields).status_code == 303
+    done = sign_form(house, client, "/network", "/network/vote", motion="revoke", site="west")
+    assert (done.status_code, done.headers["location"]) == (303, "/network")
+    acts = [entry.act for entry in house.home.persons.log.read()]
+    assert acts == ["passkey registered", "propose", "amend", "vote"]
+    (waiting,) = house.home.ballots.waiting()
+    ballot = house.home.ballots.read(waiting)
+    assert (ballot.motion, ballot.subject, ballot.by) == ("revoke", "west", NAME)
+    assert ballot.signature is not None
+    for proposal in house.home.decisions.proposals():
+        decision = house.home.decisions.latest(proposal)
+        assert decision is not None
+        assert [act.text.name for act in decision.signatures] == [NAME]
+
+
+def test_a_question_is_of_one_session_and_is_answered_once(house: SigningHouse) -> None:
+    client, other = house.browser(), house.browser()
+    register(client, house.device)
+    fields = {"csrf": find_token(client.get("/studies").text), "motion": "revoke", "site": "west"}
+    place = client.post("/network/vote", data=fields).headers["location"]
+    assert (other.get(place).status_code, "CO-F442" in other.get(place).text) == (409, True)
+    shown = client.get(place).text
+    signed = house.device.get(read_options(shown))
+    assert answer_shown(client, place, shown, signed).status_code == 303
+    assert answer_shown(client, place, shown, signed).status_code == 409
+    assert len(house.home.ballots.waiting()) == 1
+
+
+def test_a_reason_of_the_study_s_form_stands_in_the_signature_s(house: SigningHouse, tmp_path: Path) -> None:
+    client, number = house.browser(), house.propose(tmp_path)
+    register(client, house.device)
+    fields = {"csrf": find_token(client.get("/studies").text), "reason": "no rows of this kind"}
+    place = client.post(f"/studies/{number}/decline", data=fields).headers["location"]
+    assert 'value="no rows of this kind"' in client.get(place).text
 
 
 def test_an_answer_counts_once_and_for_its_own_question(house: SigningHouse, tmp_path: Path) -> None:

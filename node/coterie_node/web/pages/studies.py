@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +14,9 @@ from coterie_learners.errors import LearnerError
 from coterie_node.errors import AuditFailed
 from coterie_node.persons.roles import Role
 from coterie_node.release.approval import ApprovalFolder
+from coterie_node.site.decisions import Decision
 from coterie_node.site.folder import SiteFolder
+from coterie_node.site.statements.approvals import count_signers
 from coterie_node.web.access import Entrance, PageRoute, Visit
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
 from coterie_node.web.live.stream import stream_part
@@ -127,6 +130,14 @@ def count_releases(folder: SiteFolder, hash: bytes) -> int:
     return ApprovalFolder(folder.releases / hash.hex()[:16]).count_waiting()
 
 
+def describe_unsigned(folder: SiteFolder, decision: Decision | None) -> str:
+    """How many persons have still to sign before this site joins, in words; empty if none has."""
+    if decision is None or not decision.takes_part or folder.persons.read_register() is None:
+        return ""
+    signers, wanted = count_signers(folder, decision, int(time.time()))
+    return "" if signers >= wanted else f"{signers} of {wanted} have signed: another person has to approve too."
+
+
 def list_unlisted(site: SiteReader) -> list[str]:
     """Hashes of this site's proposals that its daemon has not put on the ledger yet."""
     looks: Mapping[int, StudyLook] = site.read().studies
@@ -148,6 +159,10 @@ def _group(site: SiteReader, look: StudyLook, action: str, state: str) -> tuple[
         return "waiting", f"{releases} payload{'s' * (releases != 1)} to let leave"
     if site.name in view.terms.sites and state == "proposed" and action not in ("approve", "propose"):
         return "waiting", "approve or decline"
+    if state == "proposed" and site.name not in view.joined:
+        decision = site.folder.decisions.latest(view.terms.hash, view.id)
+        if unsigned := describe_unsigned(site.folder, decision):
+            return "waiting", unsigned
     return "running", _describe_wait(view.terms.sites, view.joined) if state == "proposed" else _name_silent(look)
 
 

@@ -27,7 +27,7 @@ from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.guard import go
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
 from coterie_node.web.login.signed_acts import PageAct, perform
-from coterie_node.web.pages.studies import StudyLine, make_line
+from coterie_node.web.pages.studies import StudyLine, describe_unsigned, make_line
 from coterie_node.web.rendering import render
 
 
@@ -66,6 +66,7 @@ def open_study(visit: Visit) -> Response:
     """The study in words, with this site's rows and the decision."""
     head, site = make_head(visit), visit.services.site
     words: Mapping[str, Any] = {}
+    decision = site.folder.decisions.latest(head.look.view.terms.hash, head.line.number)
     study, problem = None, ""
     try:
         words, study = show_study(site.folder, str(head.line.number)), site.read_document(head.look.view)
@@ -80,7 +81,8 @@ def open_study(visit: Visit) -> Response:
         problem=problem,
         disclosure={} if study is None else describe_disclosure(study),
         joinings=list_joinings(head.look),
-        decision=site.folder.decisions.latest(head.look.view.terms.hash, head.line.number),
+        decision=decision,
+        unsigned=describe_unsigned(site.folder, decision),
         may_decide=visit.person.may(Role.APPROVE),
         paused=head.look.view.state is State.PAUSED,
         **_read_jobs(visit, head),
