@@ -248,12 +248,10 @@ def test_persons_sign_a_study_with_passkeys_and_the_bundle_says_who(browser: Bro
 def prepare_register(place: RunFolder, site: str, secrets: dict[str, str]) -> str:
     """Give a site a page and persons with accounts; the first site lets each payload leave by a person's signature."""
     sites, root, port = list(place.settings().sites), place.site_root(site), free_port()
-    text = (root / "node.toml").read_text().replace("publish = false", "publish = true")
-    if site == sites[0]:
-        text = text.replace("[policy]\n", "[policy]\nask = true\n")
     names = PEOPLE[sites.index(site)]
-    text = text.replace("approvals = 0", f"approvals = {len(names)}")
-    (root / "node.toml").write_text(f"{text}\n[web]\nport = {port}\n")
+    policy = f"[policy]\napprovals = {len(names)}\n" + ("ask = true\n" if site == sites[0] else "")
+    text = (root / "node.toml").read_text().replace("[policy]\n", policy)
+    (root / "node.toml").write_text(f"{text}\n[persons]\npublish = true\n\n[web]\nport = {port}\n")
     persons, now = place.site(site).persons, int(time.time())
     entries = tuple(PersonEntry(name=name, roles=tuple(Role), since=now - 60) for name in names)
     persons.save_register(PersonRegister(entries=entries))

@@ -45,6 +45,7 @@ def render(visit: Visit, template: str, status: int = 200, **values: Any) -> Res
     page = services.templates.get_template(template).render(
         site=services.site.name,
         person=person,
+        signs=person is not None and services.site.folder.persons.read_register() is not None,
         menu=menu,
         path=visit.request.url.path,
         token=session.token,
