@@ -18,6 +18,7 @@ from support.red_team.readers import NETWORK, READERS, STUDY, read_each, try_rea
 
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ethereum.rlp_bounds import decode_rlp, split_items
+from coterie_chain.store.cid import encode_base58
 from coterie_learners.core import payload as pay
 from coterie_learners.core.payload import STORED, Stamp
 from coterie_learners.core.registry import complete_study
@@ -168,7 +169,9 @@ def samples() -> dict[str, bytes]:
     hex32, address = "0x" + "12" * 32, "0x" + "34" * 20
     member = {"name": "north", "address": address, "sealing": hex32}
     contracts = {"chain_id": 1, "catalog": address, "genesis": hex32, "block": 1, "founders": {"north": address}}
-    founder = dict.fromkeys(("site", "chain", "sealer", "operator", "sealing", "enode", "peer", "swarm"), "x")
+    founder = {"site": "north", "chain": "clique", "sealer": address, "operator": address, "sealing": "12" * 32}
+    founder |= {"enode": f"enode://{'ab' * 64}@10.0.0.1:30303?discport=0", "swarm": "/ip4/10.0.0.1/tcp/4001"}
+    founder |= {"peer": encode_base58(bytes.fromhex("002408011220") + b"\7" * 32)}
     return {
         "study": STUDY.encode(),
         "document": complete_study(Study.from_toml(STUDY)).document,

@@ -196,7 +196,7 @@ def test_a_study_that_cannot_be_read_stops_itself_and_no_other(
     node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attack a00: one member's garbage made every daemon's reader raise LedgerMismatch for good."""
-    member(node_network).propose(Terms(b"\1" * 32, ("west",), ("each",), (), (), 1, 600))
+    member(node_network).propose(Terms(b"\1" * 32, tuple(SITES), ("each",), (), (), 1, 600))
     study = node_network.propose(study_file(node_network.root))
     node_network.approve(study, "south", "west")
     for daemon in node_network.daemons.values():
