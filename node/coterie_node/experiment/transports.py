@@ -146,6 +146,7 @@ def conduct_runners(
         first, *others = study.sites
         number = handles.ledgers[first].propose(study_terms(study))
         for name in others:
+            _await_study(handles.ledgers[name], name, number)
             handles.ledgers[name].join(number, study.hash)
         start, conducted = time.perf_counter(), Conducted()
         make = partial(_make_runner, study, data, keys, handles, number, gated, compute)
@@ -164,6 +165,18 @@ def conduct_runners(
 def _make_keys(name: str) -> SiteKeys:
     """A site's keys as long as this process lasts: a chain that runs on has their accounts."""
     return SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32))
+
+
+def _await_study(ledger: Ledger, name: str, number: int) -> None:
+    """Return when a site's own node knows the study: its block reaches one node after the other."""
+    deadline = time.monotonic() + STUDY_DEADLINE
+    while number not in ledger.studies():
+        if time.monotonic() > deadline:
+            raise DeadlinePassed(
+                "CO-R204",
+                f"{name}'s node does not know study {number} after {STUDY_DEADLINE:.0f} s. Look at its transport.",
+            )
+        ledger.wait(POLL)
 
 
 def _await_all(crew: Sequence[threading.Thread], names: Sequence[str]) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from support.node.experiments import write_plan, write_rows
 
+from coterie_chain.errors import PostRejected
+from coterie_chain.keys.site_keys import SiteKeys
+from coterie_chain.ledger.protocol import Ledger
 from coterie_learners.errors import Separation
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.cohort import load_experiment_rows
@@ -16,7 +22,7 @@ from coterie_node.experiment.models import TrialRows, read_site_rows
 from coterie_node.experiment.plan import read_plan
 from coterie_node.experiment.run import run_experiment
 from coterie_node.experiment.splits import split_trial
-from coterie_node.experiment.transports import conduct_over, conduct_runners, open_transport
+from coterie_node.experiment.transports import Handles, conduct_over, conduct_runners, open_transport
 from coterie_node.run.simulate import simulate
 
 
@@ -46,6 +52,43 @@ def test_payloads_and_estimates_are_those_of_a_simulation(tmp_path: Path, text: 
         assert runner.payload_bytes == expected[name].payload_bytes
         assert np.array_equal(runner.machine.result.estimates, expected[name].machine.result.estimates)
     assert conducted.payload_bytes > 0
+
+
+class LateLedger:
+    """A site's ledger whose node receives the block with a proposal only after a while."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.waited = ledger, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ledger, name)
+
+    def studies(self) -> tuple[int, ...]:
+        return self.ledger.studies() if self.waited else ()
+
+    def wait(self, seconds: float) -> None:
+        self.waited = True
+
+    def join(self, study: int, hash: bytes) -> None:
+        if not self.waited:
+            raise PostRejected("NotParticipant")
+        self.ledger.join(study, hash)
+
+
+def test_a_site_joins_when_its_own_node_knows_the_study(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+    rows = read_trial(tmp_path)
+    study = rows.plan.study_of_rows(tuple(rows.split.sites), {"aggregation": "plain"})
+    last = study.sites[-1]
+
+    @contextmanager
+    def connect(keys: Mapping[str, SiteKeys]) -> Iterator[Handles]:
+        with open_transport("memory") as transport, transport(keys) as handles:
+            late = cast(Ledger, LateLedger(handles.ledgers[last]))
+            yield Handles({**handles.ledgers, last: late}, handles.stores)
+
+    fits, _ = conduct_over(connect, study, read_site_rows(rows, study), gated=False)
+    assert all(fit is not None for fit in fits.values())
 
 
 def test_a_fit_without_a_solution_ends_at_all_sites_with_its_error(tmp_path: Path) -> None:
