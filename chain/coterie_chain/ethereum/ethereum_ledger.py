@@ -102,6 +102,7 @@ class EthereumLedger:
             clock=self._soon,
             wall=wall if sleeps else None,
             log=log,
+            periodic=not (instant or self.mines_at_once or sleeps),
         )
         self._writer = None
         if account is not None:

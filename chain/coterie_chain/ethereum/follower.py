@@ -85,7 +85,7 @@ class Follower:
         self._limit = self._most = self._page = page
         self._lock = threading.RLock()
         self.changes = 0
-        self.newest = -1
+        self.newest, self.newest_time = -1, 0
         self._go_on()
         # Until the chain has shown a block of it, a log from before is no more than a copy.
         self._is_copy = self._tip is not None
@@ -118,7 +118,7 @@ class Follower:
         """Read what is new; returns the block up to which the history is read.
 
         `changes` counts whatever may change the list of sites: membership events and reorganisations.
-        `newest` is the number of the newest block, confirmed or not.
+        `newest` is the number of the newest block, confirmed or not, and `newest_time` its time (seconds since 1970).
         LedgerMismatch if the chain was rewound further than any reorganisation, or if the node leaves out records.
         """
         with self._lock:
@@ -164,7 +164,7 @@ class Follower:
 
     def _fetch_newest(self) -> Tip:
         tip = self._fetch_block("latest")
-        self.newest = tip.number
+        self.newest, self.newest_time = tip.number, tip.time
         return tip if self._confirmations == 0 else self._fetch_block(hex(max(tip.number - self._confirmations, 0)))
 
     def _fetch_block(self, which: str) -> Tip:

@@ -32,6 +32,8 @@ from coterie_chain.ledger.record_chain import compute_genesis_head
 from coterie_chain.retry import Backoff, RetryPolicy
 
 SHORTEST_POLL, POLL_GROWTH = 0.004, 1.4
+# A chain that makes a block every few seconds is looked at seldom until the next one may come, less this margin.
+QUIET_POLL, QUIET_MARGIN = 0.25, 0.05
 # The clock of the sealer that makes the next block may be behind this one's by so many seconds.
 CLOCK_MARGIN = 2.0
 # Studies whose terms are kept in memory: more than run at a time.
@@ -42,12 +44,35 @@ _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 View = tuple[Codec, str, str, Sequence[object]]
 
 
+class Rhythm:
+    """The shortest time that a chain was seen to take from one block to the next, by the blocks' own times.
+
+    Clique and QBFT make no block sooner than a period after the last. A clock that is wrong costs `QUIET_POLL`.
+    """
+
+    def __init__(self) -> None:
+        self._number, self._time = -1, 0
+        self._shortest: int | None = None
+
+    def note(self, number: int, time: int) -> None:
+        """Take note of the newest block, with its time in seconds since 1970."""
+        if number == self._number + 1 and self._number >= 0:
+            gap = max(time - self._time, 0)
+            self._shortest = gap if self._shortest is None else min(self._shortest, gap)
+        self._number, self._time = number, time
+
+    def count_quiet_seconds(self, now: float) -> float:
+        """Seconds until the next block may come; `now` in seconds since 1970."""
+        return max(self._time + self._shortest - QUIET_MARGIN - now, 0.0) if self._shortest else 0.0
+
+
 class Reader:
     """What a network holds, `confirmations` blocks below the newest.
 
     `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
     "pending") that gives the time. On a chain that sleeps, the newest block's time stands still, and `wall` gives the
-    time in seconds since 1970 instead; None elsewhere.
+    time in seconds since 1970 instead; None elsewhere. `periodic`: blocks come at the chain's own times, and not as
+    they are wanted.
     """
 
     def __init__(
@@ -60,10 +85,12 @@ class Reader:
         clock: str,
         wall: Callable[[], float] | None = None,
         log: EntryLog | None = None,
+        periodic: bool = False,
     ) -> None:
         self._rpc = rpc
         self._network = network
         self._poll = poll
+        self._rhythm = Rhythm() if periodic else None
         self._clock, self._wall = clock, wall
         self._follower = Follower(rpc, network, confirmations, log=log)
         self._lock = threading.RLock()
@@ -73,6 +100,7 @@ class Reader:
         self._sites: tuple[SiteEntry, ...] | None = None
         self._terms: dict[int, tuple[tuple[int, ...], Terms]] = {}
         self._statuses: dict[int, Status] = {}
+        self._study_count: int | None = None
 
     @property
     def models(self) -> dict[int, str]:
@@ -116,8 +144,11 @@ class Reader:
 
     def studies(self) -> tuple[int, ...]:
         """Ids of all studies."""
-        (count,) = self.ask([self._catalog_view("studyCount")], hex(self._sync().number))
-        return tuple(range(1, count + 1))
+        with self._lock:
+            tip = self._sync()
+            if self._study_count is None:
+                (self._study_count,) = self.ask([self._catalog_view("studyCount")], hex(tip.number))
+            return tuple(range(1, self._study_count + 1))
 
     def view(self, study: int) -> StudyView:
         """The study's terms and state; PostRejected (BadState) if there is none."""
@@ -226,7 +257,12 @@ class Reader:
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return
-            time.sleep(min(backoff.next_pause(), seconds_left))
+            time.sleep(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
+
+    def _find_quiet_pause(self) -> float:
+        """Seconds until the next look while no block can come; 0 once one may."""
+        quiet = 0.0 if self._rhythm is None else self._rhythm.count_quiet_seconds(time.time())
+        return min(quiet, QUIET_POLL)
 
     def ask(self, views: Sequence[View], block: str) -> list[Any]:
         """Answers of views at one block."""
@@ -244,6 +280,8 @@ class Reader:
         if self._block is not None:
             return self._block
         tip = self._follower.sync()
+        if self._rhythm is not None:
+            self._rhythm.note(self._follower.newest, self._follower.newest_time)
         self._block = tip if self._readers_of_one_block else None
         read_at = (tip.hash, self._follower.changes)
         if read_at[1] != self._read_at[1]:
@@ -251,6 +289,7 @@ class Reader:
             self._terms.clear()
         if read_at != self._read_at:
             self._statuses.clear()
+            self._study_count = None
         self._read_at = read_at
         return tip
 

@@ -100,7 +100,8 @@ class NodeServices:
     `epoch` is the time in seconds since 1970. `block_age` is that of the newest block in seconds, and `period` the
     seconds between two; 0 where blocks come as they are wanted. `describe_gain` says of a finished study what joining
     it bought this site; empty where there is nothing to say. `observe` takes what stands now that people get notices
-    of, and never waits; None where nobody does.
+    of, and never waits; None where nobody does. `rest` is the pause in seconds between two looks at the ledger while
+    no study needs this site; 0 looks as often as at work.
     """
 
     home: SiteFolder
@@ -123,6 +124,7 @@ class NodeServices:
     metrics: Metrics = field(default_factory=Metrics)
     describe_gain: Callable[[Site, Any], str] = lambda site, fit: ""
     observe: Callable[[Sequence[Notice]], object] | None = None
+    rest: float = 0.0
 
     @property
     def name(self) -> str:
@@ -712,12 +714,16 @@ class Daemon:
 
     def _wait(self, stop: Flag) -> None:
         """Wait until the ledger changes, or for a moment; the metric counts the time by cause."""
+        watched = self.studies.list_watched()
+        if self.services.rest and not watched and not self._proposals:
+            stop.wait(self.services.rest)
+            return
         start = self.services.clock()
         self.services.ledger.wait(LEDGER_POLL_SECONDS)
         passed = self.services.clock() - start
         if passed <= 0:
             stop.wait(LEDGER_POLL_SECONDS)  # a ledger that does not wait
-        for cause in {task.wait_label for task in self.studies.list_watched()}:
+        for cause in {task.wait_label for task in watched}:
             self.services.metrics.waited.labels(cause).inc(passed)
 
     def _notify(self) -> None:

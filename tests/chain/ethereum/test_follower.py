@@ -105,6 +105,18 @@ def test_a_block_that_was_read_is_not_asked_for_again(scene: Scene) -> None:
     assert len(follower.entries) == before + 5
 
 
+def test_the_number_of_studies_is_asked_for_once_a_block(scene: Scene) -> None:
+    assert isinstance(scene.sites.bench, AnvilBench)
+    reader = Reader(scene.rpc, scene.sites.bench.network, confirmations=0, poll=0.02, clock="latest")
+    scene.sites.start()
+    assert reader.studies() == (1,)
+    scene.rpc.asked.clear()
+    assert reader.studies() == (1,)
+    assert scene.rpc.asked == {"eth_getBlockByNumber": 1}
+    scene.sites.start()
+    assert reader.studies() == (1, 2)
+
+
 def test_a_node_that_bounds_its_answers_is_asked_for_less(scene: Scene) -> None:
     play_long_story(scene)
     reference = scene.follower()

@@ -40,6 +40,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
 from coterie_node.run.supervisor import Supervisor
 from coterie_node.site.config import CONFIG
+from coterie_node.site.daemon import LEDGER_POLL_SECONDS
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import find_node
@@ -494,6 +495,26 @@ def test_the_loop_survives_a_ledger_out_of_reach_and_stops_when_asked(
     assert len(tries) == 3
     assert not daemon.health.healthy
     assert node_network.log("north").count("CO-C301") == 1
+
+
+def test_a_daemon_rests_while_no_study_needs_it_and_not_while_one_does(
+    node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, stop, pauses = node_network.daemons["north"], Flag(), list[float]()
+    daemon.services = replace(daemon.services, rest=1.0)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        stop.set()
+
+    monkeypatch.setattr(stop, "wait", pause)
+    daemon.run(stop)
+    assert pauses == [1.0]
+    node_network.propose(study_file(node_network.root))
+    daemon.tick()
+    stop.clear()
+    daemon.run(stop)
+    assert pauses[1:] == [LEDGER_POLL_SECONDS]
 
 
 def test_a_daemon_is_unwell_once_it_has_not_reached_the_ledger_for_two_minutes(node_network: NodeNetwork) -> None:

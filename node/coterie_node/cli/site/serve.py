@@ -50,6 +50,8 @@ from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.log import Log
 from coterie_node.web.page_process import run_page
 
+# Between two looks at a chain whose blocks take their time, while no study needs this site.
+REST_SECONDS = 1.0
 # Longer than an answer of the chain node can take.
 SEALER_JOIN_SECONDS = 15.0
 NO_SWARM = "this site's store is no Kubo, so that there is no swarm to speak in"
@@ -109,6 +111,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             log=log,
             describe_gain=describe_gain,
             observe=open_notices(stack, home, log),
+            rest=0.0 if ledger.mines_at_once else REST_SECONDS,
         )
         if unknown := settle_restoration(home, ledger, journal.vault):
             log.tell("restored from a backup", level="warning", records_since=unknown)
