@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,18 +15,16 @@ from pathlib import Path
 
 import pytest
 from support.devnet.bed import skip_without_programs
+from support.devnet.founding import await_true, run_coterie
 
 from coterie_chain.ledger.protocol import State
 from coterie_chain.network.programs.service import Service
-from coterie_learners.core.registry import complete_study
-from coterie_learners.study.document import Study
 from coterie_node.audit.verify import verify
 from coterie_node.demo.cases import find_case
 from coterie_node.demo.run import prepare
 from coterie_node.network.devnet import make_settings, start_network, stop_programs
 from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.run.study_files import load_study
-from coterie_node.site.decisions import DecisionFolder, make_decision
 from coterie_node.site.run_folder import RunFolder
 
 pytestmark = [pytest.mark.devnet, pytest.mark.xdist_group("network"), pytest.mark.timeout(900)]
@@ -35,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 RELEASE, COMMIT = "0.2.0", "58c2c416"
 SITES = ("north", "south", "west")
 OLD_SITE = "west"
+# A learner whose version is the same in both: of another one, sites with both releases run no study together.
+LEARNER = "cola"
 # Studies of the same rows and model: the gate would keep back sums over almost the same patients.
 NAMES = ("first", "second", "third")
 LONGEST = 420.0
@@ -94,14 +95,26 @@ class MixedDaemons(SiteDaemons):
         return replace(service, environment={**service.environment, **self._old.environment})
 
 
-def decide(place: RunFolder, name: str, proposer: str) -> None:
+def act(place: RunFolder, old: OldRelease, site: str, *words: object) -> None:
+    """Run a command as a site's people do, by the release that the site has."""
+    here = [str(word) for word in (*words, "--node", place.site_root(site).absolute())]
+    _ = old.run(*here) if site == OLD_SITE else run_coterie(*here)
+
+
+def decide(place: RunFolder, old: OldRelease, name: str, proposer: str) -> None:
     """Propose the demo's study under another name at one site, and approve it at the others."""
-    raw = load_study(place.study).model_dump(mode="json")
-    study = complete_study(Study.model_validate(raw | {"name": name}))
+    document = place.root.absolute() / f"{name}.toml"
+    document.write_text(
+        re.sub(r"^name = .*$", f'name = "{name}"', place.study.read_text(), count=1, flags=re.MULTILINE)
+    )
+    assert load_study(document).name == name
+    with place.reader() as ledger:
+        number = len(ledger.studies()) + 1
+        act(place, old, proposer, "study", "propose", document)
+        await_true(lambda: len(ledger.studies()) == number, f"the proposal of {name}")
     for site in SITES:
-        folder = DecisionFolder(place.site_root(site) / "decisions")
-        folder.save_document(study.hash, study.document)
-        folder.record(make_decision(study.hash, "propose" if site == proposer else "approve"))
+        if site != proposer:
+            act(place, old, site, "study", "approve", number)
 
 
 def await_studies(place: RunFolder, states: Sequence[State]) -> None:
@@ -122,14 +135,17 @@ def place(old: OldRelease, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     skip_without_programs()
     place = RunFolder(tmp_path_factory.mktemp("mixed") / "net")
     place.root.mkdir()
-    prepare(place, find_case("glore"), SITES)
+    prepare(place, find_case(LEARNER), SITES)
     try:
         start_network(place, SITES, make_settings("clique", "kubo"))
         daemons = MixedDaemons(place, old)
         daemons.start()
         for name, proposer in zip(NAMES, SITES, strict=True):
-            decide(place, name, proposer)
+            decide(place, old, name, proposer)
         await_studies(place, [State.COMPLETED] * len(NAMES))
+        # A daemon writes its result some blocks later, when it is final.
+        results = [place.site_root(site) / "results" / f"{k}.json" for site in SITES for k in range(1, len(NAMES) + 1)]
+        await_true(lambda: all(path.exists() for path in results), "the results of all sites")
         daemons.stop()
         yield place
     finally:

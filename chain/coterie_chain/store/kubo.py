@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from coterie_chain.errors import BlobMissing, StoreFault
-from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits, encode_query
+from coterie_chain.http_client import WIRE_FAULTS, Answer, HttpClient, Waits, encode_query
 from coterie_chain.store import kubo_rpc as rpc
 from coterie_chain.store.cid import CHUNK, MAX_BLOCK, parse_cid, read_blocks, write_blocks
 from coterie_chain.store.protocol import MAX_BLOB
@@ -30,6 +30,8 @@ from coterie_chain.store.protocol import MAX_BLOB
 _CONNECT_TIMEOUT: Final = 3.0
 # Kubo gives up after the time-out that we pass on; we wait a little longer for it to say so.
 _GRACE: Final = 5.0
+# A collection reads the names of all blocks, and says nothing before its end.
+_COLLECT_SECONDS: Final = 3600.0
 
 T = TypeVar("T")
 
@@ -71,6 +73,11 @@ class KuboBlobs:
         """Let the daemon's next garbage collection take a payload; no error if it was not pinned."""
         _unpin(lambda: self._ask("pin/rm", {"arg": str(parse_cid(cid)), "recursive": "true"}))
 
+    def collect(self) -> None:
+        """Let the daemon delete what is not pinned from its disk, and wait for it."""
+        waits = Waits(_CONNECT_TIMEOUT, _COLLECT_SECONDS, _COLLECT_SECONDS)
+        self._ask_once("repo/gc", {"silent": "true"}, waits)
+
     def version(self) -> str:
         """The version that the daemon reports."""
         return rpc.read_field(self._ask("version", {}), "Version") or "unknown"
@@ -94,21 +101,23 @@ class KuboBlobs:
     def subscribe(self, topic: str, seconds: float, limit: int) -> bytes:
         """What comes on a topic within so many seconds, as lines of JSON, of which `limit` + 1 bytes are read."""
         waits = Waits(_CONNECT_TIMEOUT, seconds + _GRACE, seconds + _GRACE)
-        path = encode_query("/api/v0/pubsub/sub", {"arg": topic, "timeout": rpc.format_duration(seconds)})
-        try:
-            with HttpClient(self.url, waits, self._headers) as client:
-                answer = client.post(path, limit=limit)
-        except TimeoutError as e:
-            raise rpc.explain_silence(self.url, e) from e
-        except WIRE_FAULTS as e:
-            raise rpc.explain_unreachable(self.url, e) from e
-        if answer.status != 200:
-            raise rpc.explain_refusal(self.url, answer.status, rpc.read_field(answer.body, "Message"))
-        return answer.body
+        params = {"arg": topic, "timeout": rpc.format_duration(seconds)}
+        return self._ask_once("pubsub/sub", params, waits, limit)
 
     def close(self) -> None:
         """Close the connections to the daemon."""
         self._client.close()
+
+    def _ask_once(self, command: str, params: dict[str, str], waits: Waits, limit: int = MAX_BLOCK) -> bytes:
+        """Ask over a connection of its own, with waits of its own."""
+        try:
+            with HttpClient(self.url, waits, self._headers) as client:
+                answer = client.post(encode_query(f"/api/v0/{command}", params), limit=limit)
+        except TimeoutError as e:
+            raise rpc.explain_silence(self.url, e) from e
+        except WIRE_FAULTS as e:
+            raise rpc.explain_unreachable(self.url, e) from e
+        return self._take(answer)
 
     def _put_block(self, cid: str, block: bytes, pin: bool) -> None:
         rpc.check_key(
@@ -127,6 +136,9 @@ class KuboBlobs:
             raise rpc.explain_silence(self.url, e) from e
         except WIRE_FAULTS as e:
             raise rpc.explain_unreachable(self.url, e) from e
+        return self._take(answer)
+
+    def _take(self, answer: Answer) -> bytes:
         if answer.status != 200:
             raise rpc.explain_refusal(self.url, answer.status, rpc.read_field(answer.body, "Message"))
         return answer.body
@@ -165,6 +177,10 @@ class HttpClientBlobs:
     def unpin(self, cid: str) -> None:
         """Let the daemon's next garbage collection take a payload; no error if it was not pinned."""
         _unpin(lambda: self._ask(lambda c: c.pin.rm(str(parse_cid(cid)))))
+
+    def collect(self) -> None:
+        """Let the daemon delete what is not pinned from its disk, and wait for it."""
+        self._ask(lambda c: c.repo.gc(quiet=True, timeout=_COLLECT_SECONDS))
 
     def version(self) -> str:
         """The version that the daemon reports."""

@@ -107,12 +107,14 @@ def deploy_command(
     folder: _Folder,
     chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
+    out: Annotated[Path | None, typer.Option(help="File to write instead, for a Catalog that succeeds.")] = None,
 ) -> None:
     """Deploy the Catalog once for all, and write network.json; `coterie invite` makes invitations of it."""
-    file = folder / "network.json"
+    file = folder / "network.json" if out is None else out
     if file.exists():
         message = f"{file} names a network already, and a second Catalog would be another network"
-        raise ConfigError("CO-F203", f"{message}. To found one all the same, put that file away first.")
+        cure = "For new contracts with the same members, write another file with --out, and vote: coterie site succeed"
+        raise ConfigError("CO-F203", f"{message}. {cure}.")
     text = deploy_catalog(folder, chain, [FounderCard.read(path) for path in founder]).to_json()
     file.write_text(text)
     print(text, end="")

@@ -64,7 +64,7 @@ COMMANDS: Table = {
     "version": Command("coterie_node.cli.version:version_command", "Print the version."),
     "prune": Command(
         "coterie_node.cli.upkeep.prune:prune_command",
-        "Unpin the payloads of ended studies in this site's store, and destroy its sealing keys of them.",
+        "Delete the payloads of ended studies from this site's store, and destroy its sealing keys of them.",
     ),
     "forms": Command(
         "coterie_node.cli.upkeep.forms:forms_command",
@@ -164,7 +164,7 @@ COMMANDS: Table = {
             ),
             "restart": Command(
                 "coterie_node.cli.site.found:restart_command",
-                "End this site's programs, and start them again, as after a change of node.toml.",
+                "End this site's programs, and start them again; `--only node` after a change of node.toml.",
             ),
             "status": Command(
                 "coterie_node.cli.site.found:status_command",
@@ -198,6 +198,11 @@ COMMANDS: Table = {
             "succeed": Command(
                 "coterie_node.cli.site.members:site",
                 "Vote that another Catalog succeeds this one: new contracts, with the same members.",
+            ),
+            "follow": Command(
+                "coterie_node.cli.upkeep.follow:follow_command",
+                "Go over to the Catalog that succeeded this one by vote: new contracts, the same members, keys and "
+                "privacy log.",
             ),
             "withdraw": Command("coterie_node.cli.site.members:site", "Take back this site's votes about a member."),
         },

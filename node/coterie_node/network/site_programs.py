@@ -16,6 +16,7 @@ from threading import Event as Flag
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.network.programs.service import STOP_TIMEOUT, Service, explain_early_end
+from coterie_node.errors import ConfigError
 from coterie_node.network.devnet import await_catalog
 from coterie_node.network.founding import FOUNDERS
 from coterie_node.network.local_nodes import await_health
@@ -91,9 +92,13 @@ class SitePrograms:
         self.start_one("kubo", service)
         return True
 
-    def stop(self) -> None:
-        """End all programs, the daemon first."""
-        for name, service in reversed(self.services().items()):
+    def stop(self, only: str | None = None) -> None:
+        """End all programs, the daemon first, or one of them; ConfigError (CO-F305) for a name that is none."""
+        if only is not None and only not in RECIPES:
+            message = f"A site has no program {only[:40]!r}"
+            raise ConfigError("CO-F305", f"{message}. Name one of {', '.join(RECIPES)}.")
+        chosen = {name: service for name, service in self.services().items() if only in (None, name)}
+        for name, service in reversed(chosen.items()):
             service.stop(DAEMON_STOP_SECONDS if name == "node" else STOP_TIMEOUT)
 
     def watch(self, stop: Flag, notice: Callable[[str], None]) -> None:

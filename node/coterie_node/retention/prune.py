@@ -25,10 +25,13 @@ SECONDS_A_YEAR = 365.25 * 86400
 
 @runtime_checkable
 class PinnedStore(Protocol):
-    """A store that keeps what is pinned, and lets go of the rest in its own time."""
+    """A store that keeps what is pinned, and lets go of the rest when it is asked to."""
 
     def unpin(self, cid: str) -> None:
         """Let the next collection take a payload; no error if it was not pinned."""
+
+    def collect(self) -> None:
+        """Delete from the disk what is not pinned."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Pruning:
     @property
     def text(self) -> str:
         """The same in words."""
-        key = "; its sealing key is destroyed" if self.key_destroyed else ""
+        key = "; this site's sealing key of it goes with them" if self.key_destroyed else ""
         return f"study {self.study}: {self.payloads} payloads, {self.size} bytes, are in {self.bundle}{key}"
 
 

@@ -297,6 +297,15 @@ def test_unpinning_twice_is_unpinning_once(kubo: KuboServer, daemon: Daemon) -> 
     assert kubo.pins == {cid}
 
 
+def test_a_collection_takes_what_is_unpinned_and_nothing_else(kubo: KuboServer, daemon: Daemon) -> None:
+    kept, gone = daemon.put(build_payload(2 * _MIB)), daemon.put(build_payload(10))
+    daemon.unpin(gone)
+    assert daemon.has(gone)
+    daemon.collect()
+    assert not daemon.has(gone)
+    assert daemon.get(kept) == build_payload(2 * _MIB)
+
+
 def test_pinning_what_is_not_there_says_so(daemon: Daemon) -> None:
     with pytest.raises(BlobMissing):
         daemon.pin(compute_cid(b"nowhere"))

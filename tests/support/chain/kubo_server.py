@@ -49,6 +49,7 @@ class KuboServer:
             "block/stat": self.block_stat,
             "pin/add": self.pin_add,
             "pin/rm": self.pin_rm,
+            "repo/gc": self.repo_gc,
         }.get(command)
         if verb is None:
             return 404, b"404 page not found"
@@ -90,10 +91,24 @@ class KuboServer:
             name = todo.pop()
             if name not in self.blocks:
                 return self.report_absent(query)
-            if not name.startswith("bafkr"):
-                todo += [format_cid(codec[0], digest) for codec, digest in LINK.findall(self.blocks[name])]
+            todo += self.list_links(name)
         self.pins.add(query["arg"])
         return answer_ok({"Pins": [query["arg"]]})
+
+    def repo_gc(self, query: Query) -> Answer:
+        kept, todo = set[str](), list(self.pins)
+        while todo:
+            name = todo.pop()
+            kept.add(name)
+            todo += self.list_links(name)
+        self.blocks = {name: block for name, block in self.blocks.items() if name in kept}
+        return 200, b""
+
+    def list_links(self, name: str) -> list[str]:
+        """What a block of a tree names; a block of raw bytes names nothing."""
+        if name.startswith("bafkr"):
+            return []
+        return [format_cid(codec[0], digest) for codec, digest in LINK.findall(self.blocks[name])]
 
     def pin_rm(self, query: Query) -> Answer:
         if query["arg"] not in self.pins:

@@ -24,6 +24,8 @@ ENVIRONMENT = {"LIBP2P_FORCE_PNET": "1", "IPFS_TELEMETRY": "off", "LIBP2P_TCP_MU
 # What a node of Coterie and its launcher ask for; the rest of the administrator's interface stays closed.
 ALLOWED = (
     *("id", "version", "block", "pin", "swarm/peers", "swarm/connect", "repo/stat"),
+    # `coterie prune`: what is unpinned goes from the disk
+    "repo/gc",
     # the heartbeats of the sites' daemons
     *("pubsub/pub", "pubsub/sub"),
 )

@@ -35,6 +35,7 @@ from coterie_node.site.folder import NETWORK
 WAIT_SECONDS = 3600.0
 SEEN_CHECKS = ("chain peers", "swarm peers", "ports of others", "seat")
 _Folder = Annotated[Path, typer.Argument(help="The site's folder.")]
+_Only = Annotated[str | None, typer.Option(help="One program: geth, kubo or node (the daemon).")]
 
 
 def create_network_command(
@@ -132,15 +133,15 @@ def start_command(node: NodeOption = None) -> None:
     SitePrograms(open_node_folder(node).root).start()
 
 
-def stop_command(node: NodeOption = None) -> None:
+def stop_command(node: NodeOption = None, only: _Only = None) -> None:
     """End this site's daemon, store and chain node; the daemon finishes the step at hand."""
-    SitePrograms(open_node_folder(node).root).stop()
+    SitePrograms(open_node_folder(node).root).stop(only)
 
 
-def restart_command(node: NodeOption = None) -> None:
-    """End this site's programs, and start them again, as after a change of node.toml."""
+def restart_command(node: NodeOption = None, only: _Only = None) -> None:
+    """End this site's programs, and start them again; `--only node` after a change of node.toml."""
     programs = SitePrograms(open_node_folder(node).root)
-    programs.stop()
+    programs.stop(only)
     programs.start()
 
 

@@ -20,12 +20,13 @@ def prune_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, and let go of nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Unpin the payloads of ended studies in this site's store, and destroy its sealing keys of them.
+    """Delete the payloads of ended studies from this site's store, and destroy its sealing keys of them.
 
     Refused before the date that [retention] gives, while a study runs, and without a bundle that verifies. The site's
-    daemon must not run meanwhile: it holds the journal.
+    daemon must not run meanwhile, because it holds the journal; chain node and store must: coterie site stop --only
+    node.
     """
-    from coterie_node.retention.prune import check_age, find_bundle, prune
+    from coterie_node.retention.prune import PinnedStore, check_age, find_bundle, prune
 
     home = open_node_folder(node)
     network, store = home.network(), home.blobs()
@@ -38,6 +39,8 @@ def prune_command(
             prune(ledger, store, journal.vault, view, network, bundle, dry=dry_run)
             for view, bundle in zip(views, proofs, strict=True)
         ]
-    said = "Nothing is let go of: this is a dry run." if dry_run else "Kubo frees the space at its next collection."
+    if not dry_run and isinstance(store, PinnedStore):
+        store.collect()
+    said = "Nothing is let go of: this is a dry run." if dry_run else "They are deleted from this site's store."
     lines = [*(pruning.text for pruning in prunings), said]
     print_document([pruning.as_dict() for pruning in prunings], "\n".join(lines), as_json)
