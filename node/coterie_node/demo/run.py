@@ -38,6 +38,7 @@ from coterie_node.demo.forked_sites import ONE_THREAD, ForkedSite, can_fork, sta
 from coterie_node.errors import AuditFailed, ConfigError, DeadlinePassed, SiteFailed
 from coterie_node.network.devnet import check_programs, make_settings, run_network
 from coterie_node.network.devnet import founders as founders
+from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.run.recorded_steps import AUDITOR
 from coterie_node.run.study_files import load_study
 from coterie_node.run.view_grants import View, view_of
@@ -106,16 +107,19 @@ def rerun(place: RunFolder, case: Case) -> Result:
             data = str(files[name]) if name in files else ""
             folder.record(make_decision(study.hash, "propose" if name == sites[0] else "approve", data=data))
     within = scale_wait(DEADLINE, len(sites))
-    results = {name: _await_result(place, name, study.hash.hex(), within) for name in sites}
+    deadline = time.monotonic() + within
+    results = {name: _await_result(place, name, study.hash.hex(), deadline, within) for name in sites}
     # a daemon counts the gas and the seconds of all its studies together, and none of one study
     reports = {name: {**report, "seconds": {}, "gas": None} for name, report in results.items()}
     seconds = _ledger_seconds(place, results[sites[0]]["study"])
     return _save_result(place, conclude(place, case, reports, seconds, case.pooled, granted=False))
 
 
-def _await_result(place: RunFolder, name: str, study: str, within: float) -> dict[str, Any]:
-    """What a site's daemon left of a study; DeadlinePassed (CO-R204) names the site that leaves nothing."""
-    deadline = time.monotonic() + within
+def _await_result(place: RunFolder, name: str, study: str, deadline: float, within: float) -> dict[str, Any]:
+    """What a site's daemon left of a study; DeadlinePassed (CO-R204) names the site without it, and whom it waits for.
+
+    All sites have one deadline (`time.monotonic`), `within` seconds after the study was decided.
+    """
     while time.monotonic() < deadline:
         for file in (place.site_root(name) / "results").glob("*.json"):
             report: dict[str, Any] = json.loads(file.read_text())
@@ -123,6 +127,8 @@ def _await_result(place: RunFolder, name: str, study: str, within: float) -> dic
                 return report
         time.sleep(0.2)
     message = f"No result of study {study[:16]} at {name} within {within:.0f} s"
+    cause = SiteDaemons(place).read_cause(name, study)
+    message += f"; its daemon says: {cause}" if cause else "; its daemon does not answer"
     raise DeadlinePassed("CO-R204", f"{message}. Read {place.site_root(name) / 'node' / 'log'}.")
 
 

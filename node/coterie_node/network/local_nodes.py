@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -88,14 +89,27 @@ class SiteDaemons:
 
     def facts(self, site: str) -> Mapping[str, int]:
         """Studies done and gas used since its start, from its metrics; nothing if it does not answer."""
+        body = self._ask(site, "/metrics")
+        if not body:
+            return {}
+        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(body.decode())}
+        return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
+
+    def read_cause(self, site: str, study: str) -> str:
+        """What a site's daemon says about a study (the hash in hex): its fault, or whom it waits for; else empty."""
+        listed: list[dict[str, Any]] = json.loads(self._ask(site, "/status") or b"[]")
+        found: dict[str, Any] = next((task for task in listed if task["hash"] == study), {})
+        return str((found.get("fault") or {}).get("message") or found.get("cause") or "")
+
+    def _ask(self, site: str, page: str) -> bytes:
+        """A page of a site's daemon; empty if it does not answer."""
         token = read_private(self._place.site_root(site) / "api.token", "the API's token file").strip()
         try:
             with HttpClient(self._api(site), WAITS, {"Authorization": f"Bearer {token}"}) as client:
-                answer = client.get("/metrics", limit=MAX_ANSWER_BYTES)
+                answer = client.get(page, limit=MAX_ANSWER_BYTES)
         except WIRE_FAULTS:
-            return {}
-        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(answer.body.decode())}
-        return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
+            return b""
+        return answer.body if answer.status == 200 else b""
 
     def _write_settings(self, site: str) -> None:
         """Write a site's settings for the addresses of today."""

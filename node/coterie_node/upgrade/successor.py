@@ -4,13 +4,14 @@
     2. the old studies end    on the old Catalog, by whichever release knows it
     3. each site goes over    `network.json` names the successor; what belongs to the old Catalog is put aside
 
-Nothing is deleted. Keys, journal and privacy log stay: transactions and keys of a run carry their network's name there,
-and the privacy log must know what left under either Catalog. Decisions go aside, because a decision to propose would
-propose its study again on the new one.
+Nothing is deleted but copies of rows and of the history. Keys, journal and privacy log stay: transactions and keys of a
+run carry their network's name there, and the privacy log must know what left under either Catalog. Decisions go aside,
+because a decision to propose would propose its study again on the new one.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, count
@@ -27,7 +28,7 @@ from coterie_node.site.folder import NETWORK, SiteFolder
 
 OLD_CATALOGS = "catalogs"
 # What is about studies of one Catalog, by their numbers or hashes there.
-OWN = ("decisions", "ballots", "releases", "results", "faults", "copies", "peers.json")
+OWN = ("decisions", "ballots", "releases", "results", "faults", "peers.json")
 
 
 def follow_successor(home: SiteFolder) -> tuple[Network, Path]:
@@ -78,6 +79,8 @@ def _put_aside(root: Path, aside: Path, following: Network) -> None:
     for name in OWN:
         if (root / name).exists():
             (root / name).replace(_find_free(aside / name))
+    # Copies are made again: those of rows must get into no backup.
+    shutil.rmtree(root / "copies", ignore_errors=True)
     for copy in root.glob("history.sqlite*"):
         copy.unlink()
     (aside / NETWORK).write_bytes((root / NETWORK).read_bytes())

@@ -60,7 +60,7 @@ def move(tmp_path: Path) -> Iterator[Move]:
 
 def test_a_site_goes_over_with_its_keys_and_without_the_old_decisions(move: Move) -> None:
     root = move.home.root
-    for name in ("decisions", "results", "privacy"):
+    for name in ("decisions", "results", "privacy", "copies"):
         (root / name).mkdir(mode=0o700)
         (root / name / "1.json").write_text("{}")
     for name in ("history.sqlite", "history.sqlite-wal"):
@@ -76,6 +76,7 @@ def test_a_site_goes_over_with_its_keys_and_without_the_old_decisions(move: Move
     assert Network.from_json((aside / NETWORK).read_text()) == move.old
     assert sorted(path.name for path in aside.iterdir()) == ["decisions", NETWORK, "results"]
     assert (root / "privacy" / "1.json").exists()
+    assert not (root / "copies").exists()
     assert not list(root.glob("history.sqlite*"))
     with SqliteJournal(move.home.journal) as journal:
         assert journal.vault["private"] == b"memory"
