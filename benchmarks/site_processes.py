@@ -71,7 +71,7 @@ class Bench:
         network = deploy(chain.url(first), self.entries, payer, confirmations=chain.confirmations)
         self.place.save(self.place.settings(), network)
         for site in self.sites:
-            await_catalog(self.place.network(site), scale_wait(SPREAD_WITHIN, len(self.sites)))
+            await_catalog(self.place.network(site), scale_wait(SPREAD_WITHIN, len(self.sites)), site)
 
     def fit(self) -> None:
         """GLORE's demo: proposed at one site, approved at all others, replayed, compared with the pooled fit."""

@@ -30,7 +30,7 @@ from coterie_chain.network.programs.kubo import (
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_for_all
 from coterie_chain.network.programs.service import Service, explain_early_end, scale_wait
 from coterie_chain.store.kubo_files import RepoBlobs
-from coterie_chain.store.kubo_rpc import build_headers
+from coterie_chain.store.kubo_rpc import build_headers, read_peer_ids
 from coterie_chain.store.protocol import BlobStore
 
 _READY_TIMEOUT = 60.0
@@ -180,14 +180,14 @@ class KuboSwarm:
 
     def _join(self, site: str, service: Service) -> None:
         """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
-        others = [other for name, other in self._nodes.items() if name != site]
+        others = {name: other for name, other in self._nodes.items() if name != site}
         with self._open_client(site) as client:
             within = scale_wait(_READY_TIMEOUT, len(self._nodes))
             _await_ready(service, lambda: _ask(client, "id").status == 200, within)
-            for other in others:
+            for other in others.values():
                 port = read_ports(other.ports)["swarm"]
                 _ask(client, "swarm/connect", {"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
-            _await_ready(service, lambda: count_peers(client) >= len(others), within)
+            _await_peers(site, client, {other.peer: name for name, other in others.items()}, within)
 
     def _open_client(self, site: str) -> HttpClient:
         node = self._nodes[site]
@@ -210,6 +210,19 @@ def _read_object(answer: Answer) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
     return document
+
+
+def _await_peers(site: str, client: HttpClient, names: Mapping[str, str], within: float) -> None:
+    """Wait until a daemon is connected to all peers; StoreFault (CO-C336) names the sites that it does not reach."""
+    deadline = time.monotonic() + within
+    missing = set(names)
+    while missing:
+        missing = set(names) - read_peer_ids(_ask(client, "swarm/peers").body)
+        if missing and time.monotonic() > deadline:
+            away = ", ".join(sorted(names[peer] for peer in missing))
+            message = f"The store of {site} does not reach {away} within {within:.0f} s"
+            raise StoreFault("CO-C336", f"{message}. Read the logs of these sites' Kubos.")
+        time.sleep(0.05 if missing else 0.0)
 
 
 def _await_ready(service: Service, ready: Callable[[], bool], within: float) -> None:

@@ -59,7 +59,7 @@ def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings)
     network = deploy(chain.url(sites[0]), entries, payer, confirmations=chain.confirmations)
     place.save(settings, network)
     for name in sites:
-        await_catalog(place.network(name), scale_wait(SPREAD_WITHIN, len(sites)))
+        await_catalog(place.network(name), scale_wait(SPREAD_WITHIN, len(sites)), name)
     return network
 
 
@@ -136,15 +136,16 @@ def make_settings(chain: str, store: str, period: int | None = None, *, sleep: b
     return RunSettings(chain, store, (), period, sleep)
 
 
-def await_catalog(network: Network, within: float = SPREAD_WITHIN) -> None:
-    """Wait until a site's own node has the Catalog."""
+def await_catalog(network: Network, within: float = SPREAD_WITHIN, site: str = "") -> None:
+    """Wait until a site's own node has the Catalog; the fault after `within` seconds names the site."""
     deadline = time.monotonic() + within
     with Rpc(network.url) as rpc:
         while True:
             try:
                 verify(network, rpc)
                 return
-            except LedgerUnreachable:
+            except LedgerUnreachable as error:
                 if time.monotonic() > deadline:
-                    raise
+                    whose = f"{site}, after {within:.0f} s: " * bool(site)
+                    raise LedgerUnreachable(error.code, f"{whose}{error.message}") from None
                 time.sleep(0.05)

@@ -15,6 +15,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 from coterie_chain.keys.private_files import read_private, replace_private, write_private
 from coterie_chain.network.programs.ports import LOOPBACK, read_ports, reserve_for_all
@@ -151,14 +152,19 @@ def _samples(text: str) -> list[Sample]:
 
 def await_health(service: Service, url: str, within: float = READY_WITHIN) -> None:
     """Wait until a daemon says that it is well; StoreFault (CO-C336) with its log's end if it does not in time."""
-    deadline = time.monotonic() + within
+    deadline, said = time.monotonic() + within, ""
     with HttpClient(url, WAITS) as client:
         while time.monotonic() <= deadline:
             try:
-                if client.get("/health", limit=MAX_ANSWER_BYTES).status == 200:
+                answer = client.get("/health", limit=MAX_ANSWER_BYTES)
+                if answer.status == 200:
                     return
+                said = answer.body[:500].decode(errors="replace")
             except WIRE_FAULTS:
                 if service.pid is None:
                     raise explain_early_end(service) from None
             time.sleep(0.1)
+    if said:
+        message = f"{service.folder.parent.name}'s daemon is not well within {within:.0f} s: {said}"
+        raise StoreFault("CO-C336", f"{message}. Read {service.log}.")
     raise explain_early_end(service)
