@@ -116,7 +116,7 @@ def rerun(place: RunFolder, case: Case) -> Result:
 
 
 def _await_result(place: RunFolder, name: str, study: str, deadline: float, within: float) -> dict[str, Any]:
-    """What a site's daemon left of a study; DeadlinePassed (CO-R204) names the site without it, and whom it waits for.
+    """What a site's daemon left of a study; DeadlinePassed (CO-R204) names the site without it, and what it waits for.
 
     All sites have one deadline (`time.monotonic`), `within` seconds after the study was decided.
     """

@@ -97,7 +97,7 @@ class SiteDaemons:
         return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
 
     def read_cause(self, site: str, study: str) -> str:
-        """What a site's daemon says about a study (the hash in hex): its fault, or whom it waits for; else empty."""
+        """What a site's daemon says about a study (the hash in hex): its fault, or what it waits for; else empty."""
         listed: list[dict[str, Any]] = json.loads(self._ask(site, "/status") or b"[]")
         found: dict[str, Any] = next((task for task in listed if task["hash"] == study), {})
         return str((found.get("fault") or {}).get("message") or found.get("cause") or "")
