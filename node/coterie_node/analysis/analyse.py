@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from coterie_node.data.tables.frame import ArrowStream, FrameAddress, RowsPlace
 from coterie_node.release.gate import Gate
 from coterie_node.run.follower import Progress
 from coterie_node.run.simulate import check_sites, simulate
-from coterie_node.run.study_files import load_study
+from coterie_node.run.study_files import check_permit, load_study
 
 
 class Study(PlainStudy):
@@ -67,8 +68,12 @@ def analyse(
 
 
 def load_sites(study: PlainStudy, data: Mapping[str, str | RowsPlace | ArrowStream]) -> dict[str, Loaded]:
-    """The checked rows of each site that has any; DataError if two sites have the same ones."""
+    """The checked rows of each site that has any; DataError if two sites have the same ones.
+
+    StudyError (CO-S506) after the last day of the study's data permit.
+    """
     check_sites(study, data)
+    check_permit(study, int(time.time()))
     addresses = {name: _read_address(at) for name, at in data.items()}
     if not study.columns:
         check_files_differ({name: at for name, at in addresses.items() if isinstance(at, Path)})

@@ -191,10 +191,12 @@ def export_bundle_command(
 ) -> None:
     """Put a study and all that proves it into one bundle, which `coterie audit verify` checks offline."""
     from coterie_node.audit.sources import open_sources
-    from coterie_node.verbs.audits import export_bundle
+    from coterie_node.verbs.audits import check_export, export_bundle
 
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
+        if chain is None:
+            check_export(read, study)  # a site's own node; an auditor who reads a chain is bound by no permit
         done = export_bundle(read, study, bundle, first, confirmations)
     summary = {"bundle": str(bundle), "study": done.study, "last_block": done.last_block, "blocks": done.blocks}
     text = f"{bundle}: study {done.study} up to block {done.last_block}, {done.blocks} payload blocks."

@@ -1,7 +1,9 @@
 """A person's yes: payloads that wait in a folder of the site until its people approve them by digest.
 
-releases/<position>-<attempt>.json   what would leave, what can be solved from it (for this site's people only)
-releases/<position>-<attempt>.yes    the digest that was approved
+releases/<study>/<position>-<attempt>.json   what would leave, what can be solved from it (for this site's people only)
+releases/<study>/<position>-<attempt>.yes    the digest that was approved
+
+<study> is the first 16 digits of the study's hash.
 """
 
 from __future__ import annotations
@@ -24,9 +26,14 @@ from coterie_node.release.gate import Release
 
 @dataclass(frozen=True)
 class ApprovalFolder:
-    """The folder of one site."""
+    """The folder of one study at one site."""
 
     root: Path
+
+    @classmethod
+    def of_study(cls, releases: Path, study: bytes) -> ApprovalFolder:
+        """The folder of a study (its hash) below a site's releases."""
+        return cls(releases / study.hex()[:16])
 
     def consent(self, release: Release) -> bool:
         """Whether this very payload has been approved; if not, it is laid out for reading.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -27,6 +28,7 @@ from coterie_node.release.approval import describe_release
 from coterie_node.release.gate import Gate, Release
 from coterie_node.release.policy import Policy
 from coterie_node.run.simulate import simulate, site_of
+from coterie_node.run.study_files import check_permit
 
 MAX_NUMBERS = 400
 # A number of a masked sum has this many words. Steps with other words list their numbers themselves (`Step.bare`).
@@ -100,13 +102,14 @@ def dry_run(study: Study, files: Mapping[str, RowsAddress], policy: Policy | Non
     """Every payload that the study would make of these files: of all rounds where all sites' files are given.
 
     With some sites' files only, these sites' first payloads, which need no other site's posts. Stops at the first
-    refusal, as the study would.
+    refusal, as the study would. StudyError (CO-S506) after the last day of the study's data permit.
     """
     unknown = sorted(set(files) - set(study.sites))
     if unknown:
         raise StudyError(
             "CO-S105", f"The study {study.name!r} has no site {', '.join(unknown)}. Use the names of its `sites`."
         )
+    check_permit(study, int(time.time()))
     loaded = {name: load_site(path, study, name) for name, path in files.items()}
     rows: dict[str, Data] = {name: site_rows.rows for name, site_rows in loaded.items() if site_rows is not None}
     out: list[PayloadPreview] = []

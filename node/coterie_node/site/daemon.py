@@ -625,11 +625,12 @@ class Daemon:
             ahead=services.ahead,
             log=PrivacyLog(FolderStorage(home.privacy), services.journal.vault),
             approvals=decision.signed,
+            epoch=services.epoch,
         )
 
     def _releases_of(self, study: bytes) -> ApprovalFolder:
         """The payloads of a study that wait for a person."""
-        return ApprovalFolder(self.services.home.releases / study.hex()[:16])
+        return ApprovalFolder.of_study(self.services.home.releases, study)
 
     def _runner(self, task: StudyTask, view: StudyView, decision: Decision) -> Runner:
         node = self._node_of(view, decision)

@@ -193,6 +193,10 @@ class DecisionFolder:
             message = f"The proposed study {self.document(study)} cannot be read: {error.strerror}"
             raise ConfigError("CO-F322", f"{message}. Propose it again.") from None
 
+    def find_documents(self, digits: str) -> list[bytes]:
+        """The documents that are kept here of studies whose hash starts with these hexadecimal digits."""
+        return [path.read_bytes() for path in sorted(self.root.glob("*.study")) if path.name.startswith(digits)]
+
     def certificate(self, study: bytes) -> Path:
         """Where a proposed study's "equals pooled" certificate is kept."""
         return self.root / f"{study.hex()}.certificate"
@@ -200,7 +204,7 @@ class DecisionFolder:
     def save_document(self, study: bytes, document: bytes) -> None:
         """Keep the document of a study that this site proposes or approves."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.document(study).write_bytes(document)
+        replace_private(self.document(study), document.decode())
 
 
 def digest_terms(terms: Terms) -> str:

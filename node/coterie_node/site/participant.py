@@ -48,7 +48,10 @@ POLL_SECONDS, SHORT_POLL_SECONDS = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Node:
-    """Everything one site's process works with; `approvals` is the digest of its persons' signatures."""
+    """Everything one site's process works with; `approvals` is the digest of its persons' signatures.
+
+    `epoch` is the time in seconds since 1970, by which the study's data permit ends.
+    """
 
     study: Study
     name: str
@@ -65,6 +68,11 @@ class Node:
     ahead: PipelinedLedger | None = None
     log: PrivacyLog = field(default_factory=PrivacyLog)
     approvals: bytes = ZERO
+    epoch: Callable[[], int] = lambda: int(time.time())
+
+    def check_permit(self) -> None:
+        """StudyError (CO-S506) after the last day of the study's data permit."""
+        check_permit(self.study, self.epoch())
 
 
 def open_node(
@@ -82,6 +90,7 @@ def open_node(
     check_permit(study, int(time.time()))
     folder = place.site(name)
     folder.config.policy.check(study, name)
+    folder.decisions.save_document(study.hash, study.document)
     rows = load_site(folder.locate_rows(""), study, name, folder.exclude)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
     ledger = EthereumLedger(network, keys.signer, journal, sleeps=place.settings().sleep)
@@ -95,7 +104,7 @@ def open_node(
         folder.blobs(),
         journal,
         folder.config.policy,
-        ApprovalFolder(folder.releases).consent,
+        ApprovalFolder.of_study(folder.releases, study.hash).consent,
         observe,
         open_exchange(place, name, keys, ledger, network),
         ledger.pipelined,
@@ -194,9 +203,13 @@ def make_site_runner(node: Node, number: int, observe: Callable[[Progress], None
 
 
 def take_part(node: Node, number: int) -> Runner:
-    """Take turns until the protocol has ended; returns the runner with the result."""
+    """Take turns until the protocol has ended; returns the runner with the result.
+
+    StudyError (CO-S506) before the first turn after the last day of the data permit.
+    """
     attendance = Supervisor(lambda: make_site_runner(node, number))
     while not attendance.done:
+        node.check_permit()
         if not attendance.tick():
             attendance.pause(node.ledger.wait, SHORT_POLL_SECONDS if attendance.talking else POLL_SECONDS)
     assert attendance.runner is not None
@@ -268,8 +281,9 @@ def _number(node: Node) -> int | None:
 def prepare_joining(node: Node) -> Joining:
     """What this site puts on the ledger when it joins: the digest of its rows, of its approvals, and its release.
 
-    KeyFault for a study in which a site's key is of no use.
+    KeyFault for a study in which a site's key is of no use; StudyError (CO-S506) after the end of its data permit.
     """
+    node.check_permit()
     check_sealing_keys(node.study, node.ledger.sites())
     snapshot = commit(node.rows, node.study, node.network.scope, node.journal.vault)
     return Joining(snapshot, node.approvals, read_own_release())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from coterie_learners.study.document import Study
 from coterie_node.errors import ConfigError
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.budgets import group_populations
+from coterie_node.run.study_files import check_permit
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import ActSubject
 from coterie_node.verbs.signing import Signer, sign_act_here
@@ -21,10 +24,14 @@ def list_releases(folder: SiteFolder) -> list[Mapping[str, Any]]:
 
 
 def approve_release(folder: SiteFolder, digest: str, by: str = "", signer: Signer | None = None) -> Mapping[str, Any]:
-    """Let the payload of this digest (its first eight digits or more) leave; ConfigError (CO-F311) if none waits."""
+    """Let the payload of this digest (its first eight digits or more) leave; ConfigError (CO-F311) if none waits.
+
+    StudyError (CO-S506) after the last day of its study's data permit.
+    """
     folders = _list_folders(folder)
     matches = [f for f in folders if any(payload["payload_digest"].startswith(digest) for payload in f.waiting())]
     if matches:
+        _check_permits(folder, matches[0].root.name)
         waiting = next(p for p in matches[0].waiting() if p["payload_digest"].startswith(digest))
         sign_act_here(folder, "release", ActSubject(about=waiting["payload_digest"]), signer, by)
     return (matches or folders)[0].approve(digest)
@@ -47,8 +54,15 @@ def allow_refusal(
         message = f"Nothing was refused of a single study with the hash {digest!r}, or there is no reason"
         raise ConfigError("CO-F311", f"{message}. List refusals with `coterie release log`.")
     study = bytes.fromhex(matches[0]) if len(matches[0]) == 64 else bytes(32)
+    _check_permits(folder, matches[0])
     sign_act_here(folder, "allow", ActSubject.of_text(reason.strip(), study), signer, by)
     return list(log.allow(matches[0], reason.strip()))
+
+
+def _check_permits(folder: SiteFolder, digits: str) -> None:
+    """StudyError (CO-S506) if the data permit of a study has ended, by the first digits of its hash."""
+    for document in folder.decisions.find_documents(digits):
+        check_permit(Study.from_json(document, f"The study {digits[:16]}"), int(time.time()))
 
 
 def _open_log(folder: SiteFolder) -> PrivacyLog:

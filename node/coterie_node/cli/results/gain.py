@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from coterie_node.cli.options import At, Json, LedgerStudyArgument, NodeOption, Site
@@ -31,12 +32,13 @@ def gain_command(
     from coterie_node.audit.result import finite
     from coterie_node.audit.sources import find_study_number
     from coterie_node.cli.options import open_site
-    from coterie_node.run.study_files import study_on_ledger
+    from coterie_node.run.study_files import check_permit, study_on_ledger
 
     folder = open_site(node, at, site)
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         study = study_on_ledger(view, folder.open_archive())
+        check_permit(study, int(time.time()))
         fit = _read_fit(folder, ledger, view)
     gain = measure_gain(seat_own_rows(folder, study), fit)
     print_document(finite(gain.as_dict()), gain.text(), as_json)

@@ -5,6 +5,7 @@ The way back needs no command: a pda table (SITE_initialize.json) is a site's da
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.pda_export import write_table
 from coterie_node.release.policy import Policy
-from coterie_node.run.study_files import load_study
+from coterie_node.run.study_files import check_permit, load_study
 
 pda_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tables of the R package pda.")
 
@@ -46,6 +47,7 @@ def export_table_command(
         raise StudyError("CO-S327", f"pda's tables are those of cola; the study has {read.learner.name}.")
     if to.exists():
         raise ConfigError("CO-F203", f"{to} exists; a table is never written over another file.")
+    check_permit(read, int(time.time()))
     loaded = load_site(data, read, site)
     if loaded is None or not isinstance(loaded.rows, CodedRows):
         raise StudyError("CO-S105", f"{site} has no rows in the study {read.name!r}.")

@@ -161,7 +161,7 @@ def _count_verdicts(records: Iterable[Record]) -> dict[str, int]:
 
 def list_releases_of(site: SiteReader, look: StudyLook) -> list[Mapping[str, Any]]:
     """The payloads of a study that wait for a person of this site, with all their numbers."""
-    return ApprovalFolder(site.folder.releases / look.view.terms.hash.hex()[:16]).waiting()
+    return ApprovalFolder.of_study(site.folder.releases, look.view.terms.hash).waiting()
 
 
 def list_refusals(site: SiteReader, look: StudyLook) -> list[Mapping[str, str]]:

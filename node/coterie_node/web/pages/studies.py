@@ -127,7 +127,7 @@ def describe_short_state(look: StudyLook, now: int) -> str:
 
 def count_releases(folder: SiteFolder, hash: bytes) -> int:
     """How many payloads of a study wait for a person of this site."""
-    return ApprovalFolder(folder.releases / hash.hex()[:16]).count_waiting()
+    return ApprovalFolder.of_study(folder.releases, hash).count_waiting()
 
 
 def describe_unsigned(folder: SiteFolder, decision: Decision | None) -> str:
