@@ -23,7 +23,14 @@ from coterie_node.data.load import load_site
 from coterie_node.data.mapping.words import describe_rows
 from coterie_node.errors import ConfigError
 from coterie_node.persons.acts import ActKind
-from coterie_node.run.study_files import amend_study, check_permit, check_silence_rule, check_terms, study_on_ledger
+from coterie_node.run.study_files import (
+    amend_study,
+    check_permit,
+    check_silence_rule,
+    check_terms,
+    study_of,
+    study_on_ledger,
+)
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
@@ -41,7 +48,7 @@ def propose(
     approvals: str = "",
     by: str = "",
     signer: Signer | None = None,
-    act: ActKind = "propose",
+    act: ActKind | None = None,
 ) -> list[str]:
     """Propose a study, and approve it for this site; returns what a person is to know, in sentences.
 
@@ -61,12 +68,24 @@ def propose(
         save_certificate(certificate, folder.decisions.certificate(study.hash))
         lines.append(certificate.sentence)
     decision = make_decision(study.hash, "propose", data=data, approvals=approvals, by=by)
-    lines += record_decision(folder, decision, signer, act)
+    lines += record_decision(folder, decision, signer, act or ("amend" if study.registration.amends else "propose"))
     return [
         *lines,
         f"Proposed: {study.name}, hash {study.hash.hex()}.",
         "The daemon (coterie serve) puts it on the ledger; read the hash to the other sites.",
     ]
+
+
+def find_proposed(folder: SiteFolder, digits: str) -> Study:
+    """The study that a person of this site has proposed, by the first eight digits of its hash or more.
+
+    The next person signs it without its file. ConfigError (CO-F304) if there is none, or more than one.
+    """
+    proposed = [study for study in folder.decisions.proposals() if len(digits) >= 8 and study.hex().startswith(digits)]
+    if len(proposed) != 1:
+        message = f"{len(proposed)} proposals of {folder.name} have a hash that starts with {digits[:64]!a}"
+        raise ConfigError("CO-F304", f"{message}. Name its file, or more digits of its hash.")
+    return study_of(folder.decisions.read_document(proposed[0]), f"The proposal {proposed[0].hex()[:16]}")
 
 
 def amend(

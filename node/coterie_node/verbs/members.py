@@ -10,7 +10,7 @@ from coterie_node.site.cards import REVOKED, SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.signing import Signer, record_ballot
+from coterie_node.verbs.signing import Signer, record_ballot, record_withdrawals
 
 
 def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
@@ -72,8 +72,7 @@ def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: Signer |
     if not own:
         message = f"No vote of {folder.name} about {name[:40]!r} counts"
         raise ConfigError("CO-F333", f"{message}. Look at `coterie site list`.")
-    for vote in own:
-        record_ballot(folder, Ballot(motion="withdraw", subject=vote.motion.hex()), by, signer)
+    record_withdrawals(folder, [vote.motion for vote in own], by, signer)
     return own
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -127,6 +127,17 @@ def record_decision(
     signers, wanted = count_signers(folder, decision, int(time.time()))
     waits = "" if signers >= wanted else "; the node joins once another person has approved too"
     return [f"Signed by {printable(names)}: {signers} of {wanted}{waits}."]
+
+
+def record_withdrawals(
+    folder: SiteFolder, motions: Sequence[bytes], by: str = "", signer: Signer | None = None
+) -> None:
+    """Take back this site's votes for motions (their digests): one signature names them all, and stands under each."""
+    digests = sorted(motion.hex() for motion in motions)
+    signed = sign_act_here(folder, "vote", ActSubject.of_text(f"withdraw {' '.join(digests)}"), signer, by)
+    name = by or name_unnamed(folder.name) if signed is None else signed.text.name
+    for digest in digests:
+        folder.ballots.record(Ballot(motion="withdraw", subject=digest, by=name, signature=signed))
 
 
 def record_ballot(folder: SiteFolder, ballot: Ballot, by: str = "", signer: Signer | None = None) -> Ballot:

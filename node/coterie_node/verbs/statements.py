@@ -12,7 +12,7 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.ended_studies import Supersession
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.signing import Signer, record_ballot, record_decision
+from coterie_node.verbs.signing import Signer, record_ballot, record_decision, record_withdrawals
 
 
 def supersede(
@@ -54,7 +54,10 @@ def withdraw(folder: SiteFolder, which: str, by: str = "", signer: Signer | None
     _check_party(folder, view)
     if view.state == State.PROPOSED:
         return [_withdraw_proposal(folder, view, by, signer)]
-    return [_withdraw_vote(folder, view, vote, by, signer) for vote in _list_own(folder, view, votes)]
+    own = _list_own(folder, view, votes)
+    record_withdrawals(folder, [vote.motion for vote in own], by, signer)
+    daemon = "The daemon records it on the ledger."
+    return [f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. {daemon}" for vote in own]
 
 
 def _withdraw_proposal(folder: SiteFolder, view: StudyView, by: str, signer: Signer | None) -> str:
@@ -80,11 +83,6 @@ def _list_own(folder: SiteFolder, view: StudyView, votes: list[OpenVote]) -> lis
         message = f"No vote of {folder.name} counts in study {view.id}, which is {view.state.name.lower()}"
         raise ConfigError("CO-F333", f"{message}. Look at `coterie study status {view.id}`.")
     return own
-
-
-def _withdraw_vote(folder: SiteFolder, view: StudyView, vote: OpenVote, by: str, signer: Signer | None) -> str:
-    record_ballot(folder, Ballot(motion="withdraw", subject=vote.motion.hex()), by, signer)
-    return f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. The daemon records it on the ledger."
 
 
 def _check_party(folder: SiteFolder, view: StudyView) -> None:

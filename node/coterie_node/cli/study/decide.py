@@ -5,12 +5,13 @@ A command writes a decision into the node's folder; the daemon acts on it, becau
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, StudyFile, open_site, require_daemon
+from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, open_site, require_daemon
 from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signer
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
@@ -20,6 +21,7 @@ from coterie_node.verbs.decide import (
     decline,
     digest_approvals,
     find_open_study,
+    find_proposed,
     list_undecided,
     look_at_rows,
     propose,
@@ -37,8 +39,19 @@ ApprovalsFile = Annotated[
 ]
 
 
+ProposedStudy = Annotated[
+    Path,
+    typer.Argument(help="Study file (TOML); of a study that another person here has proposed, digits of its hash."),
+]
+
+
+def is_digits(file: Path) -> bool:
+    """Whether a study is named by digits of its hash, and not by a file."""
+    return not file.exists() and re.fullmatch("[0-9a-f]{8,64}", str(file)) is not None
+
+
 def propose_command(
-    file: StudyFile,
+    file: ProposedStudy,
     node: NodeOption = None,
     at: At = None,
     site: Site = None,
@@ -48,7 +61,8 @@ def propose_command(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Propose a study, and approve it for this site; the daemon puts it on the ledger."""
-    folder, study = require_daemon(open_site(node, at, site)), load_study(file)
+    folder = require_daemon(open_site(node, at, site))
+    study = find_proposed(folder, str(file)) if is_digits(file) else load_study(file)
     rows, signed = resolve_rows(data), digest_approvals(approvals)
     signer = make_signer(folder, person, passphrase_fd)
     print("\n".join(propose(folder, study, data=rows, approvals=signed, signer=signer)))

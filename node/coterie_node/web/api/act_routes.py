@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +19,17 @@ from coterie_node.persons.roles import Role
 from coterie_node.run.study_files import study_of
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.decisions import digest_terms
-from coterie_node.verbs.decide import abort, approve, decline, find_open_study, propose, read_proposal, resume
+from coterie_node.site.folder import SiteFolder
+from coterie_node.verbs.decide import (
+    abort,
+    approve,
+    decline,
+    find_open_study,
+    find_proposed,
+    propose,
+    read_proposal,
+    resume,
+)
 from coterie_node.verbs.members import vote_to_admit, vote_to_recover, vote_to_revoke, withdraw_votes
 from coterie_node.verbs.releases import allow_refusal, approve_release
 from coterie_node.verbs.statements import supersede, withdraw
@@ -41,7 +52,7 @@ DAEMON = "The daemon puts it on the ledger."
 
 def propose_study(body: ProposeBody, services: Services, caller: Caller) -> Receipt:
     """Propose a study, and approve it for this site."""
-    study = _read_study(body.study)
+    study = _read_study(services.folder, body.study)
     act = Act("propose", Role.PROPOSE, study.hash)
     signed = services.signatures.verify_signature(act, caller.person, body)
     lines = propose(services.folder, study, approvals=signed.approvals, by=signed.by, signer=signed.signer)
@@ -136,8 +147,10 @@ def vote_about_member(body: VoteBody, services: Services, caller: Caller) -> Rec
     return Receipt(study=0, hash="", by=signed.by, lines=lines)
 
 
-def _read_study(text: str) -> Study:
-    """A study from TOML, or from its canonical JSON; StudyError for anything else."""
+def _read_study(folder: SiteFolder, text: str) -> Study:
+    """A study from TOML, from its canonical JSON, or by the hash of a proposal of this site; StudyError for else."""
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return find_proposed(folder, text)
     where = "The study of the request"
     if text.startswith("{"):
         return study_of(text.encode(), where)

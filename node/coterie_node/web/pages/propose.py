@@ -13,7 +13,7 @@ from coterie_learners.study.document import Study
 from coterie_node.errors import NodeError
 from coterie_node.persons.roles import Role
 from coterie_node.run.study_files import load_study
-from coterie_node.verbs.decide import amend, propose
+from coterie_node.verbs.decide import amend, find_proposed, propose
 from coterie_node.verbs.disclosure import describe
 from coterie_node.verbs.signing import Signer
 from coterie_node.web.access import PageRoute, Visit
@@ -23,8 +23,13 @@ from coterie_node.web.rendering import render
 
 
 def show_form(visit: Visit) -> Response:
-    """The empty form."""
-    return _render(visit, "")
+    """The empty form; with `study` in the address a proposal of this site, for the next person who signs it."""
+    digits = visit.request.query_params.get("study", "")
+    if not digits:
+        return _render(visit, "")
+    study = find_proposed(visit.services.site.folder, digits)
+    text = study.document.decode()
+    return _render(visit, text, words=describe(study), disclosure=describe_disclosure(study))
 
 
 def take_document(visit: Visit) -> Response:

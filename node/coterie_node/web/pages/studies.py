@@ -138,11 +138,13 @@ def describe_unsigned(folder: SiteFolder, decision: Decision | None) -> str:
     return "" if signers >= wanted else f"{signers} of {wanted} have signed: another person has to approve too."
 
 
-def list_unlisted(site: SiteReader) -> list[str]:
-    """Hashes of this site's proposals that its daemon has not put on the ledger yet."""
+def list_unlisted(site: SiteReader) -> list[tuple[str, str]]:
+    """Hashes of this site's proposals that its daemon has not put on the ledger yet, and who has still to sign."""
     looks: Mapping[int, StudyLook] = site.read().studies
     listed = {look.view.terms.hash for look in looks.values() if look.view.proposer == site.name}
-    return [study.hex() for study in site.folder.decisions.proposals() if study not in listed]
+    decisions = site.folder.decisions
+    own = [study for study in decisions.proposals() if study not in listed]
+    return [(study.hex(), describe_unsigned(site.folder, decisions.latest(study))) for study in own]
 
 
 def _group(site: SiteReader, look: StudyLook, action: str, state: str) -> tuple[str, str]:
