@@ -51,7 +51,7 @@ test-provider: setup ## Sign in at a certified identity provider, which npm inst
 test-brokers: setup ## Run the ledger's suite over RabbitMQ and Redis, where Debian's packages are installed
 	$(BIN)/python -m pytest -m brokers -n 0 $(ARGS)
 
-test-web: setup tests/web_browser/node_modules/.ready ## Run the page's tests in Chromium (Debian's package): every page, and a study's whole life
+test-web: tools tests/web_browser/node_modules/.ready ## Run the page's tests in Chromium (Debian's package): every page, and a study's whole life, also over Geth and Kubo
 	$(BIN)/python -m pytest -m browser -n 0 tests/web_browser $(ARGS)
 
 tests/web_browser/node_modules/.ready: tests/web_browser/package-lock.json tests/web_browser/package.json
@@ -60,7 +60,7 @@ tests/web_browser/node_modules/.ready: tests/web_browser/package-lock.json tests
 	@touch $@
 
 test-net: tools ## Run the tests on real networks of Geth and Kubo
-	$(BIN)/python -m pytest -m devnet -n 4 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m "devnet and not browser" -n 4 --dist loadgroup $(ARGS)
 
 faults: setup ## Let studies run through seeded faults: SEEDS=2000 of them, or the one of SEED=number
 	COTERIE_FAULT_SEEDS=$(SEEDS) COTERIE_FAULT_SEED=$(SEED) $(BIN)/python -m pytest -n 2 -q tests/node/run/test_faults.py $(ARGS)

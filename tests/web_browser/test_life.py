@@ -56,9 +56,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def open_town(folder: Path, prepare: Callable[[RunFolder, str], str]) -> Iterator[Town]:
+def open_town(
+    folder: Path, prepare: Callable[[RunFolder, str], str], chain: str = "anvil", store: str = "folder"
+) -> Iterator[Town]:
     """Three nodes over a real chain; `prepare` sets a site up before its daemon starts, and gives its address."""
-    up = run_command("devnet", "up", folder, "--chain", "anvil", "--store", "folder")
+    up = run_command("devnet", "up", folder, "--chain", chain, "--store", store)
     place = RunFolder(folder)
     try:
         assert up.returncode == 0, up.stderr
@@ -220,10 +222,17 @@ class Signer:
         self.page.wait_for_url(lambda url: "/sign/" not in url, timeout=WITHIN)
 
 
-def test_persons_sign_a_study_with_passkeys_and_the_bundle_says_who(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("chain", "store"),
+    [("anvil", "folder"), pytest.param("clique", "kubo", marks=[pytest.mark.devnet, pytest.mark.timeout(1800)])],
+)
+def test_persons_sign_a_study_with_passkeys_and_the_bundle_says_who(
+    browser: Browser, tmp_path: Path, chain: str, store: str
+) -> None:
     take_problems()
     secrets: dict[str, str] = {}
-    with open_town(tmp_path / "town", lambda place, site: prepare_register(place, site, secrets)) as town:
+    prepare = lambda place, site: prepare_register(place, site, secrets)  # noqa: E731
+    with open_town(tmp_path / "town", prepare, chain, store) as town:
         sites = list(town.pages)
         signers = [
             enter_as_person(browser, site, town.pages[site], name, secrets)
