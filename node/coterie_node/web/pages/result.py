@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,12 +73,23 @@ def open_result(visit: Visit) -> Response:
         problem=problem,
         figures=None if outcome is None else draw_result(outcome.fit),
         lines=[] if outcome is None else fit_lines(outcome.fit, outcome.name, outcome.contributors),
+        notes=[] if outcome is None else group_notes(outcome.fit.notes),
         flow=[] if outcome is None or outcome.flow is None else list_flow_lines(outcome.flow),
         formats=tuple(FORMATS),
         replay=job,
         report=report,
         may_audit=visit.person.may(Role.AUDIT),
     )
+
+
+def group_notes(notes: Iterable[str]) -> list[tuple[bool, str]]:
+    """Notes as blocks of text, and whether each is a table: lines whose columns are set apart by blanks."""
+    blocks = groupby(notes, lambda line: "  " in line.strip())
+    return [block for is_table, lines in blocks for block in _join_block(is_table, list(lines))]
+
+
+def _join_block(is_table: bool, lines: list[str]) -> list[tuple[bool, str]]:
+    return [(True, "\n".join(lines))] if is_table else [(False, line) for line in lines]
 
 
 def draw_result(fit: Fit) -> ResultFigures:
