@@ -146,18 +146,33 @@ def _check_first(
 
 
 def match_tags(lists: Sequence[TagArray]) -> NDArray[np.int64]:
-    """Rows of all owners that belong together (owners, k), pass by pass among the rows still unmatched."""
-    free = [set(range(owner_tags.shape[1])) for owner_tags in lists]
-    matches: list[list[int]] = []
+    """Rows of all owners that belong together (owners, k), pass by pass among the rows still unmatched.
+
+    Those of a pass come in the order of the first owner's rows.
+    """
+    free = [np.arange(owner_tags.shape[1]) for owner_tags in lists]
+    matches = []
     for number in range(lists[0].shape[0]):
-        places = [_index_tags(owner_tags[number], rows) for owner_tags, rows in zip(lists, free, strict=True)]
-        common = [tag for tag in places[0] if all(tag in other for other in places[1:])]
-        matches += [[place[tag] for place in places] for tag in common]
-        for place, rows in zip(places, free, strict=True):
-            rows.difference_update(place[tag] for tag in common)
-    return np.array(matches, dtype=np.int64).reshape(-1, len(lists)).T
+        common = _match_pass([owner_tags[number] for owner_tags in lists], free)
+        matches.append(common)
+        free = [rows[~np.isin(rows, own)] for rows, own in zip(free, common, strict=True)]
+    return np.concatenate(matches, axis=1)
 
 
-def _index_tags(owner_tags: TagArray, rows: set[int]) -> dict[bytes, int]:
-    raw = owner_tags.tobytes()
-    return {raw[TAG * row : TAG * (row + 1)]: row for row in sorted(rows)}
+def _match_pass(tags: Sequence[TagArray], free: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Rows whose tags are equal (owners, k), among the free rows of each owner."""
+    common, rows = _index_tags(tags[0], free[0])
+    found = [rows]
+    for owner_tags, owner_rows in zip(tags[1:], free[1:], strict=True):
+        others, rows = _index_tags(owner_tags, owner_rows)
+        common, kept, own = np.intersect1d(common, others, assume_unique=True, return_indices=True)
+        found = [*(before[kept] for before in found), rows[own]]
+    return np.stack(found)[:, np.argsort(found[0])]
+
+
+def _index_tags(owner_tags: TagArray, rows: NDArray[np.int64]) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+    """The different tags among some rows, in order, and a row of each."""
+    # Texts of 16 bytes are compared byte by byte; only zeros at their ends count for nothing, and all have 16 bytes.
+    texts = np.ascontiguousarray(owner_tags[rows]).view(f"S{TAG}").ravel()
+    found, first = np.unique(texts, return_index=True)
+    return found, rows[first]

@@ -15,6 +15,7 @@ import numpy as np
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.fista import Rule, SharedProblem, SharedSolution, minimise
+from coterie_learners.secure.masked_rows import count_block_rows, cut_blocks
 from coterie_learners.secure.moments import (
     INPUT,
     MOMENT,
@@ -90,11 +91,11 @@ class Outcome:
     iterations: int
 
 
-def fit(trio: ThreePartyShamir, sums: SharedSums, rows: Sequence[Elements], target: Target) -> Outcome:
+def fit(trio: ThreePartyShamir, sums: SharedSums, rows: Sequence[bytes], target: Target) -> Outcome:
     """Fit all penalties on the groups of rows and open the result.
 
     The groups are the folds (or one group), then the group held out if there is one. `rows`: shares of the rows fitted
-    and held out, if mean absolute errors are wanted and the parties hold shares of rows.
+    and held out as residues in C order, if mean absolute errors are wanted and the parties hold shares of rows.
     """
     training = list(range(max(target.folds, 1)))
     whole = sums.over(training)
@@ -255,11 +256,22 @@ def _assess_held_out(trio: ThreePartyShamir, group: SharedSums, coefficients: Ar
     return errors, spread
 
 
-def _mean_absolute_errors(trio: ThreePartyShamir, rows: Elements, coefficients: Array) -> Array:
+def _mean_absolute_errors(trio: ThreePartyShamir, packed: bytes, coefficients: Array) -> Array:
     """Mean absolute errors (k) on shares of rows (n, c): each residual's sign is compared, their sum opened."""
+    columns, width = coefficients.shape[1], trio.field.width
     whole = trio.field.to_signed(trio.field.encode(coefficients, ROUGH))
+    n, sizes = len(packed) // (columns * width), constant_elements(0, (len(coefficients),))
+    for first, end in cut_blocks(n, count_block_rows(columns)):
+        raw = packed[first * columns * width : end * columns * width]
+        rows = trio.field.integers(raw, width, (end - first, columns))
+        sizes = sizes + _add_sizes(trio, rows, whole)
+    total = trio.truncate(sizes, 4, ROUGH + 48)
+    return trio.field.decode(trio.open(total), ROUGH - 4) / n
+
+
+def _add_sizes(trio: ThreePartyShamir, rows: Elements, whole: Elements) -> Elements:
+    """Shares of degree two of the sums (k) of the residuals' sizes over rows (n, c)."""
     fitted = rows[:, :-1] @ whole[:, 1:].T + (whole[:, 0] << INPUT)
     residual = trio.truncate((rows[:, -1:] << ROUGH) - fitted, INPUT, INPUT + ROUGH + 20)
     sizes = residual * (1 - 2 * negative_shares(trio, residual, ROUGH + 22))
-    total = trio.truncate(sizes.sum(axis=0), 4, ROUGH + 48)
-    return trio.field.decode(trio.open(total), ROUGH - 4) / len(rows)
+    return np.asarray(sizes.sum(axis=0))

@@ -5,8 +5,11 @@ N owners of columns, and a helper without data. On the ledger:
 | step | from -> to | what | the reader learns |
 |---|---|---|---|
 | `terms` | each -> all | commitment to the input; a part of the key, wrapped for each other owner | - |
-| `rows/<owner>` | owner -> helper, sealed | tags; rows under masks, in a secret random order | numbers of rows |
+| `rows/<owner>` | owner -> helper, sealed | tags in a secret random order; digests of the rows under masks | numbers of rows |
 | `match/<owner>` | helper -> owner, sealed | places of matched rows of the owner before it | how many matched |
+
+The rows under masks follow in the interactive step, owner -> helper, block by block (masked_rows.py), and only if
+enough patients match.
 
 The key of tags and masks is the hash of all owners' parts; the helper never sees it. Masks are uniform modulo the
 field's prime; the masks of one owner's rows are made again by the next owner, who sees of them only k places in a list
@@ -27,7 +30,7 @@ import hmac
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,8 +43,9 @@ from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only
 from coterie_learners.errors import DataError, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure import identifier_tags, paillier
+from coterie_learners.secure import identifier_tags, masked_rows, paillier
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
+from coterie_learners.secure.masked_rows import Packed
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.shares.field import Elements
 from coterie_learners.shares.field import PrimeField as Numbers
@@ -87,6 +91,15 @@ class JoinPlan:
     def before(self, owner: str) -> str:
         """Whose masks this owner makes again."""
         return self.owners[self.owners.index(owner) - 1]
+
+    def row_bytes(self, owner: str) -> int:
+        """Bytes of a row of an owner as residues."""
+        return self.widths[owner] * self.numbers.width
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that are sent and shared at once."""
+        return masked_rows.count_block_rows(sum(self.widths.values()))
 
     @property
     def sealed_by_key(self) -> bool:
@@ -199,11 +212,11 @@ def derive_owners_key(site: Site, link: JoinPlan, terms: Posts, use: str) -> byt
     return hashlib.sha256(b"coterie/1 linkage" + b"".join(parts) + label).digest()
 
 
-# Second step: tags and masked rows
+# Second step: tags and digests of masked rows
 
 
 def rows_form(link: JoinPlan, owner: str) -> Schema:
-    """Form of an owner's tags and masked (or encrypted) rows."""
+    """Form of an owner's tags with the digests of its masked rows, or with its encrypted rows."""
     if link.sealed_by_key:
         return paillier.form_encrypted_rows(link)
     return Schema(
@@ -211,7 +224,7 @@ def rows_form(link: JoinPlan, owner: str) -> Schema:
             "tags": Field("|u1", (len(link.passes), None, identifier_tags.TAG)),
             **spellings_form(link),
             "group": DEALT,
-            "masked": Field("|u1", (None, link.widths[owner] * link.numbers.width)),
+            "masked_blocks": masked_rows.BLOCKS,
         }
     )
 
@@ -226,26 +239,41 @@ def spellings_form(link: JoinPlan) -> dict[str, Field]:
 
 
 def hide_rows(site: Site, link: JoinPlan, terms: Posts) -> Payload:
-    """This owner's tags and masked rows, in an order that nobody else knows."""
-    declared = site_inputs(site, link)
-    values = find_intervals(declared).place(declared)
-    n = len(values)
+    """This owner's tags in an order that nobody else knows, and its rows encrypted or as digests of masked blocks."""
+    order = _own_order(site)
+    named = _name_rows(site, link, terms, order)
+    if link.sealed_by_key:
+        shuffled = link.numbers.encode(_place_values(site, link)[order], INPUT)
+        return {**named, **paillier.encrypt_rows(site, link.numbers, shuffled)}
+    return {**named, "masked_blocks": masked_rows.digest_blocks(mask_own_rows(site, link, terms))}
+
+
+def _name_rows(site: Site, link: JoinPlan, terms: Posts, order: NDArray[np.int64]) -> Payload:
+    """Tags, groups and spellings of this owner's rows in an order."""
     forms = normalise_rows(site.study, site.name, site.columns.identifiers)
-    noise = site.stream("tags", len(link.passes) * n * identifier_tags.TAG)
+    noise = site.stream("tags", len(link.passes) * len(forms) * identifier_tags.TAG)
     key = derive_owners_key(site, link, terms, "tags")
     tags = identifier_tags.make_tags(key, site.study, site.name, link.passes, forms, noise)
-    order = permutation(Keystream(site.stream("order", _KEY)), n)
-    named = {
-        "tags": tags[:, order],
-        "group": _deal_rows(site, link, forms)[order],
-        **hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order),
-    }
-    shuffled = link.numbers.encode(values[order], INPUT)
-    if link.sealed_by_key:
-        return {**named, **paillier.encrypt_rows(site, link.numbers, shuffled)}
-    masks = row_masks(link, derive_owners_key(site, link, terms, f"masks/{site.name}"), np.arange(n), values.shape[1])
-    packed = link.numbers.pack(shuffled - masks)
-    return {**named, "masked": _bytes(packed).reshape(n, -1)}
+    group = _deal_rows(site, link, forms)[order]
+    spellings = hash_written_values(site, derive_owners_key(site, link, terms, "spellings"), tags, order)
+    return {"tags": tags[:, order], "group": group, **spellings}
+
+
+def mask_own_rows(site: Site, link: JoinPlan, terms: Posts) -> Iterator[bytes]:
+    """This owner's rows under masks, block by block, in the order of its tags."""
+    key = derive_owners_key(site, link, terms, f"masks/{site.name}")
+    return masked_rows.mask_rows(link, key, _place_values(site, link), _own_order(site))
+
+
+def _own_order(site: Site) -> NDArray[np.int64]:
+    """The order of this owner's rows that nobody else knows."""
+    return permutation(Keystream(site.stream("order", _KEY)), site.columns.n)
+
+
+def _place_values(site: Site, link: JoinPlan) -> Array:
+    """This owner's columns (n, c) in [-1, 1] of the intervals that its values lie in."""
+    declared = site_inputs(site, link)
+    return find_intervals(declared).place(declared)
 
 
 def _deal_rows(site: Site, link: JoinPlan, forms: Sequence[identifiers.Values]) -> NDArray[np.uint8]:
@@ -259,7 +287,7 @@ def hash_written_values(site: Site, key: bytes, tags: identifier_tags.TagArray, 
 
     Tags of one file differ, so that the helper sees equal hashes only where two owners' rows match.
     """
-    salts = [hmac.digest(key, bytes(tag), "sha256") for tag in tags[0]]
+    salts = (hmac.digest(key, bytes(tag), "sha256") for tag in tags[0])
     own = hash_spellings(site.study, site.columns.identifiers, salts)
     return {"written": own.written[order], "strict": own.strict[order]}
 
@@ -284,13 +312,6 @@ def check_range(values: Array, name: str) -> Array:
             "CO-D343", f"{message}; the secure computation takes at most 1. Correct the value or the range."
         )
     return np.clip(values, -1.0, 1.0)
-
-
-def row_masks(link: JoinPlan, key: bytes, rows: NDArray[np.int64], width: int) -> Elements:
-    """Masks (k, width) of chosen rows, uniform in the field."""
-    last = int(rows.max(initial=-1)) + 1
-    raw = np.frombuffer(Keystream(key).take(last * width * link.numbers.width), np.uint8).reshape(last, -1)
-    return link.numbers.uniform(raw[rows].tobytes(), (len(rows), width))
 
 
 # Third step: matches
@@ -412,39 +433,45 @@ def require_patients(enough: bool, floor: int) -> None:
 # The joined table as summands
 
 
-def count_joint_patients(site: Site, link: JoinPlan, posts: JoinPosts) -> int:
-    """How many patients are at all owners; StudyError if there are too few."""
+def find_joint_patients(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[NDArray[np.int64] | None, int]:
+    """The helper's matches (owners, k), None at an owner, and how many there are; StudyError if there are too few."""
     if site.name == link.helper:
-        matched_rows = int(find_matched_places(site, link, posts.rows).shape[1])
-        require_patients(matched_rows >= link.floor, link.floor)
-        return matched_rows
+        places = find_matched_places(site, link, posts.rows)
+        require_patients(places.shape[1] >= link.floor, link.floor)
+        return places, int(places.shape[1])
     answer = posts.matches[site.name]
     require_patients(bool(answer["enough"]), link.floor)
-    return len(answer["ciphers" if link.sealed_by_key else "places"])
+    return None, len(answer["ciphers" if link.sealed_by_key else "places"])
 
 
-def summand_of_helper(site: Site, link: JoinPlan, posts: JoinPosts, owner: str, places: NDArray[np.int64]) -> Elements:
-    """The helper's summand (k, c) of one owner's matched rows, of which `places` (owners, k) says which they are."""
-    chosen = places[link.owners.index(owner)]
-    width = link.widths[owner]
-    if link.sealed_by_key:
-        return paillier.blinding_summand(site, link.numbers, owner, len(chosen), width)
-    raw = np.asarray(posts.rows[owner]["masked"])[chosen].tobytes()
-    return link.numbers.unpack(raw, (len(chosen), width))
+def count_joint_patients(site: Site, link: JoinPlan, posts: JoinPosts) -> int:
+    """How many patients are at all owners; StudyError if there are too few."""
+    return find_joint_patients(site, link, posts)[1]
 
 
-def summand_of_owner(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[str, Elements]:
-    """Whose matched rows this owner has the other summand (k, c) of, and that summand."""
+def blinding_of_helper(site: Site, link: JoinPlan, owner: str, count: int) -> Packed:
+    """The helper's summand (k, bytes of a row) of one owner's matched rows, where these come encrypted."""
+    summand = paillier.blinding_summand(site, link.numbers, owner, count, link.widths[owner])
+    return _pack_summand(link, owner, summand)
+
+
+def summand_of_owner(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[str, Packed]:
+    """Whose matched rows this owner has the other summand (k, bytes of a row) of, and that summand."""
     answer = posts.matches[site.name]
     if link.sealed_by_key:
-        return site.name, paillier.decrypt_summand(site, link.numbers, answer, link.widths[site.name])
+        summand = paillier.decrypt_summand(site, link.numbers, answer, link.widths[site.name])
+        return site.name, _pack_summand(link, site.name, summand)
     source = link.before(site.name)
     places = np.asarray(answer["places"])
     if len(np.unique(places)) != len(places) or np.any(places < 0) or len(places) < link.floor:
         message = f"{link.helper} sent {site.name} {len(places)} matches, which are not different places of a list"
         raise ProtocolError("CO-P652", f"{message} or fewer than {link.floor}.", link.helper, f"match/{site.name}")
     key = derive_owners_key(site, link, posts.terms, f"masks/{source}")
-    return source, row_masks(link, key, places, link.widths[source])
+    return source, masked_rows.pick_masks(link, key, places, source)
+
+
+def _pack_summand(link: JoinPlan, owner: str, summand: Elements) -> Packed:
+    return _bytes(link.numbers.pack(summand)).reshape(-1, link.row_bytes(owner))
 
 
 def permutation(stream: Keystream, n: int) -> NDArray[np.int64]:
@@ -469,7 +496,10 @@ def expose_terms(site: Site, payload: Payload) -> Exposure:
 
 
 def expose_rows(link: JoinPlan, site: Site, payload: Payload) -> Exposure:
-    """Keyed tags, and rows that are uniform to the helper (or encrypted): only how many there are."""
+    """Keyed tags, and rows that are uniform to the helper (under the masks whose digests these are, or encrypted).
+
+    Only how many there are is to be read of them.
+    """
     how = "encrypted" if link.sealed_by_key else "masked"
     return Exposure(f"{site.name}'s rows, {how} and with keyed tags in a secret order,", site.columns.n)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -47,6 +47,14 @@ from coterie_learners.secure.lasso_plan import (
     plan_schedule,
 )
 from coterie_learners.secure.lasso_result import build_lasso_fit, pack_result, result_form
+from coterie_learners.secure.joined_rows import (
+    RowSums,
+    Summands,
+    exchange_rows,
+    share_joined_rows,
+    sum_rows,
+    supply_joined_rows,
+)
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
 from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
 from coterie_learners.shares.field import Elements
@@ -54,7 +62,7 @@ from coterie_learners.shares.session import Keystream, Randomness, Session, open
 from coterie_learners.shares.shamir3 import COMPUTING, ThreePartyShamir, supply
 from coterie_learners.study.document import Schedule, Study
 
-_VERSION = "3"
+_VERSION = "4"
 _TOPIC = "fit"
 # In place of a result's size: why there is none.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
@@ -110,8 +118,8 @@ def _group_sums(site: Site, plan: LassoPlan) -> Elements:
     upper = np.triu_indices(plan.m + 1)
     parts = []
     for a, b in itertools.pairwise(cuts):
-        group = plan.numbers.encode(values[a:b], INPUT)
-        parts += [plan.numbers.gram(group)[upper], group.sum(axis=0), np.array([b - a], dtype=object)]
+        sums = sum_rows(plan.numbers, values[a:b], INPUT)
+        parts += [sums.gram[upper], sums.total, np.array([b - a], dtype=object)]
     return np.asarray(np.concatenate(parts) % plan.numbers.p)
 
 
@@ -151,51 +159,25 @@ def _check_counts(plan: LassoPlan, counts: Sequence[int]) -> None:
 # Columns split over sites: the joined rows
 
 
-def share_joined_rows(site: Site, plan: SharedPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Elements:
-    """Shares (n, width) of the joined table, the outcome last."""
-    link = plan.link
-    table = np.zeros((n, sum(link.widths.values())), dtype=object)
-    helper = trio.me == COMPUTING - 1
-    places = secure_join.find_matched_places(site, link, posts.rows) if helper else None
-    for owner in link.owners:
-        shape = (n, link.widths[owner])
-        own_values = None if places is None else secure_join.summand_of_helper(site, link, posts, owner, places)
-        total = trio.deal(COMPUTING - 1, own_values, shape)
-        total = total + _share_other_summand(site, plan, posts, trio, owner, shape)
-        table[:, plan.order_of(owner)] = total % plan.numbers.p
-    return table
+def add_joined_rows(
+    trio: ThreePartyShamir, plan: LassoPlan, blocks: Iterable[tuple[int, bytes]], cuts: Sequence[int]
+) -> tuple[SharedSums, list[bytes]]:
+    """Sums of the joined rows between the cuts, on shares without a message; and the rows fitted and held out.
 
-
-def _share_other_summand(
-    site: Site, plan: SharedPlan, posts: JoinPosts, trio: ThreePartyShamir, owner: str, shape: tuple[int, int]
-) -> Elements:
-    """Shares of the second summand of an owner's rows, from the site that has it."""
-    dealer = summand_holder(plan.link, owner)
-    if dealer not in plan.computing:
-        return trio.gather(dealer, shape)
-    own_values = secure_join.summand_of_owner(site, plan.link, posts)[1] if dealer == site.name else None
-    return trio.deal(plan.computing.index(dealer), own_values, shape)
-
-
-def summand_holder(link: JoinPlan, owner: str) -> str:
-    """The site that has the second summand of an owner's matched rows."""
-    if link.sealed_by_key:
-        return owner
-    return link.owners[(link.owners.index(owner) + 1) % len(link.owners)]
-
-
-def row_sums(
-    trio: ThreePartyShamir, plan: LassoPlan, rows: Elements, cuts: Sequence[int]
-) -> tuple[SharedSums, list[Elements]]:
-    """Sums of the joined rows between the cuts, on shares without a message; and the rows fitted and held out."""
-    groups = [rows[a:b] for a, b in itertools.pairwise(cuts)]
-    counts = tuple(len(group) for group in groups)
+    Rows are kept only where the study asks for absolute errors.
+    """
+    groups = [RowSums(plan.numbers, plan.m + 1) for _ in cuts[1:]]
+    held_out, kept = len(groups) - 1 if plan.options.held_out else len(groups), ([], [])
+    for group, packed in blocks:
+        groups[group].add(packed)
+        if plan.options.absolute_error:
+            kept[group >= held_out].append(packed)
+    counts = tuple(b - a for a, b in itertools.pairwise(cuts))
     _check_counts(plan, counts)
-    totals = np.stack([group.sum(axis=0) % plan.numbers.p for group in groups])
-    gram = np.stack([plan.numbers.gram(group) for group in groups])
-    fitted = len(rows) - (counts[-1] if plan.options.held_out else 0)
-    parts = [rows[:fitted], rows[fitted:]] if plan.options.held_out else [rows]
-    return SharedSums(counts, add_column_of_ones(trio, gram, totals, counts), totals), parts
+    totals = np.stack([group.total for group in groups])
+    gram = np.stack([group.gram for group in groups])
+    rows = [b"".join(part) for part in kept if part]
+    return SharedSums(counts, add_column_of_ones(trio, gram, totals, counts), totals), rows
 
 
 # The interactive step
@@ -204,17 +186,18 @@ def row_sums(
 def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPosts) -> Payload:
     """One site's part: greet, compute or supply, compare what was said, return what was opened."""
     assert channel is not None
-    n = secure_join.count_joint_patients(site, plan.link, posts) if plan.joins else 0
+    places, n = secure_join.find_joint_patients(site, plan.link, posts) if plan.joins else (None, 0)
     if plan.joins:
         secure_join.read_spelling_counts(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     cuts = _find_cuts(site, plan, posts, n)
     terms = repr((plan.computing, plan.numbers.bits, n, tuple(cuts), _VERSION)).encode() + digest_terms(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)
+    own = exchange_rows(site, plan.link, posts, session, places) if plan.joins else Summands({})
     if site.name in plan.computing:
-        opened = _run_party(site, plan, posts, session, randomness, n)
+        opened = _run_party(site, plan, session, randomness, own, cuts)
     else:
-        opened = _run_supplier(site, plan, posts, session, randomness)
+        opened = _run_supplier(site, plan, session, randomness, own, cuts)
     return {**opened, **pack_account(session.account())}
 
 
@@ -253,13 +236,13 @@ def _read_questions(site: Site, plan: SharedPlan) -> tuple[str, list[bytes], byt
 
 
 def _run_party(
-    site: Site, plan: LassoPlan, posts: JoinPosts, session: Session, randomness: Randomness, n: int
+    site: Site, plan: LassoPlan, session: Session, randomness: Randomness, own: Summands, cuts: Sequence[int]
 ) -> Payload:
     """Compute with the two other parties, then tell the suppliers the result, or why there is none."""
     trio = ThreePartyShamir(plan.numbers, session, plan.computing, randomness)
     suppliers = [name for name in site.study.sites if name not in plan.computing]
     try:
-        opened = _compute_fit(site, plan, posts, trio, n)
+        opened = _compute_fit(site, plan, trio, own, cuts)
     except (StudyError, NotConverged) as error:
         code = UNSETTLED if isinstance(error, NotConverged) else TOO_FEW
         for name in suppliers:
@@ -272,11 +255,10 @@ def _run_party(
     return opened
 
 
-def _compute_fit(site: Site, plan: LassoPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> Payload:
+def _compute_fit(site: Site, plan: LassoPlan, trio: ThreePartyShamir, own: Summands, cuts: Sequence[int]) -> Payload:
     if plan.joins:
-        rows = share_joined_rows(site, plan, posts, trio, n)
-        sums, parts = row_sums(trio, plan, rows, _find_cuts(site, plan, posts, n))
-        return pack_result(plan, sums, fit(trio, sums, parts if plan.options.absolute_error else [], plan.target))
+        sums, rows = add_joined_rows(trio, plan, share_joined_rows(plan, trio, own, cuts), cuts)
+        return pack_result(plan, sums, fit(trio, sums, rows, plan.target))
     vector = _group_sums(site, plan)
     total: Elements | int = 0
     for name in site.study.sites:
@@ -291,10 +273,14 @@ def _deal_columns(trio: ThreePartyShamir, plan: LassoPlan, name: str, own_values
     return trio.deal(plan.computing.index(name), own_values, own_values.shape)
 
 
-def _run_supplier(site: Site, plan: LassoPlan, posts: JoinPosts, session: Session, randomness: Randomness) -> Payload:
+def _run_supplier(
+    site: Site, plan: LassoPlan, session: Session, randomness: Randomness, own: Summands, cuts: Sequence[int]
+) -> Payload:
     """Share what this site has among the three, and hear the result from each of them."""
-    values = secure_join.summand_of_owner(site, plan.link, posts)[1] if plan.joins else _group_sums(site, plan)
-    supply(plan.numbers, session, plan.computing, values, randomness)
+    if plan.joins:
+        supply_joined_rows(plan, session, randomness, own, cuts)
+    else:
+        supply(plan.numbers, session, plan.computing, _group_sums(site, plan), randomness)
     received_results = {name: _receive_result(session, name, plan) for name in plan.computing}
     results = set(received_results.values())
     if len(results) != 1:

@@ -29,6 +29,7 @@ from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import Collinear, LearnerError, NotConverged, ProtocolError, StudyError
 from coterie_learners.secure import secure_join
+from coterie_learners.secure.joined_rows import Summands, exchange_rows, share_joined_rows, supply_joined_rows
 from coterie_learners.secure.lasso_plan import MAX_ROWS, check_linkage, check_silence, plan_schedule
 from coterie_learners.secure.moments import INPUT
 from coterie_learners.secure.secure_join import JoinPosts
@@ -36,7 +37,6 @@ from coterie_learners.secure.secure_lasso import (
     COMMITMENT,
     check_questions,
     digest_terms,
-    share_joined_rows,
     spend_question,
 )
 from coterie_learners.secure_glm.glm_disclosure import count_cells, disclose_glm
@@ -50,7 +50,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.rows import join_blocks
 
-_VERSION = "1"
+_VERSION = "2"
 _TOPIC = "fit"
 _COUNT = 8
 
@@ -111,16 +111,17 @@ def _find_remedy(plan: GlmPlan) -> str:
 def compute_together(site: Site, channel: Channel | None, plan: GlmPlan, posts: JoinPosts) -> Payload:
     """One site's part: greet, compute or supply, compare what was said, return what was opened."""
     assert channel is not None
-    n = secure_join.count_joint_patients(site, plan.link, posts) if plan.joins else 0
+    places, n = secure_join.find_joint_patients(site, plan.link, posts) if plan.joins else (None, 0)
     if plan.joins:
         secure_join.read_spelling_counts(site, plan.link, posts).check(site.study.most_spellings)
     spend_question(site, plan)
     terms = repr((plan.computing, plan.numbers.bits, n, _VERSION)).encode() + digest_terms(posts.terms)
     session, randomness = open_session(site, channel, _TOPIC, terms)
+    own = exchange_rows(site, plan.link, posts, session, places) if plan.joins else Summands({})
     if site.name in plan.computing:
-        opened = _run_party(site, plan, session, randomness, lambda trio: _share_rows(site, plan, posts, trio, n))
+        opened = _run_party(site, plan, session, randomness, lambda trio: _share_rows(site, plan, own, trio, n))
     else:
-        opened = _run_supplier(site, plan, posts, session, randomness)
+        opened = _run_supplier(site, plan, session, randomness, own, n)
     return {**opened, **pack_account(session.account())}
 
 
@@ -147,10 +148,12 @@ def _run_party(
     return opened
 
 
-def _share_rows(site: Site, plan: GlmPlan, posts: JoinPosts, trio: ThreePartyShamir, n: int) -> SharedRows:
+def _share_rows(site: Site, plan: GlmPlan, own: Summands, trio: ThreePartyShamir, n: int) -> SharedRows:
     """Shares of all rows, in the form of the fit."""
     if plan.joins:
-        table = _restore_offset(plan, trio, share_joined_rows(site, plan, posts, trio, n))
+        packed = b"".join(block for _, block in share_joined_rows(plan, trio, own, [0, n]))
+        joined = plan.numbers.integers(packed, plan.numbers.width, (n, plan.width))
+        table = _restore_offset(plan, trio, joined)
         # A joined outcome is -1 or 1 with INPUT digits; shares of 0 or 1 follow by the inverse of 2^(INPUT + 1).
         half = trio.field.inverse(1 << INPUT + 1)
         return _arrange_rows(plan, table, (table[:, -1] + (1 << INPUT)) * half % trio.field.p)
@@ -218,15 +221,17 @@ def _deal_rows(trio: ThreePartyShamir, plan: GlmPlan, name: str, own_values: Ele
     return trio.deal(dealer, own_values if trio.me == dealer else None, shape)
 
 
-def _run_supplier(site: Site, plan: GlmPlan, posts: JoinPosts, session: Session, randomness: Randomness) -> Payload:
+def _run_supplier(
+    site: Site, plan: GlmPlan, session: Session, randomness: Randomness, own: Summands, n: int
+) -> Payload:
     """Share what this site has among the three, and hear the result from each of them."""
     if plan.joins:
-        values = secure_join.summand_of_owner(site, plan.link, posts)[1]
+        supply_joined_rows(plan, session, randomness, own, [0, n])
     else:
         values = encode_rows(site, plan)
         for name in plan.computing:
             session.send(name, len(values).to_bytes(_COUNT, "little"))
-    supply(plan.numbers, session, plan.computing, values, randomness)
+        supply(plan.numbers, session, plan.computing, values, randomness)
     results = {_receive_outcome(session, name, plan) for name in plan.computing}
     if len(results) != 1:
         message = f"{' and '.join(plan.computing)} sent {site.name} different results"

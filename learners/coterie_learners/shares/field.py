@@ -24,6 +24,8 @@ PRIMES = {112: 75, 128: 159, 144: 83, 160: 47, 176: 233, 192: 237, 208: 299, 224
 LIMB = 16
 # Numbers of float64 that a Gram matrix holds at once (64 MiB).
 CHUNK = 1 << 23
+# What one limb of `LimbField` counts to.
+HALF = float(1 << 24)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,20 @@ class PrimeField:
     def from_limbs(self, limbs: Array, shape: tuple[int, ...]) -> Elements:
         """The inverse of to_limbs."""
         return self.integers(self.limbs.write(limbs), self.width, shape)
+
+    def encode_limbs(self, values: Array, fraction: int) -> Array:
+        """Floats of any shape as residues (limbs, n) with `fraction` binary digits behind the point.
+
+        Magnitudes stay below 2^52 with these digits.
+        """
+        scaled = np.rint(np.ldexp(np.asarray(values, dtype=np.float64).ravel(), fraction))
+        high = np.floor(scaled / HALF)
+        return self.limbs.combine([(1, np.stack([scaled - high * HALF, high]))])
+
+    def sum_rows(self, limbs: Array, width: int) -> Elements:
+        """Sums (width,) over rows of residues (limbs, rows * width); fewer than 2^28 rows."""
+        sums = limbs.reshape(len(limbs), -1, width).sum(axis=1)
+        return self.from_limbs(self.limbs.combine([(1, sums)]), (width,))
 
     def encode(self, values: Array, fraction: int) -> Elements:
         """Floats as elements with `fraction` binary digits behind the point."""

@@ -72,32 +72,40 @@ class ThreePartyShamir:
 
     def receive(self, party: int, count: int) -> Array:
         """So many residues (limbs, n) from a party; ProtocolError if they are none."""
-        limbs = read_limbs(self.session.receive(self.names[party], self.field.width * count), self.field.width)
-        if not self.limbs.is_below_prime(limbs):
-            message = f"A number is not below the field's prime of {self.field.bits} bits."
-            raise ProtocolError("CO-P643", message, self.names[party])
-        return limbs
+        return self.gather_limbs(self.names[party], count)
 
     # Input and output
 
     def deal(self, dealer: int, values: Elements | None, shape: tuple[int, ...]) -> Elements:
         """Shares of what one computing party knows. Half of the message is drawn from a common stream."""
         self.round()
+        given = None if values is None else self.field.to_limbs(values)
+        return self.field.from_limbs(self.deal_limbs(dealer, given, int(np.prod(shape))), shape)
+
+    def deal_limbs(self, dealer: int, values: Array | None, count: int) -> Array:
+        """`deal` of residues (limbs, count), as a part of a round that the caller counts."""
         after, before = (dealer + 1) % 3, (dealer + 2) % 3
         if self.me == before:
-            return self.field.from_limbs(self.receive(dealer, int(np.prod(shape))), shape)
+            return self.receive(dealer, count)
         if self.me == after:
-            return self.field.uniform(self.stream(dealer).take(self.field.width * int(np.prod(shape))), shape)
+            return self._uniform(dealer, count)
         assert values is not None
         # The next party draws its share from the common stream, so only the party before the dealer needs a message.
-        own_share, other = self._split(self.field.to_limbs(values), self._uniform(after, values.size))
+        own_share, other = self._split(values, self._uniform(after, count))
         self.send(before, other)
-        return self.field.from_limbs(own_share, shape)
+        return own_share
 
     def gather(self, name: str, shape: tuple[int, ...]) -> Elements:
         """Shares of what a site that does not compute supplies with `supply`."""
-        size = self.field.width * int(np.prod(shape))
-        return self.field.unpack(self.session.receive(name, size), shape)
+        return self.field.from_limbs(self.gather_limbs(name, int(np.prod(shape))), shape)
+
+    def gather_limbs(self, name: str, count: int) -> Array:
+        """So many residues (limbs, count) from a site; ProtocolError if they are none."""
+        limbs = read_limbs(self.session.receive(name, self.field.width * count), self.field.width)
+        if not self.limbs.is_below_prime(limbs):
+            message = f"A number is not below the field's prime of {self.field.bits} bits."
+            raise ProtocolError("CO-P643", message, name)
+        return limbs
 
     def open(self, shares: Elements, *, exact: bool = False) -> Elements:
         """The values behind shares of degree at most two. `exact`: shares of degree one, whose agreement is checked."""
@@ -198,7 +206,11 @@ class ThreePartyShamir:
 
 def supply(field: PrimeField, session: Session, names: Sequence[str], values: Elements, randomness: Randomness) -> None:
     """Share values with the three computing parties, as a site that does not compute."""
-    size = field.width * values.size
-    slope = field.uniform(randomness.own.take(size), values.shape)
+    supply_limbs(field, session, names, field.to_limbs(values), randomness)
+
+
+def supply_limbs(field: PrimeField, session: Session, names: Sequence[str], limbs: Array, randomness: Randomness) -> None:
+    """`supply` of residues (limbs, n)."""
+    slope = read_limbs(randomness.own.take(field.width * limbs.shape[1]), field.width)
     for k, name in enumerate(names):
-        session.send(name, field.pack(values + (k + 1) * slope))
+        session.send(name, field.limbs.write(field.limbs.combine([(1, limbs), (k + 1, slope)])))

@@ -28,7 +28,7 @@ from coterie_node.release.judgement import Judgement, read_patients, stand_on_co
 from coterie_node.release.policy import Policy
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made again.
-HIDDEN = frozenset({"masked", "ciphers", "places"})
+HIDDEN = frozenset({"masked", "masked_blocks", "ciphers", "places"})
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def run(t: Target, x: Array = X, y: Array = Y, absolute: bool = False, wire: Rec
         sums = SharedSums(
             counts, add_column_of_ones(trio, np.stack([field.gram(g) for g in groups]), totals, counts), totals
         )
-        rows = [shares[:fitted], shares[fitted:]] if t.held_out else [shares]
+        parts = [shares[:fitted], shares[fitted:]] if t.held_out else [shares]
+        rows = [field.pack(part) for part in parts]
         return fit(trio, sums, rows if absolute else [], t)
 
     return Run(run_parties(program, field.bits, wire=wire)[0], wire, cuts)
