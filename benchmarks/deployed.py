@@ -50,6 +50,12 @@ def read_peak() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
+def read_children_seconds() -> float:
+    """CPU seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def read_busiest(session: Mapping[str, Any]) -> float:
     """MB that the busiest party of an interactive step sent."""
     return float(max(session["bytes_sent"].values())) / 1e6

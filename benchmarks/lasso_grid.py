@@ -2,9 +2,10 @@
 
     lasso_grid.py [REPEATS [PICTURE.svg]]       default 10 repeats, no picture
 
-Seconds are from the first step, when files are read, to the last site's result. A cell that a rule of the study or a
-site's gate refuses has the code of that refusal. In the picture both axes are logarithmic, and a line is a number of
-columns.
+Each cell has two medians: seconds from the first step, when files are read, to the last site's result; and CPU seconds
+of all processes from their start to their end, Anvil's among them. A cell that a rule of the study or a site's gate
+refuses has the code of that refusal. The picture shows CPU seconds, which a machine's load moves less; both axes are
+logarithmic, and a line is a number of columns.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deployed import run_once
+from deployed import read_children_seconds, run_once
 from secure_lasso import Job, draw_frames, study_text
 
 from coterie_node.errors import CoterieError
@@ -29,14 +30,18 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _FOOT = 640.0, 400.0, 70.0, 110.0, 20.0, 5
 Cells = Mapping[tuple[int, int], float]
 
 
-def time_cell(rows: int, columns: int, repeats: int) -> float | str:
-    """The median of the seconds of one cell, or the code of a refusal."""
+def time_cell(rows: int, columns: int, repeats: int) -> tuple[float, float] | str:
+    """The medians of the wall and CPU seconds of one cell, or the code of a refusal."""
     job = Job(f"{rows} x {columns}", rows, columns)
-    frames = draw_frames(job)
+    frames, walls, used = draw_frames(job), [], []
     try:
-        return statistics.median(run_once(study_text(job), frames)[1] for _ in range(repeats))
+        for _ in range(repeats):
+            before = read_children_seconds()
+            walls.append(run_once(study_text(job), frames)[1])
+            used.append(read_children_seconds() - before)
     except CoterieError as error:
         return error.code
+    return statistics.median(walls), statistics.median(used)
 
 
 def draw_grid(cells: Cells) -> str:
@@ -47,7 +52,9 @@ def draw_grid(cells: Cells) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" width="{_WIDTH:g}" '
         f'height="{_HEIGHT:g}" font-family="sans-serif" font-size="12" role="img" aria-label="Secure Lasso">'
     )
-    title = "<title>Secure Lasso: seconds by rows in common, a line for each number of columns</title>"
+    title = (
+        "<title>Secure Lasso: CPU seconds of all processes by rows in common, a line for each number of columns</title>"
+    )
     return "\n".join([head, title, *places.draw_axes(), *lines, "</svg>"]) + "\n"
 
 
@@ -76,7 +83,7 @@ class _Places:
             *(self._draw_row_tick(rows) for rows in ROWS),
             *(self._draw_second_tick(tick) for tick in ticks if tick <= 10.0**high),
             f'<text x="{middle:g}" y="{_HEIGHT - 10:g}" text-anchor="middle">rows in common</text>',
-            f'<text x="{_LEFT:g}" y="{_TOP - 6:g}" text-anchor="middle">seconds</text>',
+            f'<text x="{_LEFT:g}" y="{_TOP - 6:g}" text-anchor="middle">CPU seconds</text>',
         ]
 
     def _draw_row_tick(self, rows: int) -> str:
@@ -101,8 +108,8 @@ def _draw_line(cells: Cells, columns: int, k: int, places: _Places) -> str:
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}{label}'
 
 
-def _print_row(rows: int, values: Sequence[float | str]) -> None:
-    words = (f"{value:.2f} s" if isinstance(value, float) else value for value in values)
+def _print_row(rows: int, values: Sequence[tuple[float, float] | str]) -> None:
+    words = (value if isinstance(value, str) else f"{value[0]:.2f} s, CPU {value[1]:.2f} s" for value in values)
     print(f"| {rows:,} | " + " | ".join(words) + " |", flush=True)
 
 
@@ -114,7 +121,7 @@ def main() -> None:
     print("| rows in common | " + " | ".join(f"{m} columns" for m in COLUMNS) + " |\n" + "|---" * 5 + "|")
     for rows in ROWS:
         values = [time_cell(rows, columns, repeats) for columns in COLUMNS]
-        cells |= {(rows, m): value for m, value in zip(COLUMNS, values, strict=True) if isinstance(value, float)}
+        cells |= {(rows, m): value[1] for m, value in zip(COLUMNS, values, strict=True) if not isinstance(value, str)}
         load.append(os.getloadavg()[0])
         _print_row(rows, values)
     print(f"medians of {repeats}, load {min(load):.1f} to {max(load):.1f}")

@@ -8,7 +8,6 @@ rows, where they install (tno.py, in a virtual environment of its own).
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from deployed import SITES, declare_numbers, read_busiest, read_peak, run_once
+from deployed import SITES, declare_numbers, read_busiest, read_children_seconds, read_peak, run_once
 from sklearn.datasets import make_regression
 from sklearn.linear_model import Lasso, LassoCV
 from sklearn.metrics import r2_score
@@ -89,19 +88,14 @@ def study_text(job: Job) -> str:
     )
 
 
-def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def measure(job: Job) -> None:
     """Run a job three times and print the median, the differences to scikit-learn, bytes and memory."""
     walls, cpus, frames = [], [], draw_frames(job)
     for _ in range(1 if job.n >= 20_000 else 3):
-        before = _children_seconds()
+        before = read_children_seconds()
         report, seconds = run_once(study_text(job), frames)
         walls.append(seconds)
-        cpus.append(_children_seconds() - before)
+        cpus.append(read_children_seconds() - before)
     fit = report["fit"]
     session = fit["details"]["interactive"]
     print(

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -49,6 +49,14 @@ class Channel(Protocol):
 
     def receive(self, sender: str) -> bytes:
         """Next bytes from a party."""
+
+
+@runtime_checkable
+class ReportingChannel(Channel, Protocol):
+    """A channel that also shows people at this site how far its party has come; nothing of it is sent."""
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """So many of so many parts of something are done."""
 
 
 class Sealed(Mapping[str, Any]):

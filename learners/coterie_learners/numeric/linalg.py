@@ -55,8 +55,10 @@ def matmul(a: Array, b: Array) -> Array:
     if BASE < a.shape[1] <= MAX_INNER and np.all(np.isfinite(a)) and np.all(np.isfinite(b)):
         return multiply_exactly(a, b)
     out = np.zeros((a.shape[0], b.shape[1]))
+    part = np.empty_like(out)
     for j in range(a.shape[1]):
-        out = out + a[:, j, None] * b[j]
+        np.multiply(a[:, j, None], b[j], out=part)
+        out += part
     return out
 
 
@@ -111,18 +113,24 @@ def _eliminate(m: Array, floor: float, stop: bool) -> int:
 
 def _eliminate_columns(m: Array, floor: float, stop: bool) -> int:
     """The same, column by column."""
-    rest, w = np.array(m, order="F"), int(m.shape[1])
+    # Columns of m are rows here, so that each one's numbers are neighbours.
+    rest, w = np.array(m.T, order="C"), int(m.shape[1])
+    part = np.empty_like(rest)
     for j in range(w):
-        pivot = rest[j, j]
+        column = rest[j, j:]
+        pivot = float(column[0])
         if not pivot > floor:
             if stop:
-                m[:, :j] = rest[:, :j]
+                m[:, :j] = rest[:j].T
                 return j
-            rest[j:, j] = 0.0
+            column[:] = 0.0
             continue
-        rest[j:, j] = rest[j:, j] / np.sqrt(pivot)
-        rest[j + 1 :, j + 1 :] -= rest[j + 1 :, j, None] * rest[j + 1 : w, j]
-    m[:] = rest
+        column /= math.sqrt(pivot)
+        later = column[1:]
+        product = part[j + 1 :, j + 1 :]
+        np.multiply(later[: w - j - 1, None], later, out=product)
+        rest[j + 1 :, j + 1 :] -= product
+    m[:] = rest.T
     return w
 
 
@@ -159,8 +167,10 @@ def invert_lower(factor: Array) -> Array:
         return x
     x[:] = np.eye(p)
     for j in range(p):
-        x[j] = x[j] / factor[j, j]
-        x[j + 1 :] = x[j + 1 :] - factor[j + 1 :, j, None] * x[j]
+        # To the right of its diagonal a row is zero and stays so.
+        row = x[j, : j + 1]
+        row /= factor[j, j]
+        x[j + 1 :, : j + 1] -= factor[j + 1 :, j, None] * row
     return x
 
 

@@ -68,6 +68,7 @@ def minimise(trio: ThreePartyShamir, problem: SharedProblem, rule: Rule) -> Shar
     active = constant_elements(1, now.shape)
     weight = 1.0
     for t in range(1, rule.iterations + 1):
+        trio.session.report("the fit on shares", t - 1, rule.iterations)
         following = 0.5 * (1.0 + math.sqrt(1.0 + 4.0 * weight * weight))
         momentum, weight = round((weight - 1.0) / following * 2**MOMENTUM), following
         ahead = (now << MOMENTUM) + momentum * (now - before)

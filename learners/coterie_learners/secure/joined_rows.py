@@ -40,7 +40,7 @@ class Summands:
     rows: Mapping[str, Packed]
 
 
-class RowSums:
+class FieldSums:
     """Sums of blocks of rows of `width` residues: their Gram matrix (c, c) and the columns' sums (c,), exactly."""
 
     def __init__(self, numbers: PrimeField, columns: int) -> None:
@@ -56,9 +56,9 @@ class RowSums:
         self.total = (self.total + total) % numbers.p
 
 
-def sum_rows(numbers: PrimeField, values: Array, digits: int) -> RowSums:
+def sum_in_field(numbers: PrimeField, values: Array, digits: int) -> FieldSums:
     """The sums of rows (n, c) with `digits` binary digits behind the point."""
-    sums = RowSums(numbers, values.shape[1])
+    sums = FieldSums(numbers, values.shape[1])
     for first, end in cut_blocks(len(values), masked_rows.count_block_rows(values.shape[1])):
         sums.add(numbers.limbs.write(numbers.encode_limbs(values[first:end], digits)))
     return sums
@@ -76,7 +76,9 @@ def exchange_rows(
             return Summands({o: secure_join.blinding_of_helper(site, link, o, places.shape[1]) for o in link.owners})
         return Summands(masked_rows.receive_blocks(link, session, posts.rows, places))
     if not link.sealed_by_key:
-        masked_rows.send_blocks(link, session, secure_join.mask_own_rows(site, link, posts.terms), posts.rows[site.name])
+        masked_rows.send_blocks(
+            link, session, secure_join.mask_own_rows(site, link, posts.terms), posts.rows[site.name]
+        )
     source, packed = secure_join.summand_of_owner(site, link, posts)
     return Summands({source: packed})
 
@@ -98,6 +100,7 @@ def share_joined_rows(
         if summand_holder(link, owner) in plan.computing:
             trio.round()
     for group, first, end in cut_groups(link, cuts):
+        trio.session.report("shares of the joined rows", first, cuts[-1])
         table = np.empty((end - first, sum(link.widths.values()), width), np.uint8)
         for owner in link.owners:
             shares = _share_block(plan, trio, own, owner, slice(first, end))

@@ -11,7 +11,8 @@ def disclose_lasso(plan: LassoPlan) -> Disclosure:
     """What a study discloses."""
     opened = _describe_opened(plan)
     begin = disclose_join(plan.link) if plan.joins else (disclose_terms("A commitment to its rows"),)
-    fit = StepDisclosure("fit", "each", f"shares go in, and what is opened is {opened}", talks=True)
+    inputs = describe_inputs(plan.link if plan.joins else None)
+    fit = StepDisclosure("fit", "each", f"{inputs}, and what is opened is {opened}", talks=True)
     names = ", ".join(plan.computing)
     trust = (f"No two of {names} may collude: together they could read every row that they compute on.",)
     joined = describe_join_trust(plan.link) if plan.joins else ()
@@ -30,7 +31,8 @@ def disclose_terms(what: str) -> StepDisclosure:
 
 def disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
     """The steps of a join."""
-    how = "encrypted under its own key" if link.sealed_by_key else "under uniform masks"
+    tags = "Keyed tags of identifiers, and"
+    sent = "its rows encrypted under its own key" if link.sealed_by_key else "digests of its rows under uniform masks"
     helper, several = link.helper, len(link.owners) > 2 or len(link.passes) > 1
     parts = ", in each pass and for each set of owners" if several else ""
     learns = (
@@ -42,7 +44,7 @@ def disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
         StepDisclosure(
             f"rows/{owner}",
             f"only:{owner}",
-            f"Keyed tags of identifiers, and its rows {how}, in a secret random order",
+            f"{tags} {sent}, in a secret random order",
             (helper,),
             "blinded",
             learns,
@@ -53,6 +55,13 @@ def disclose_join(link: JoinPlan) -> tuple[StepDisclosure, ...]:
     counts = (f"The owner learns how many patients match, if they are at least {link.floor}. It does not learn which.",)
     matches = (StepDisclosure(f"match/{o}", f"only:{helper}", what, (o,), rebuilds=counts) for o in link.owners)
     return disclose_terms("A commitment to its rows, and a wrapped part of the owners' key"), *rows, *matches
+
+
+def describe_inputs(link: JoinPlan | None) -> str:
+    """What goes into the interactive step, of joined columns or (without a join) of rows."""
+    if link is None or link.sealed_by_key:
+        return "shares go in"
+    return f"rows under uniform masks go to {link.helper} if enough patients match, shares go in"
 
 
 def _describe_deal(link: JoinPlan) -> tuple[str, ...]:

@@ -266,7 +266,7 @@ def _mean_absolute_errors(trio: ThreePartyShamir, packed: bytes, coefficients: A
         rows = trio.field.integers(raw, width, (end - first, columns))
         sizes = sizes + _add_sizes(trio, rows, whole)
     total = trio.truncate(sizes, 4, ROUGH + 48)
-    return trio.field.decode(trio.open(total), ROUGH - 4) / n
+    return np.asarray(trio.field.decode(trio.open(total), ROUGH - 4) / n)
 
 
 def _add_sizes(trio: ThreePartyShamir, rows: Elements, whole: Elements) -> Elements:

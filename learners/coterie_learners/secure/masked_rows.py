@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Packed = NDArray[np.uint8]
 # Numbers of the joined table that are worked on at once: as limbs they fill 16 MiB.
 _NUMBERS = 1 << 18
+_SENT = "rows under masks"
 BLOCKS = Field("|u1", (None, 32))
 
 
@@ -90,6 +91,7 @@ def send_blocks(link: JoinPlan, session: Session, blocks: Iterator[bytes], post:
             what = f"{session.me}: block {k + 1} of its rows under masks differs from the one that it posted"
             raise DataError("CO-D131", f"{what}; nothing of it was sent. Put the first rows back.")
         session.send(link.helper, block)
+        session.report(_SENT, k + 1, len(posted))
 
 
 def receive_blocks(
@@ -103,13 +105,15 @@ def receive_blocks(
     size = {owner: link.row_bytes(owner) for owner in link.owners}
     picked = {owner: PickedRows(own, size[owner]) for owner, own in zip(link.owners, places, strict=True)}
     # In turn: no owner's blocks pile up here while another one's are read.
-    for k in range(max(map(len, cuts.values()), default=0)):
+    most = max(map(len, cuts.values()), default=0)
+    for k in range(most):
         for owner in link.owners:
             if k < len(cuts[owner]):
                 first, end = cuts[owner][k]
                 block = session.receive(owner, (end - first) * size[owner])
                 _check_block(posts[owner], k, block, owner, len(cuts[owner]))
                 picked[owner].add(first, block)
+        session.report(_SENT, k + 1, most)
     return {owner: part.rows for owner, part in picked.items()}
 
 

@@ -5,7 +5,7 @@ N owners of columns, and a helper without data. On the ledger:
 | step | from -> to | what | the reader learns |
 |---|---|---|---|
 | `terms` | each -> all | commitment to the input; a part of the key, wrapped for each other owner | - |
-| `rows/<owner>` | owner -> helper, sealed | tags in a secret random order; digests of the rows under masks | numbers of rows |
+| `rows/<owner>` | owner -> helper, sealed | tags in a secret order; digests of rows under masks | numbers of rows |
 | `match/<owner>` | helper -> owner, sealed | places of matched rows of the owner before it | how many matched |
 
 The rows under masks follow in the interactive step, owner -> helper, block by block (masked_rows.py), and only if

@@ -35,6 +35,14 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import NotConverged, ProtocolError, StudyError
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import secure_join
+from coterie_learners.secure.joined_rows import (
+    FieldSums,
+    Summands,
+    exchange_rows,
+    share_joined_rows,
+    sum_in_field,
+    supply_joined_rows,
+)
 from coterie_learners.secure.lasso_disclosure import disclose_lasso
 from coterie_learners.secure.lasso_model import fit
 from coterie_learners.secure.lasso_plan import (
@@ -47,14 +55,6 @@ from coterie_learners.secure.lasso_plan import (
     plan_schedule,
 )
 from coterie_learners.secure.lasso_result import build_lasso_fit, pack_result, result_form
-from coterie_learners.secure.joined_rows import (
-    RowSums,
-    Summands,
-    exchange_rows,
-    share_joined_rows,
-    sum_rows,
-    supply_joined_rows,
-)
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones
 from coterie_learners.secure.secure_join import JoinPlan, JoinPosts
 from coterie_learners.shares.field import Elements
@@ -118,7 +118,7 @@ def _group_sums(site: Site, plan: LassoPlan) -> Elements:
     upper = np.triu_indices(plan.m + 1)
     parts = []
     for a, b in itertools.pairwise(cuts):
-        sums = sum_rows(plan.numbers, values[a:b], INPUT)
+        sums = sum_in_field(plan.numbers, values[a:b], INPUT)
         parts += [sums.gram[upper], sums.total, np.array([b - a], dtype=object)]
     return np.asarray(np.concatenate(parts) % plan.numbers.p)
 
@@ -166,12 +166,13 @@ def add_joined_rows(
 
     Rows are kept only where the study asks for absolute errors.
     """
-    groups = [RowSums(plan.numbers, plan.m + 1) for _ in cuts[1:]]
-    held_out, kept = len(groups) - 1 if plan.options.held_out else len(groups), ([], [])
+    groups = [FieldSums(plan.numbers, plan.m + 1) for _ in cuts[1:]]
+    fitted = len(groups) - (plan.options.held_out > 0)
+    kept: tuple[list[bytes], list[bytes]] = ([], [])
     for group, packed in blocks:
         groups[group].add(packed)
         if plan.options.absolute_error:
-            kept[group >= held_out].append(packed)
+            kept[group >= fitted].append(packed)
     counts = tuple(b - a for a, b in itertools.pairwise(cuts))
     _check_counts(plan, counts)
     totals = np.stack([group.total for group in groups])

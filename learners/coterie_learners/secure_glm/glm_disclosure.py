@@ -9,7 +9,12 @@ from coterie_learners.core.study_disclosure import (
     conclude_disclosure,
     describe_patients,
 )
-from coterie_learners.secure.lasso_disclosure import describe_join_trust, disclose_join, disclose_terms
+from coterie_learners.secure.lasso_disclosure import (
+    describe_inputs,
+    describe_join_trust,
+    disclose_join,
+    disclose_terms,
+)
 from coterie_learners.secure_glm.glm_plan import GlmPlan
 from coterie_learners.study.rows import Block
 
@@ -35,7 +40,8 @@ def disclose_glm(plan: GlmPlan) -> Disclosure:
     opened = _describe_opened(plan)
     terms = disclose_terms("A commitment to its rows")
     begin = disclose_join(plan.link) if plan.joins else (terms,)
-    fit = StepDisclosure("fit", "each", f"shares go in, and what is opened is {opened}", talks=True)
+    inputs = describe_inputs(plan.link if plan.joins else None)
+    fit = StepDisclosure("fit", "each", f"{inputs}, and what is opened is {opened}", talks=True)
     names = ", ".join(plan.computing)
     trust = (
         f"No two of {names} may collude: together they could read every row that they compute on.",

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from coterie_learners.core.payload import Payload
-from coterie_learners.core.protocol import Channel, Site
+from coterie_learners.core.protocol import Channel, ReportingChannel, Site
 from coterie_learners.errors import ProtocolError
 from coterie_learners.shares.field import Elements, element_array
 
@@ -106,6 +106,11 @@ class Session:
             raise ProtocolError("CO-P641", message, sender)
         self._in[sender].update(len(data).to_bytes(8, "little") + data)
         return data
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Show people at this site how far this party has come, where its channel can."""
+        if isinstance(self._channel, ReportingChannel):
+            self._channel.report(what, done, total)
 
     def greet(self, terms: bytes, nonce: bytes) -> dict[str, bytes]:
         """Send all others what this site will compute (32 bytes) and a nonce; returns their nonces, by party."""

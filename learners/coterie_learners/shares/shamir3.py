@@ -209,7 +209,9 @@ def supply(field: PrimeField, session: Session, names: Sequence[str], values: El
     supply_limbs(field, session, names, field.to_limbs(values), randomness)
 
 
-def supply_limbs(field: PrimeField, session: Session, names: Sequence[str], limbs: Array, randomness: Randomness) -> None:
+def supply_limbs(
+    field: PrimeField, session: Session, names: Sequence[str], limbs: Array, randomness: Randomness
+) -> None:
     """`supply` of residues (limbs, n)."""
     slope = read_limbs(randomness.own.take(field.width * limbs.shape[1]), field.width)
     for k, name in enumerate(names):

@@ -311,7 +311,7 @@ class Spellings:
     strict: Words
 
 
-def hash_spellings(study: Study, identifiers: Sequence[Values], salts: Sequence[bytes]) -> Spellings:
+def hash_spellings(study: Study, identifiers: Sequence[Values], salts: Iterable[bytes]) -> Spellings:
     """How patients' values are written, under a salt (up to 64 bytes) of each patient that only its sites have."""
     kinds = tuple(study.identifying.values())
     shape = (len(identifiers), len(kinds), WORD)

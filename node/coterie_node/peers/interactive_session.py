@@ -114,14 +114,35 @@ class MemoryChannel:
         """Nothing either: a party that waits for this one finds it silent."""
 
 
+class WatchedChannel:
+    """A party's channel that keeps in words how far its program has come."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.progress = ""
+
+    def send(self, to: str, data: bytes) -> None:
+        """Send bytes to a party."""
+        self._channel.send(to, data)
+
+    def receive(self, sender: str) -> bytes:
+        """Next bytes from a party."""
+        return self._channel.receive(sender)
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Keep a share in tenths: people see how far it is, and no count of rows."""
+        self.progress = f"{what}, {10 * (10 * done // max(total, 1))} % done"
+
+
 class InteractiveStep:
     """One party's part of an interactive step, in a thread of its own: it connects to the others, then computes.
 
     `missing_parties` names the parties that are not there yet.
     """
 
-    def __init__(self, session: Hashable, channel: SessionChannel, program: Callable[[], Payload]) -> None:
+    def __init__(self, session: Hashable, channel: SessionChannel, program: Callable[[Channel], Payload]) -> None:
         self.session = session
+        self._watched = WatchedChannel(channel)
         self.missing_parties: tuple[str, ...] = ()
         self._channel, self._program = channel, program
         self._ended = False
@@ -134,6 +155,11 @@ class InteractiveStep:
     def alive(self) -> bool:
         """Whether this party talks or waits for the others."""
         return self._thread.is_alive()
+
+    @property
+    def progress(self) -> str:
+        """How far this party's program has come, in words; empty where it does not say."""
+        return self._watched.progress
 
     def outcome(self, patience: float = 0.001) -> Payload | None:
         """The opened result, None while the parties still talk; raises what ended the program."""
@@ -161,7 +187,7 @@ class InteractiveStep:
             self.missing_parties = ()
             # Computing: from here on there is no way back to connecting.
             if not self._ended:
-                self._payload = self._program()
+                self._payload = self._program(self._watched)
         except (LearnerError, ChainError) as error:
             self._error = error
         finally:

@@ -47,7 +47,7 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.payload import Payload, decode, unpack
-from coterie_learners.core.protocol import Machine, Sealed, Step
+from coterie_learners.core.protocol import Channel, Machine, Sealed, Step
 from coterie_learners.errors import LearnerError, ProtocolError, SealedInput, SessionLost, WrongPost
 from coterie_node.errors import (
     ConfigError,
@@ -145,6 +145,11 @@ class Runner(Follower):
     def missing_parties(self) -> tuple[str, ...]:
         """The parties of an interactive step that have not come to it yet."""
         return () if self._session is None else self._session.missing_parties
+
+    @property
+    def talk_progress(self) -> str:
+        """How far this party has come in an interactive step, in words."""
+        return "" if self._session is None else self._session.progress
 
     def close(self) -> None:
         """Leave an interactive step that this party is in."""
@@ -352,8 +357,8 @@ class Runner(Follower):
         channel = self._exchange.channel(self._codec.name, session, open_.parties)
         machine = self.machine  # this one, also if the machine starts again meanwhile
 
-        def program() -> Payload:
-            payload = machine.draft(open_.parties, open_.attempt, channel)
+        def program(watched: Channel) -> Payload:
+            payload = machine.draft(open_.parties, open_.attempt, watched)
             with suppress(ChainError):  # then a crash before the record costs the session, and nothing else
                 OpenedResults(machine.site).save(open_, payload)
             return payload

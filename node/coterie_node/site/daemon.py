@@ -666,7 +666,8 @@ class Daemon:
         missing = () if runner is None else runner.missing_parties
         silent = missing or tuple(site for site in view.open.posters if site not in view.open.posted)
         late = max(self.services.ledger.now() - view.open.deadline, 0)
-        return Wait(WaitCause.SITES, silent, view.open.position, late)
+        progress = "" if runner is None else runner.talk_progress
+        return Wait(WaitCause.SITES, silent, view.open.position, late, progress)
 
     def _describe_pause(self, task: StudyTask) -> str:
         """What people have to settle: the post that a site disputed, if that is why."""

@@ -108,7 +108,8 @@ class Wait:
         names = ", ".join(self.sites)
         if self.position is not None:
             late = f", {self.late} s past the deadline" if self.late > 0 else ""
-            return f"{names} at step {self.position}{late}"
+            progress = f" ({self.note})" if self.note else ""
+            return f"{names} at step {self.position}{progress}{late}"
         return f"{self.cause.value} by {names}" if self.sites else self.note
 
     def is_like(self, other: Wait | None) -> bool:

@@ -65,6 +65,26 @@ def test_powers_of_two_in_rows_columns_or_the_inner_index_move_no_bit(side: str)
         assert np.array_equal(multiply_exactly(a * powers, b / powers[:, None]), plain)
 
 
+@pytest.mark.parametrize("spread", [0, 30, 500])
+def test_a_matrix_times_its_transpose_has_the_bits_of_any_product(spread: int) -> None:
+    """Half of the symmetric sums is computed, and large powers of two take another path."""
+    rng = np.random.default_rng(19)
+    a = rng.standard_normal((70, 45)) * 2.0 ** rng.integers(-spread, spread + 1, (70, 1))
+    a[3], a[:, 7] = 0.0, 0.0
+    square = multiply_exactly(a, a.T)
+    assert np.array_equal(square, multiply_exactly(a, a.T.copy()))
+    assert np.array_equal(square, square.T)
+
+
+@pytest.mark.parametrize("power", [-1060, -1030, -900, 900, 960])
+def test_numbers_near_the_ends_of_a_double_s_range_lose_no_more_than_the_result_does(power: int) -> None:
+    rng = np.random.default_rng(23)
+    a, b = rng.standard_normal((6, 40)), rng.standard_normal((40, 5))
+    far = np.ldexp(a, power)
+    expected = multiply_by_fractions(far, b)
+    assert np.allclose(multiply_exactly(far, b), expected, rtol=1e-13, atol=1e-14 * np.abs(expected).max() + 5e-324)
+
+
 def test_nothing_times_anything_is_nothing() -> None:
     a = np.zeros((3, 40))
     assert np.array_equal(multiply_exactly(a, np.ones((40, 2))), np.zeros((3, 2)))

@@ -16,7 +16,7 @@ from support.node.worlds import World, sweep
 from coterie_chain.errors import StoreFault
 from coterie_chain.ledger.protocol import State
 from coterie_learners.core.payload import Payload
-from coterie_learners.core.protocol import Channel, Script, Site, interactive
+from coterie_learners.core.protocol import Channel, ReportingChannel, Script, Site, interactive
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, SessionLost
 from coterie_learners.study.document import Schedule, Study
 from coterie_node.errors import ConfigError, StudyStopped
@@ -30,6 +30,11 @@ NAMES = ("ana", "bob")
 
 def alone(program: Callable[[], Payload]) -> InteractiveStep:
     """A session of one party."""
+    return say_alone(lambda _: program())
+
+
+def say_alone(program: Callable[[Channel], Payload]) -> InteractiveStep:
+    """The same for a program that talks."""
     return InteractiveStep("session", MemoryTransport().channel("ana", "session", ("ana",)), program)
 
 
@@ -87,6 +92,24 @@ def test_an_outcome_is_none_while_the_parties_talk_and_then_the_result() -> None
     assert session.outcome(patience=20.0) == {"x": 1}
     assert not session.alive
     assert session.outcome() == {"x": 1}
+
+
+def test_people_see_in_tenths_how_far_a_program_has_come() -> None:
+    seen = []
+
+    def program(channel: Channel) -> Payload:
+        assert isinstance(channel, ReportingChannel)
+        for done in (0, 57, 119, 120):
+            channel.report("rows", done, 120)
+            seen.append(session.progress)
+        return {}
+
+    gate = threading.Event()
+    session = say_alone(lambda channel: program(channel) if gate.wait(20) else {})
+    assert session.progress == ""
+    gate.set()
+    assert session.outcome(patience=20.0) == {}
+    assert seen == ["rows, 0 % done", "rows, 40 % done", "rows, 90 % done", "rows, 100 % done"]
 
 
 def test_what_ended_a_program_comes_out_where_it_is_polled() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,12 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Sealed, Site
 from coterie_learners.core.registry import complete_study, learner_of
 from coterie_learners.errors import DataError, LearnerError, ProtocolError, StudyError
-from coterie_learners.secure import secure_join
+from coterie_learners.secure import masked_rows, secure_join
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.lasso_result import UNSEEN, check_result
+from coterie_learners.secure.secure_join import JoinPlan
 from coterie_learners.secure.secure_lasso import SECURE_LASSO
-from coterie_learners.shares.session import Keystream
+from coterie_learners.shares.session import Keystream, Session
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import OwnColumns, Rows
 from coterie_node.analysis.analyse import analyse
@@ -118,6 +119,55 @@ CASES: dict[str, Callable[[], JoinCohort]] = {
     "rows at five sites": lambda: joins.rows_cohort(sites=5, n=200, alpha=ALPHA),
 }
 SPLITS = ("rows at three sites",)
+
+
+@pytest.mark.parametrize("name", ["two owners", *later("three owners", "rows at five sites")])
+def test_many_blocks_give_the_bytes_and_the_fit_of_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = CASES[name]()
+    _, runners, _ = simulate(c.study, c.data)
+    monkeypatch.setattr(masked_rows, "_NUMBERS", 100)
+    report = check_learner(c.study, c.data, pooled(c), tolerance=5e-4)
+    assert report.estimate_difference < 5e-4
+    w = run_study(c)
+    once, blocks = (
+        runners["hub" if "hub" in runners else "s0"].machine.result,
+        replay(w.ledger(), w.blobs, w.number).fit,
+    )
+    assert np.allclose(once.estimates, blocks.estimates, rtol=0.0, atol=1e-7)
+    sessions = [fit.details["interactive"] for fit in (once, blocks)]
+    assert sessions[0]["rounds"] == sessions[1]["rounds"]
+    assert sessions[0]["bytes_sent"] == sessions[1]["bytes_sent"]
+
+
+@pytest.mark.long
+def test_folds_rows_held_out_and_absolute_errors_come_from_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    c = joins.cohort(200, alpha=(ALPHA,), folds=3, held_out=0.25, absolute_error=True)
+    monkeypatch.setattr(masked_rows, "_NUMBERS", 150)
+    fit = simulate(c.study, c.data)[1]["ana"].machine.result
+    (fitted,), (held_out,) = fit.details["mae"]
+    assert fit.details["held_out"]["n"] == 50
+    residuals = c.y - np.column_stack([np.ones(len(c.y)), c.x]) @ fit.estimates
+    assert 0.75 * fitted + 0.25 * held_out == pytest.approx(np.abs(residuals).mean(), rel=1e-3)
+    squares = 0.75 * fit.details["mse"][0] + 0.25 * fit.details["held_out"]["mse"][0]
+    assert squares == pytest.approx((residuals**2).mean(), rel=1e-6)
+
+
+def test_an_owner_whose_blocks_are_not_those_it_posted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = masked_rows.send_blocks
+
+    def send(link: JoinPlan, session: Session, blocks: Iterator[bytes], post: Payload) -> None:
+        if session.me != "ana":
+            honest(link, session, blocks, post)
+            return
+        for block in blocks:
+            session.send(link.helper, block[:-1] + bytes([block[-1] ^ 1]))
+
+    monkeypatch.setattr(masked_rows, "send_blocks", send)
+    w = world(joins.cohort(alpha=ALPHA), seconds=2.0)
+    error = run_to_end(w)["hub"]
+    assert isinstance(error, ProtocolError)
+    assert (error.code, error.site) == ("CO-P655", "ana")
+    assert not results(w)
 
 
 @pytest.mark.parametrize("name", [*SPLITS, *later(*(name for name in CASES if name not in SPLITS))])

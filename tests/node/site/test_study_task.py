@@ -86,3 +86,5 @@ def test_what_is_waited_for_is_news_once_and_again_when_it_is_late() -> None:
     assert [task.wait_for(wait) for wait in waits] == [True, False, True, False]
     assert task.cause == "west at step 0, 90 s past the deadline"
     assert task.wait_label == "sites"
+    assert task.wait_for(Wait(WaitCause.SITES, ("west",), 5, note="rows, 40 % done"))
+    assert task.cause == "west at step 5 (rows, 40 % done)"
