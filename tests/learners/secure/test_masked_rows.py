@@ -113,7 +113,9 @@ class Exchange:
 
 
 def make_exchange() -> Exchange:
-    link, blocks, posts = plan_join(), {}, {}
+    link = plan_join()
+    blocks: dict[str, list[bytes]] = {}
+    posts: dict[str, Payload] = {}
     for owner in link.owners:
         blocks[owner] = list(mask(link, draw_values(link.widths[owner]), np.arange(ROWS)))
         digests = digest_blocks(iter(blocks[owner]))

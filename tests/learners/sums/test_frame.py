@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.learners import cohorts
@@ -115,6 +117,18 @@ def test_moments_moved_to_another_frame_are_the_moments_there() -> None:
     np.testing.assert_allclose(moved.gram, there.gram, atol=1e-10)
     np.testing.assert_allclose(moved.cross, there.cross, atol=1e-10)
     assert (moved.squares, moved.outcome) == pytest.approx((there.squares, there.outcome), abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [2.0**-30, 0.5, 4.0, 3.0, 2.0**-1040])
+def test_rows_are_divided_by_scales_to_the_last_bit(scale: float) -> None:
+    """Powers of two take another path, and others, or one whose reciprocal is no number, do not."""
+    design = Design(cohorts.study("score ~ age + crp", family="gaussian"))
+    frame, _ = pooled(design, rows(design))
+    scales = np.array([1.0, 0.25, scale])
+    block = rows(design)
+    with np.errstate(over="ignore"):
+        placed = replace(frame, scale=scales).block(block)
+        assert np.array_equal(placed.x, (block.x - frame.centre) / scales)
 
 
 def test_a_posted_frame_is_the_same_frame() -> None:
