@@ -121,7 +121,8 @@ CASES: dict[str, Callable[[], JoinCohort]] = {
 SPLITS = ("rows at three sites",)
 
 
-@pytest.mark.parametrize("name", ["two owners", *later("three owners", "rows at five sites")])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["two owners", "three owners", "rows at five sites"])
 def test_many_blocks_give_the_bytes_and_the_fit_of_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     c = CASES[name]()
     _, runners, _ = simulate(c.study, c.data)
