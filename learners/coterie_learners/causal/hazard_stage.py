@@ -1,8 +1,8 @@
 """Stage two of a hazard ratio: a weighted Cox model of the treatment alone, with a baseline hazard for each site.
 
-Equal to R's `coxph(Surv(time, event) ~ treatment + strata(site), weights = w, robust = TRUE)` on the pooled rows (Cole
-and Hernan, Comput Methods Programs Biomed 2004;75:45-49; Lin and Wei, JASA 1989;84:1074-1078). The robust errors take
-the weights for known, as R's do: they are not stacked with the score, which would make them smaller as a rule (ATE).
+Equal to R's `coxph(Surv(time, event) ~ treatment + strata(site), weights = w, robust = TRUE)` on the pooled rows, and
+with late entry to that of `Surv(entry, time, event)` (Cole and Hernan, Comput Methods Programs Biomed 2004;75:45-49;
+Lin and Wei, JASA 1989;84:1074-1078). The robust errors take the weights for known, as R's do: they are not stacked with the score, which would make them smaller as a rule (ATE).
 
 What leaves a site, under masks alone, as in `cox.site_baseline`: value, score and information of its own weighted
 partial likelihood in each round, with its numbers of patients and events; at the end squared score residuals and the
@@ -58,6 +58,7 @@ class HazardPlan:
             "robust": True,
             "proportionality": "none",
         }
+        choice |= {"entry": o.entry} if o.entry is not None else {}
         choice |= {"tolerance": o.tolerance, "max_rounds": o.max_rounds}
         learner = LearnerChoice.model_validate({"name": "cox", **choice})
         study = plan.study.model_copy(update={"formula": f"{event} ~ {o.treatment}", "learner": learner})
@@ -117,8 +118,10 @@ def place_patients(plan: HazardPlan, site: Site, weights: Payload) -> RiskRows:
     codes = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     time = np.asarray(codes[cox.options.time], dtype=np.float64)
     n = len(time)
-    entry, event = np.full(n, -1.0), np.asarray(codes[cox.options.event]) == 1
-    check_times(cox.options.time, None, time, entry)
+    late, event = cox.options.entry, np.asarray(codes[cox.options.event]) == 1
+    # Without late entry everybody is at risk from before the first time, a time of 0 included.
+    entry = np.full(n, -1.0) if late is None else np.asarray(codes[late], dtype=np.float64)
+    check_times(cox.options.time, late, time, entry)
     patients = np.asarray(weights["patients"])
     share = patients / patients.sum() if scores.options.stabilised else np.ones(len(patients))
     scored = (score_rows_of(scores, weights, block) for block in scores.read_rows(site).blocks())

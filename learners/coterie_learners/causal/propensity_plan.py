@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field as Within
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from coterie_learners.causal.balancing_weights import Estimand
 from coterie_learners.core.masked_sum import MIN_PARTIES, UNIT
@@ -39,8 +40,9 @@ class PropensityOptions(Frozen):
     effect in all patients (ATE), in the treated (ATT), or in those who might have either treatment (overlap). `effect`:
     difference, ratio or odds ratio of the outcome's weighted means. `stabilised`: weights are shown times the share of
     their arm; a hazard ratio is then of these weights. `time`: the time to the formula's event, for a hazard ratio,
-    with ties after `ties`. `truncate`: the least and largest score; scores beyond are taken to be these. `tolerance` is
-    that of the score's fit, in standard errors. `aggregation` auto: masked with three sites or more.
+    with ties after `ties`; `entry`: the time from which each patient is at risk. `truncate`: the least and
+    largest score; scores beyond are taken to be these. `tolerance` is that of the score's fit, in standard errors.
+    `aggregation` auto: masked with three sites or more.
     """
 
     treatment: ColumnName
@@ -48,11 +50,17 @@ class PropensityOptions(Frozen):
     effect: Effect = "difference"
     stabilised: bool = False
     time: ColumnName | None = None
+    entry: ColumnName | None = None
     ties: Literal["efron", "breslow"] = "efron"
     truncate: tuple[float, ...] = ()
     aggregation: Literal["auto", "masked", "plain"] = "auto"
     max_rounds: Annotated[int, Within(ge=1, le=200)] = 25
     tolerance: Annotated[float, Within(gt=0, le=1e-2)] = 1e-10
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without late entry there is no such key, so that older studies keep their hashes."""
+        return {name: v for name, v in write(self).items() if name != "entry" or v is not None}
 
 
 class ScoreRows:
@@ -225,11 +233,16 @@ def _check_time(plan: PropensityPlan) -> None:
     if hazards != (time is not None):
         message = f"The effect is {plan.options.effect!r}, and `time` is {'missing' if time is None else repr(time)}"
         raise StudyError("CO-S352", f"{message}. A hazard ratio needs the time to the event, and nothing else has one.")
+    if time is None and plan.options.entry is not None:
+        message = f"The effect is {plan.options.effect!r}, and `entry` is {plan.options.entry!r}"
+        raise StudyError("CO-S352", f"{message}. Late entry belongs to a hazard ratio. Leave it out.")
     if time is None:
         return
-    check_roles(plan.study, {"time": time, "event": plan.design.formula.outcome})
-    if time in plan.design.list_covariates():
-        raise StudyError("CO-S204", f"The formula and `time` both use {time!r}. Use each once.")
+    roles = {"time": time, "entry": plan.options.entry}
+    check_roles(plan.study, {**roles, "event": plan.design.formula.outcome})
+    for role, name in roles.items():
+        if name in plan.design.list_covariates():
+            raise StudyError("CO-S204", f"The formula and `{role}` both use {name!r}. Use each once.")
     if not plan.masked:
         message = "The sums of a weighted Cox model would show a site's events in the clear"
         raise StudyError("CO-S305", f'{message}. Take part with three sites or more, aggregation = "masked".')

@@ -201,7 +201,10 @@ def describe_test(fit: Fit, term: str, at: Sequence[int]) -> dict[str, Any]:
     if not np.all(scale > 0.0):
         return {"term": term, "df": len(at), "statistic": float("nan"), "p": float("nan")}
     z = estimates / scale
-    chi2 = max(float(z @ np.linalg.solve(covariance / np.outer(scale, scale), z)), 0.0)
+    if len(at) == 1:
+        chi2 = float(z[0] * (z[0] / (covariance[0, 0] / (scale[0] * scale[0]))))
+    else:
+        chi2 = max(float(z @ np.linalg.solve(covariance / np.outer(scale, scale), z)), 0.0)
     if fit.dispersion_known or fit.df_residual is None:
         return {"term": term, "df": len(at), "statistic": chi2, "p": chi_squared_above(chi2, len(at))}
     value, df = np.array([chi2 / len(at)]), np.array([float(len(at))])

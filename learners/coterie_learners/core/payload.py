@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -142,7 +143,7 @@ def _check_field(name: str, array: NDArray[Any], field: Field) -> None:
     fits = len(array.shape) == len(field.shape) and all(
         want in (None, have) for have, want in zip(array.shape, field.shape, strict=True)
     )
-    if not fits or _normal(array).dtype.str != field.dtype:
+    if not fits or _normal_type(array.dtype).str != field.dtype:
         raise _reject(
             "CO-P108",
             f"The payload's {name!r} has type {array.dtype.str} and shape {array.shape}; "
@@ -153,23 +154,26 @@ def _check_field(name: str, array: NDArray[Any], field: Field) -> None:
 def _normal(value: Any) -> NDArray[Any]:
     """One representation per value: 64-bit little-endian numbers, positive zero, C order."""
     array = np.asarray(value)
-    if array.dtype.kind == "f":
-        # A signalling NaN of a peer must not warn before it is refused.
-        return np.asarray(_add_zero(np.asarray(array, dtype="<f8")))
-    if array.dtype.kind == "i" or (array.dtype.kind == "u" and array.dtype.itemsize in (2, 4)):
-        return np.asarray(array, dtype="<i8")
-    if array.dtype.kind == "u":
-        return np.asarray(array, dtype="|u1" if array.dtype.itemsize == 1 else "<u8")
-    return array
+    kind = _normal_type(array.dtype)
+    return np.asarray(array.astype(kind, copy=False) + 0.0 if kind.kind == "f" else array.astype(kind, copy=False))
 
 
-@np.errstate(invalid="ignore")
-def _add_zero(array: NDArray[Any]) -> NDArray[Any]:
-    return array + 0.0
+@lru_cache(maxsize=64)
+def _normal_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which a payload holds values of this one."""
+    if dtype.kind == "f":
+        return np.dtype("<f8")
+    if dtype.kind == "i" or (dtype.kind == "u" and dtype.itemsize in (2, 4)):
+        return np.dtype("<i8")
+    if dtype.kind == "u":
+        return np.dtype("|u1" if dtype.itemsize == 1 else "<u8")
+    return dtype
 
 
 def _serialise(header: dict[str, Any], payload: Payload) -> bytes:
-    arrays = {name: _normal(payload[name]) for name in sorted(payload)}
+    # A signalling NaN of a peer must not warn before it is refused.
+    with np.errstate(invalid="ignore"):
+        arrays = {name: _normal(payload[name]) for name in sorted(payload)}
     for name, array in arrays.items():
         if not _NAME.fullmatch(name) or not _DTYPE.fullmatch(array.dtype.str):
             raise ProtocolError("CO-P104", f"A payload cannot hold {name!r} of type {array.dtype.str}.")
@@ -219,10 +223,10 @@ def _is_array_entry(entry: Any) -> bool:
 
 def _array(raw: bytes, at: int, dtype: str, shape: list[int]) -> tuple[NDArray[Any], int]:
     # The extent bounds the other dimensions of an empty array, which numpy multiplies too.
-    few = shape[:4]
-    extent = math.prod(max(dimension, 1) for dimension in few) * np.dtype(dtype).itemsize
+    few, width = shape[:4], np.dtype(dtype).itemsize
+    extent = math.prod([max(dimension, 1) for dimension in few]) * width
     count = math.prod(few)
-    size = count * np.dtype(dtype).itemsize
+    size = count * width
     if len(shape) > 4 or extent > MAX_RAW or at + size + (-size % 8) > len(raw):
         content = f"{min(extent, MAX_RAW)} bytes in {len(shape)} dimensions"
         raise _reject("CO-P105", f"The payload is too short for an array of {content}.")

@@ -209,7 +209,8 @@ def add_limits(fit: Fit, limits: Array | None) -> Fit:
 def check_limits(plan: GlorePlan) -> None:
     """StudyError for a study whose fit has no profile likelihood here."""
     o, family = plan.options, plan.family
-    simple = family.dispersion == "known" and not family.shaped and not family.bounded and not family.linear
+    simple = family.dispersion == "known" and family.concave
+    simple = simple and not (family.shaped or family.bounded or family.linear)
     if not simple or o.firth or o.ridge or o.site_intercepts or plan.robust:
         message = "Profile-likelihood intervals are of binomial and Poisson models, without firth, ridge, "
         raise StudyError("CO-S354", f'{message}site_intercepts, robust and sampling weights. Set intervals = "wald".')

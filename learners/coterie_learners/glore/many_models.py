@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -44,6 +44,8 @@ from coterie_learners.sums.opening.steps import open_pools
 
 # What ends one model and leaves the others: too few rows for its coefficients is the one StudyError among these.
 _TOO_FEW_ROWS = "CO-N203"
+# States of models that stay decoded.
+_STATES_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,12 @@ class RunningModel:
         """Before anything is posted."""
         return cls(plan, newton.begin(plan.rules))
 
-    @property
+    @cached_property
     def tests(self) -> bool:
         """Whether the next sums are the test whether the sites agree, alone."""
         return bool(self.state["rests"]) and "converged" not in self.state
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of its next sums."""
         return agreement_shapes(self.plan) if self.tests else self.plan.shapes(self.state)
@@ -79,7 +81,7 @@ class RunningModel:
         """How many numbers these are."""
         return masked_sum.size_of(self.shapes)
 
-    @property
+    @cached_property
     def next_path(self) -> tuple[Array | None, ...]:
         """The views with that of the next sums."""
         view = self.plan.frame(self.state).outside(self.state["beta"]) if self.tests else self.plan.view(self.state)
@@ -267,7 +269,13 @@ def _stamp(name: str) -> Stamp:
 def read_states(post: Payload) -> dict[str, Payload]:
     """The state of each model in a server's post, which a script sees only if its own computation gives the same."""
     packed = {name: np.asarray(value, dtype=np.uint8) for name, value in post.items() if name != "converged"}
-    return {name: decode_own(value.tobytes())[1] for name, value in packed.items()}
+    return {name: dict(_decode_state(value.tobytes())) for name, value in packed.items()}
+
+
+@lru_cache(maxsize=_STATES_KEPT)
+def _decode_state(raw: bytes) -> Payload:
+    """The state in these bytes, which all parties of one process read; its arrays cannot be written."""
+    return decode_own(raw)[1]
 
 
 GLORE_OF_MANY: Learner = replace(

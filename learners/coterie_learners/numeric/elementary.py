@@ -25,6 +25,9 @@ SQRT_2_OVER_PI = 0.7978845608028654
 LEAST, MOST = -745.2, 709.78
 EXPM1_TERMS = tuple(1.0 / math.factorial(k) for k in range(17, 1, -1))
 ATANH_TERMS = tuple(1.0 / n for n in range(23, 1, -2))
+ATAN_TERMS = tuple((-1.0) ** (n // 2) / n for n in range(45, 1, -2))
+# The tangent of an eighth of half a circle; so many steps of Newton's method find a tangent up to 1.
+EIGHTH, TANGENT_STEPS = 0.41421356237309503, 8
 
 # erf on [0, 0.46875]; erfcx on [0.46875, 4]; erfcx beyond 4 in 1 / x^2. Highest power first.
 ERF_TOP = (
@@ -106,6 +109,26 @@ def erfcx(x: Array) -> Array:
             ),
         )
     )
+
+
+def arctan(x: Array) -> Array:
+    """The angle in radians whose tangent is x, by its series about 0 or 1."""
+    size = np.abs(x)
+    steep = size > 1.0
+    flat = np.where(steep, 1.0 / np.maximum(size, 1.0), size)
+    turned = flat > EIGHTH
+    small = np.where(turned, (flat - 1.0) / (flat + 1.0), flat)
+    angle = small + small * _polynomial((*ATAN_TERMS, 0.0), small * small)
+    angle = np.where(turned, 0.25 * math.pi + angle, angle)
+    return np.asarray(np.copysign(np.where(steep, 0.5 * math.pi - angle, angle), x))
+
+
+def tan(angle: float) -> float:
+    """The tangent of an angle from 0 to a quarter of pi, by Newton's method on `arctan`, which never oversteps."""
+    x = angle
+    for _ in range(TANGENT_STEPS):
+        x += (angle - float(arctan(np.array([x]))[0])) * (1.0 + x * x)
+    return x
 
 
 @dataclass(frozen=True)

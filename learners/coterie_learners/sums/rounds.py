@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +86,16 @@ class Model:
 
     def shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
         """Shapes of the sums of a look, of the first round and of a later one."""
+        if kind not in self._shapes:
+            self._shapes[kind] = self._list_shapes(kind)
+        return dict(self._shapes[kind])
+
+    @cached_property
+    def _shapes(self) -> dict[Kind, dict[str, tuple[int, ...]]]:
+        """Those that have been asked for."""
+        return {}
+
+    def _list_shapes(self, kind: Kind) -> dict[str, tuple[int, ...]]:
         matrix = (self.p * (self.p + 1) // 2,)
         out: dict[str, tuple[int, ...]] = {"score": (self.p,), "information": matrix, "deviance": ()}
         out |= {"n": (), "outcome": ()} | ({"weight": ()} if self.weighs else {})
@@ -116,7 +127,7 @@ class Model:
 
     def check(self, kind: Kind, sums: Payload) -> None:
         """ProtocolError if no rows could have these sums."""
-        largest = max(float(np.max(np.abs(value), initial=0.0)) for value in sums.values())
+        largest = float(np.max(np.abs(np.concatenate([np.ravel(value) for value in sums.values()])), initial=0.0))
         if largest > HUGE:
             raise ProtocolError("CO-P505", f"A sum of {largest:.3g} cannot come from rows.")
         n, outcome = float(sums["n"]), float(sums["outcome"])

@@ -37,8 +37,8 @@ from coterie_node.errors import ConfigError
 
 # The family of a result whose coefficients are logarithms of hazard ratios.
 COX = "Cox"
-# Links of which a mean goes to infinity where the linear predictor goes to 0.
-INVERSE_LINKS = ("inverse", "1/mu^2")
+# Links whose linear predictors end at 0, where a mean is 0 or infinite.
+LINKS_ABOVE_ZERO = ("inverse", "1/mu^2", "sqrt")
 
 
 class CovariateDesign(Design):
@@ -129,11 +129,11 @@ class Predictor:
         return normal_quantile(upper) if self.freedom is None else t_quantile(upper, self.freedom)
 
     def _find_ends(self, eta: Array, half: Array) -> tuple[Array, Array]:
-        """Linear predictors at the ends of the interval; under the inverse links they stay above 0, where means end.
+        """Linear predictors at the ends of the interval; where predictors end at 0 they stay above it.
 
         NaN for a row whose own predictor has no mean.
         """
-        if self.family is None or self.family.link not in INVERSE_LINKS:
+        if self.family is None or self.family.link not in LINKS_ABOVE_ZERO:
             return eta - half, eta + half
         usable = np.where(eta > 0.0, eta, np.nan)
         return np.maximum(usable - half, 0.0), usable + half

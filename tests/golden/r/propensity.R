@@ -6,6 +6,8 @@ suppressMessages(library(survey))
 suppressMessages(library(survival))
 stays <- read.csv("data/stays.csv")
 stays$ward <- factor(stays$ward, levels = c("medical", "surgical", "intensive"))
+# A time from which each patient is at risk, well after the first events.
+stays$entered <- pmin(10 * stays$f, stays$days - 5)
 
 weights_of <- function(e, a, estimand) {
   switch(estimand,
@@ -94,15 +96,18 @@ effects_of <- function(name, score, outcome, data, estimand = "ATE", ends = c(0,
 }
 # Hazard ratios of weighted Cox models with a baseline hazard for each site; robust errors take the weights for known.
 hazard_of <- function(name, score, time, event, data, sites, estimand = "ATE", ends = c(0, 1), stabilised = FALSE,
-                      ties = "efron") {
+                      ties = "efron", entry = NULL) {
   stage <- settle(score, binomial(), data)
   a <- stage$y
   w <- weights_of(clip(fitted(stage), ends), a, estimand)
   if (stabilised) w <- w * ifelse(a == 1, mean(a), 1 - mean(a))
-  frame <- data.frame(time = data[[time]], event = data[[event]], a = a, w = w, site = sites)
+  start <- if (is.null(entry)) -1 else data[[entry]]
+  frame <- data.frame(row = seq_len(nrow(data)), start = start, time = data[[time]], event = data[[event]], a = a, w = w,
+                      site = sites)
   strict <- coxph.control(eps = 1e-14, toler.chol = 1e-16, iter.max = 200)
+  surv <- if (is.null(entry)) Surv(frame$time, frame$event) else Surv(frame$start, frame$time, frame$event)
   fit <- function(start = 0) {
-    coxph(Surv(time, event) ~ a + strata(site), frame, weights = w, robust = TRUE, ties = ties, control = strict,
+    coxph(surv ~ a + strata(site), frame, weights = w, robust = TRUE, id = row, ties = ties, control = strict,
           init = start)
   }
   model <- fit(coef(fit()))
@@ -132,5 +137,9 @@ write_reference("propensity.csv", list(
   hazard_of("hazard_att 5", frail, "days", "readmit", stays, stays$site, "ATT", ties = "breslow"),
   hazard_of("hazard_overlap 5", frail, "days", "readmit", stays, stays$site, "overlap"),
   hazard_of("hazard_truncated 5", frail, "days", "readmit", stays, stays$site, "ATE", c(0.2, 0.4)),
+  hazard_of("hazard_late 3", frail, "days", "readmit", stays, three, entry = "entered"),
+  hazard_of("hazard_late 5", frail, "days", "readmit", stays, stays$site, entry = "entered"),
+  hazard_of("hazard_late_breslow 5", frail, "days", "readmit", stays, stays$site, "ATT", ties = "breslow",
+            entry = "entered"),
   hazard_of("hazard_death 4", diabetic, "followup", "death", cohort, cohort$site)
 ), c("stats", "sandwich", "survey", "survival"))

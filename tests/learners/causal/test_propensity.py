@@ -43,10 +43,10 @@ def test_effects_weights_and_errors_are_those_of_r(model: str, count: int, aggre
 
 HAZARD_CASES = [
     pytest.param(
-        model, count, marks=() if (model, count) in (("hazard_ate", 3), ("hazard_death", 4)) else pytest.mark.long
+        model, count, marks=() if (model, count) in (("hazard_late", 3), ("hazard_death", 4)) else pytest.mark.long
     )
     for model, (data, _, _) in HAZARDS.items()
-    for count in ((5, 3) if model == "hazard_ate" else (5 if data == "stays" else 4,))
+    for count in ((5, 3) if model in ("hazard_ate", "hazard_late") else (5 if data == "stays" else 4,))
 ]
 
 
@@ -67,6 +67,10 @@ def test_hazard_ratios_of_weighted_patients_are_those_of_r_s_coxph(model: str, c
     [
         ({"effect": "hazard_ratio"}, "CO-S352"),
         ({"time": "days"}, "CO-S352"),
+        ({"entry": "entered"}, "CO-S352"),
+        ({"effect": "hazard_ratio", "time": "days", "entry": "days"}, "CO-S204"),
+        ({"effect": "hazard_ratio", "time": "days", "entry": "age"}, "CO-S204"),
+        ({"effect": "hazard_ratio", "time": "days", "entry": "ward"}, "CO-S336"),
         ({"effect": "hazard_ratio", "time": "age"}, "CO-S204"),
         ({"effect": "hazard_ratio", "time": "ward"}, "CO-S336"),
         ({"effect": "hazard_ratio", "time": "days", "aggregation": "plain"}, "CO-S305"),

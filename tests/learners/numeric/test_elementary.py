@@ -57,6 +57,7 @@ CASES: dict[str, tuple[Callable[[Array], Array], Callable[[Any], Any], Array]] =
         lambda x: mpmath.npdf(x) / mpmath.ncdf(-x),
         spread(-20, 40),
     ),
+    "arctan": (elementary.arctan, mpmath.atan, np.concatenate([spread(-4, 4), spread(-1e9, 1e9)])),
     "softplus": (elementary.softplus, lambda x: mpmath.log1p(mpmath.exp(x)), spread(-40, 60)),
 }
 

@@ -64,6 +64,8 @@ def parts_by_definition(family: Family, eta: float, y: float) -> float:
         "identity": float,
         "inverse": lambda e: 1.0 / e,
         "1/mu^2": lambda e: e**-0.5,
+        "sqrt": lambda e: e * e,
+        "cauchit": stats.cauchy.cdf,
         "logit": special.expit,
         "probit": special.ndtr,
         "cloglog": lambda e: -np.expm1(-np.exp(e)),

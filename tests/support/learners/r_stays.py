@@ -92,6 +92,7 @@ def write_site_files(data: str, count: int, folder: Path) -> dict[str, Path]:
             if data == "stays":
                 row["logdays"] = repr(math.log(float(row["days"])))
                 row["capped"] = str(min(int(row["infections"]), 5))
+                row["entered"] = str(min(10 * int(row["f"]), int(row["days"]) - 5))
                 row["rare"] = str(int(row["readmit"] == "1" and int(row["infections"]) >= 4))
             else:
                 row["capped"] = str(min(int(row["visits"]), 9))

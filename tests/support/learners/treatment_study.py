@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "los_ate": ("cohort", "los", {}),
 }
 DAYS = {"days": {"type": "count", "range": [1, 365], "unit": "days"}}
+DAYS |= {"entered": {"type": "count", "range": [0, 365], "unit": "days"}}
 _STAY_TIMES: dict[str, Any] = {"effect": "hazard_ratio", "time": "days"}
 # The same of weighted Cox models.
 HAZARDS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -39,6 +40,12 @@ HAZARDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "hazard_att": ("stays", "readmit", {**_STAY_TIMES, "estimand": "ATT", "ties": "breslow"}),
     "hazard_overlap": ("stays", "readmit", {**_STAY_TIMES, "estimand": "overlap"}),
     "hazard_truncated": ("stays", "readmit", {**_STAY_TIMES, "truncate": [0.2, 0.4]}),
+    "hazard_late": ("stays", "readmit", {**_STAY_TIMES, "entry": "entered"}),
+    "hazard_late_breslow": (
+        "stays",
+        "readmit",
+        {**_STAY_TIMES, "entry": "entered", "estimand": "ATT", "ties": "breslow"},
+    ),
     "hazard_death": ("cohort", "death", {"effect": "hazard_ratio", "time": "followup"}),
 }
 _LOGS = {"ratio": "log ratio", "odds_ratio": "log odds ratio"}

@@ -1,4 +1,4 @@
-"""Outcomes of 0 and 1, with the links logit, probit and cloglog; and the same with an estimated dispersion."""
+"""Outcomes of 0 and 1, with the links logit, probit, cloglog and others; and the same with an estimated dispersion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Binomial(LinkedFamily):
 
     name: ClassVar[str] = "binomial"
     law: ClassVar[str] = "binomial"
-    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "log", "identity")
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit", "log", "identity")
     outcomes: ClassVar[tuple[str, ...]] = ("binary",)
     has_events: ClassVar[bool] = True
     binary: ClassVar[bool] = True
@@ -43,6 +43,7 @@ class Binomial(LinkedFamily):
     extreme_means: ClassVar[str] = "probabilities numerically 0 or 1"
     certified: ClassVar[bool] = True
     ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    convex: ClassVar[tuple[str, ...]] = ("cauchit",)
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""

@@ -1,4 +1,4 @@
-"""Counts with the log or the identity link, with or without person-time; and the same with an estimated dispersion."""
+"""Counts with the log, identity or root link, with or without person-time; also with an estimated dispersion."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from coterie_learners.sums.links.linked_family import LinkedFamily
 
 # Below this relative distance of a count from its mean the deviance is summed as a series: nothing cancels there.
 NEAR = 0.05
+# The root of the mean of synthetic counts with the square root link, and its slope.
+ROOT, ROOT_SLOPE = 1.7, 0.03
 SERIES = tuple((-1.0) ** k / (k * (k - 1)) for k in range(12, 1, -1))
 
 
@@ -27,7 +29,7 @@ class Poisson(LinkedFamily):
 
     name: ClassVar[str] = "poisson"
     law: ClassVar[str] = "poisson"
-    links: ClassVar[tuple[str, ...]] = ("log", "identity")
+    links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt")
     outcomes: ClassVar[tuple[str, ...]] = ("count",)
     ends: ClassVar[tuple[float, float]] = (0.0, math.inf)
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
@@ -122,13 +124,18 @@ class Poisson(LinkedFamily):
         return ((n > 0) & (outcome == 0)).tolist(), [False] * len(n)
 
     def draw(self, eta: Array, bounds: tuple[float, float], rng: np.random.Generator) -> Array:
-        """Counts with these logarithms of the mean, or with means that add up."""
+        """Counts with these logarithms of the mean, with means that add up, or with roots that do."""
+        if self.link == "sqrt":
+            return np.clip(rng.poisson((ROOT + ROOT_SLOPE * eta) ** 2), *bounds).astype(np.float64)
         if self.link == "identity":
             return np.clip(rng.poisson(np.maximum(3.0 + 0.05 * eta, 0.01)), *bounds).astype(np.float64)
         return np.clip(rng.poisson(np.exp(np.minimum(eta, 10.0))), *bounds).astype(np.float64)
 
     def shift_to(self, eta: Array, mean: float) -> float:
-        """The logarithm of the factor between the means; what is added to means that add up, by their slope."""
+        """The logarithm of the factor between the means; what is added to means or roots, by their slope."""
+        if self.link == "sqrt":
+            spread = ROOT_SLOPE * ROOT_SLOPE * float(np.var(eta))
+            return (math.sqrt(max(mean - spread, 0.0)) - ROOT) / ROOT_SLOPE - float(np.mean(eta))
         if self.link == "identity":
             return (mean - 3.0) / 0.05 - float(np.mean(eta))
         return math.log(mean / float(np.mean(np.exp(eta))))

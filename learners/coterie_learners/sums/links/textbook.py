@@ -16,6 +16,8 @@ MEANS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "log": (np.exp, np.exp),
     "identity": (np.asarray, np.ones_like),
     "inverse": (lambda eta: 1.0 / eta, lambda eta: -(eta**-2.0)),
+    "sqrt": (np.square, lambda eta: 2.0 * eta),
+    "cauchit": (lambda eta: 0.5 + np.arctan(eta) / np.pi, lambda eta: 1.0 / (np.pi * (1.0 + eta**2))),
     "1/mu^2": (lambda eta: eta**-0.5, lambda eta: -0.5 * eta**-1.5),
 }
 
