@@ -2,7 +2,8 @@
 
 Equal to R's `coxph(Surv(time, event) ~ treatment + strata(site), weights = w, robust = TRUE)` on the pooled rows, and
 with late entry to that of `Surv(entry, time, event)` (Cole and Hernan, Comput Methods Programs Biomed 2004;75:45-49;
-Lin and Wei, JASA 1989;84:1074-1078). The robust errors take the weights for known, as R's do: they are not stacked with the score, which would make them smaller as a rule (ATE).
+Lin and Wei, JASA 1989;84:1074-1078). The robust errors take the weights for known, as R's do: they are not stacked with
+the score, which would make them smaller as a rule (ATE).
 
 What leaves a site, under masks alone, as in `cox.site_baseline`: value, score and information of its own weighted
 partial likelihood in each round, with its numbers of patients and events; at the end squared score residuals and the
