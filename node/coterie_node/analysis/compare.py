@@ -18,6 +18,8 @@ from coterie_node.errors import ConfigError
 
 # Deviances without covariates of the same outcomes agree to this, whatever order they were added up in.
 SAME = 1e-9
+# What a model has that gives each site an intercept which it keeps, beside the terms of its table.
+SITES, INTERCEPT = "intercepts of the sites", "(Intercept)"
 CRITERIA = ("aic", "bic", "log_likelihood", "deviance", "df_residual")
 
 
@@ -109,7 +111,9 @@ def _list_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> It
         if first.get(name) != second.get(name):
             yield f"{word} {_show(first.get(name))} and {_show(second.get(name))}"
     one, other = first.get("null_deviance"), second.get("null_deviance")
-    if one is not None and other is not None and abs(one - other) > SAME * (abs(one) + 1e-300):
+    # Without covariates a model with the sites' own intercepts is another model than one with a common intercept.
+    alike = _keeps_intercepts(first) == _keeps_intercepts(second)
+    if alike and one is not None and other is not None and abs(one - other) > SAME * (abs(one) + 1e-300):
         yield f"null deviance {one:.10g} and {other:.10g}"
     rows = first.get("rows"), second.get("rows")
     if rows[0] and rows[1] and _list_used(rows[0]) != _list_used(rows[1]):
@@ -125,21 +129,33 @@ def _show(value: Any) -> str:
 
 
 def _test_models(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[ModelTest | None, str]:
-    small, large = sorted((first, second), key=lambda result: len(result["terms"]))
-    terms = [{str(row["term"]) for row in result["terms"]} for result in (small, large)]
-    if not terms[0] < terms[1]:
+    small, large = sorted((first, second), key=lambda result: len(_list_terms(result)))
+    terms = [_list_terms(result) for result in (small, large)]
+    if not set(terms[0]) < set(terms[1]):
         return None, "No test: neither model holds all terms of the other and more."
     names = [(result, name) for result in (small, large) for name in ("deviance", "df_residual")]
     if any(result.get(name) is None for result, name in names) or _is_penalised(small) or _is_penalised(large):
         return None, "No test: the fits have no deviance of a likelihood."
     values = [float(result[name]) for result, name in names]
     df, fall = round(values[1] - values[3]), max(values[0] - values[2], 0.0)
-    added = tuple(str(row["term"]) for row in large["terms"] if str(row["term"]) not in terms[0])
+    added = tuple(name for name in terms[1] if name not in terms[0])
     if large.get("statistic") == "z":
         return ModelTest("chi-squared", fall, df, chi_squared_above(fall, df), added), ""
     value, freedom = fall / df / float(large["dispersion"]), values[3]
     p = float(f_above(np.array([value]), np.array([float(df)]), freedom)[0])
     return ModelTest("F", value, df, p, added), ""
+
+
+def _list_terms(result: Mapping[str, Any]) -> list[str]:
+    """The terms of a result; the sites' own intercepts stand for a common one, and for what they add to it."""
+    own = [INTERCEPT, SITES] if _keeps_intercepts(result) else []
+    return own + [str(row["term"]) for row in result["terms"]]
+
+
+def _keeps_intercepts(result: Mapping[str, Any]) -> bool:
+    """Whether each site has an intercept that it keeps: there are more parameters than terms, and none in common."""
+    terms, freedom = {str(row["term"]) for row in result["terms"]}, result.get("df_residual")
+    return freedom is not None and INTERCEPT not in terms and int(result["n"]) - int(freedom) > len(terms)
 
 
 def _is_penalised(result: Mapping[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
@@ -46,6 +47,27 @@ def test_a_term_more_is_tested_by_the_likelihood_ratio() -> None:
     assert comparison.test.p == pytest.approx(float(stats.chi2.sf(ratio, 2)), rel=1e-8)
     assert comparison.criteria["aic"] == pytest.approx(tuple(fit.aic for fit in fits), rel=1e-10)
     assert comparison.criteria["bic"] == pytest.approx(tuple(fit.bic for fit in fits), rel=1e-10)
+
+
+@pytest.mark.parametrize(("formula", "options"), [(SMALL, {}), (SMALL.replace("died", "score"), LINEAR)])
+def test_baselines_of_sites_are_tested_by_a_model_with_an_intercept_of_each(
+    formula: str, options: dict[str, Any]
+) -> None:
+    codes = cohorts.draw(801)
+    study = cohorts.study(formula, 3, **options)
+    blocks = [np.concatenate([b.x for b in rows.blocks()]) for rows in cohorts.split(study, codes).values()]
+    y = np.concatenate([b.y for rows in cohorts.split(study, codes).values() for b in rows.blocks()])
+    x, sites = np.concatenate(blocks), np.repeat(np.eye(3), [len(block) for block in blocks], axis=0)
+    family = sm.families.Gaussian() if options else sm.families.Binomial()
+    common, own = (sm.GLM(y, m, family).fit(tol=1e-14) for m in (x, np.hstack([sites, x[:, 1:]])))
+    pair = result(formula, codes, **options), result(formula, codes, site_intercepts=True, **options)
+    for first, second in (pair, pair[::-1]):
+        test = compare_results(first, second).test
+        assert test is not None
+        assert (test.df, test.added) == (2, ("intercepts of the sites",))
+        scale = 2.0 * float(own.scale) if options else 1.0
+        assert test.statistic == pytest.approx((common.deviance - own.deviance) / scale, rel=1e-7)
+        assert test.kind == ("F" if options else "chi-squared")
 
 
 def test_linear_models_are_tested_by_f_whichever_comes_first() -> None:
