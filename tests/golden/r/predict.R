@@ -177,6 +177,10 @@ write_reference("predict.csv", list(
   predicted_from("inverse_gaussian_inverse", stay ~ age + ward + frail, inverse.gaussian("inverse"), Gamma()),
   predicted_from_null("inverse_gaussian_identity", stay ~ age + ward + frail, inverse.gaussian("identity")),
   predicted_negative_binomial("negative_binomial_offset", of("infections", "age * frail + offset(logdays)")),
+  predicted_from_null("cauchit", of("readmit", plain), binomial("cauchit")),
+  predicted_from_null("quasibinomial_cauchit", of("readmit", plain), quasibinomial("cauchit")),
+  predicted_from_null("root_rate", of("infections", plain), poisson("sqrt")),
+  predicted_from_null("quasi_root_rate", of("infections", plain), quasipoisson("sqrt")),
   predicted_nominal("multinomial", of("pain", natural, "+ ward + frail")),
   predicted_ordered("ordinal", of("pain", b_spline, "+ ward * frail"))
 ), c("stats", "splines", "Hmisc", "MASS", "nnet"))

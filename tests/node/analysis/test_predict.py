@@ -74,6 +74,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "inverse_gaussian": ("stay ~ age + ward + frail", {"family": "inverse_gaussian"}),
     "inverse_gaussian_inverse": ("stay ~ age + ward + frail", {"family": "inverse_gaussian", "link": "inverse"}),
     "inverse_gaussian_identity": ("stay ~ age + ward + frail", {"family": "inverse_gaussian", "link": "identity"}),
+    "cauchit": (f"readmit ~ {PLAIN}", {"link": "cauchit"}),
+    "quasibinomial_cauchit": (f"readmit ~ {PLAIN}", {"family": "quasibinomial", "link": "cauchit"}),
+    "root_rate": (f"infections ~ {PLAIN}", {"family": "poisson", "link": "sqrt"}),
+    "quasi_root_rate": (f"infections ~ {PLAIN}", {"family": "quasipoisson", "link": "sqrt"}),
     "negative_binomial_offset": (
         "infections ~ age * frail + offset(logdays)",
         {"family": "negative_binomial", "max_rounds": 60, "aggregation": "plain"},
