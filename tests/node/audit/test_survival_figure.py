@@ -16,6 +16,7 @@ import pytest
 from support.learners.survival_study import CAUSES, curve_study, play_curves, read_causes, split_sites
 from typer.testing import CliRunner
 
+from coterie_node.audit.report import raster
 from coterie_node.audit.report.survival_figure import draw_survival, list_causes
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
@@ -134,6 +135,16 @@ def test_a_png_is_wide_enough_for_print_and_shows_each_curve(tmp_path: Path) -> 
     content = out.read_bytes()
     assert content.startswith(b"\x89PNG")
     assert struct.unpack(">II", content[16:24]) == (2126, pytest.approx(2126 * 458 / 720, abs=1))
+
+
+def test_without_a_known_font_a_png_is_refused_with_the_names_of_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(raster, "_FAMILIES", ("No Such Family",))
+    raster._find_family.cache_clear()
+    with pytest.raises(ConfigError) as caught:
+        raster.rasterise("<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 9 9'/>")
+    raster._find_family.cache_clear()
+    assert caught.value.code == "CO-F368"
+    assert "No Such Family" in str(caught.value)
 
 
 def test_without_its_package_a_png_is_refused_with_the_name_of_the_extra(
