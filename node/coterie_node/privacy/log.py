@@ -40,7 +40,7 @@ from coterie_node.privacy.prints import (
     RawRows,
     digest_identifiers,
 )
-from coterie_node.privacy.storage import LogStorage
+from coterie_node.privacy.storage import LogStorage, list_names
 
 COUNTER = "privacy-log/releases"
 # Bytes of prints that wait in memory to be written side by side.
@@ -286,7 +286,7 @@ class PrivacyLog:
 
     def refusals(self) -> dict[str, list[dict[str, str]]]:
         """All refusals by the hash (hex) of the study."""
-        names = sorted(name for name in self.storage if name.startswith("refused/"))
+        names = list_names(self.storage, "refused")
         return {name.removeprefix("refused/"): json.loads(self.storage[name]) for name in names}
 
     def allow(self, digest: str, reason: str) -> list[dict[str, str]]:
@@ -309,7 +309,7 @@ class PrivacyLog:
         return str(yes["reason"]) if (objection.kind, objection.subject, objection.study) in subjects else ""
 
     def _release_names(self) -> list[str]:
-        return sorted(name for name in self.storage if name.startswith("release/"))
+        return list_names(self.storage, "release")
 
     def _read_head(self, name: str) -> Head:
         if name not in self._heads:

@@ -76,9 +76,24 @@ class FolderStorage:
         except OSError as error:
             raise self._fault(error) from None
 
+    def list_folder(self, folder: str) -> list[str]:
+        """The names below one folder; StoreFault if it cannot be read."""
+        try:
+            return list(_list_files(str(self.root / folder), f"{folder}/"))
+        except OSError as error:
+            raise self._fault(error) from None
+
     def _fault(self, error: OSError) -> StoreFault:
         message = f"The privacy log in {self.root} cannot be used: {error.strerror or error}"
         return StoreFault("CO-C204", f"{message}. Check the free space, and that this user may write there.")
+
+
+def list_names(storage: LogStorage, folder: str) -> list[str]:
+    """The names that begin with a folder's name and /, in order; other folders are not looked into."""
+    prefix = f"{folder}/"
+    if not isinstance(storage, FolderStorage):
+        return sorted(name for name in storage if name.startswith(prefix))
+    return sorted(storage.list_folder(folder))
 
 
 def _list_files(folder: str, prefix: str = "") -> Iterator[str]:

@@ -22,7 +22,7 @@ import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -138,6 +138,7 @@ class Daemon:
     def __init__(self, services: NodeServices) -> None:
         self.studies = StudyList()
         self._proposals: dict[str, StudyTask] = {}
+        self._counts: Mapping[bytes, int] = {}
         self.services = services
         self.decisions = DecisionFolder(services.home.root / "decisions")
         self.ballots = BallotBox(services.home.root / "ballots")
@@ -286,14 +287,33 @@ class Daemon:
         That another site has proposed the same document changes nothing: its proposal may have other terms.
         """
         me = self.services.name
-        for study in self.decisions.studies():
-            # The proposal is ours once the ledger has one of this document by this site; until then it is sent again
-            # each tick.
-            if not self.studies.has(me, study):
-                task = self._proposals.setdefault(study.hex(), StudyTask(0, study, me))
-                self._guard(task, self._submit_proposal)
-        open_proposals = {study: task for study, task in self._proposals.items() if not self.studies.has(me, task.hash)}
-        self._proposals = open_proposals
+        for study in self._list_unlooked(me):
+            self._proposals.setdefault(study.hex(), StudyTask(0, study, me))
+        # The proposal is ours once the ledger has one of this document by this site; until then it is sent again each
+        # tick.
+        waiting = [task for task in self._proposals.values() if not self.studies.has(me, task.hash)]
+        for task in waiting:
+            self._guard(task, self._submit_proposal)
+        self._proposals = {
+            t.hash.hex(): t for t in waiting if self._is_proposed(t) and not self.studies.has(me, t.hash)
+        }
+
+    def _list_unlooked(self, me: str) -> list[bytes]:
+        """The studies decided on since the last look, and those of this site that the ledger does not hold any more."""
+        counts, displaced = self.decisions.counts(), self.studies.take_displaced()
+        lost = [task.hash for task in displaced if task.proposer == me and task.hash in counts]
+        if counts is not self._counts:
+            lost += [study for study, count in counts.items() if self._counts.get(study) != count]
+            self._counts = counts
+        return lost
+
+    def _is_proposed(self, task: StudyTask) -> bool:
+        """Whether this site's people propose a study, as far as is known; what cannot be read is looked at again."""
+        try:
+            decision = self.decisions.latest(task.hash)
+        except ConfigError:
+            return True
+        return decision is not None and decision.action == "propose"
 
     def _submit_proposal(self, task: StudyTask) -> bool:
         decision = self.decisions.latest(task.hash)

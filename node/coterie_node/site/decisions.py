@@ -15,8 +15,7 @@ import json
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,15 +27,19 @@ from coterie_chain.keys.private_files import replace_private
 from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.data.files.bounded_file import read_bounded
+from coterie_node.data.files.folder_listing import FolderListing, is_settled
 from coterie_node.errors import ConfigError, TermsMismatch
 from coterie_node.persons.acts import SignedAct
 from coterie_node.persons.roles import MAX_SIGNERS
 
 MAX_DECISION_BYTES = 1 << 16
-# A folder whose last change is older than this (nanoseconds) shows each further change by another time.
-SETTLED_NS = 2_000_000_000
+# Decisions that are kept in memory.
+MOST_KEPT = 4096
+
+FileIdentity = tuple[int, int, int]
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+HASH = re.compile("[0-9a-f]{64}")
 # Of the file that holds one decision: the study's hash, and which decision about it.
 NAME = re.compile(r"([0-9a-f]{64})\.(\d{4,})\.json")
 Action = Literal["propose", "approve", "decline", "abort", "withdraw"]
@@ -92,8 +95,10 @@ class DecisionFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._counts: dict[bytes, int] = {}
-        self._counted_at: int | None = None
+        self._listing = FolderListing(root)
+        # Each is one attribute, replaced at once: several threads may read.
+        self._counted: tuple[Mapping[str, frozenset[str]], Mapping[bytes, int]] = {}, {}
+        self._read: dict[str, tuple[FileIdentity, Decision]] = {}
 
     def record(self, decision: Decision) -> None:
         """Write a decision down, whole or not at all."""
@@ -110,24 +115,27 @@ class DecisionFolder:
 
     def count(self, study: bytes) -> int:
         """How often something was decided about a study."""
-        return len(list(self.root.glob(f"{study.hex()}.*.json")))
+        return len(self._list_decisions(study))
 
     def counts(self) -> Mapping[bytes, int]:
-        """How often something was decided, by the study's hash; read again when the folder changes."""
-        try:
-            changed = self.root.stat().st_mtime_ns
-        except OSError:
-            return {}
-        # A folder that changed a moment ago may change once more within the same tick of the disk's clock.
-        if changed != self._counted_at:
-            self._counts = self._count_all()
-            self._counted_at = changed if time.time_ns() - changed > SETTLED_NS else None
-        return self._counts
+        """How often something was decided, by the study's hash; the same object until the folder changes."""
+        listed = self._listing.read()
+        former, counts = self._counted
+        if listed is not former:
+            changed = [digits for digits, names in listed.items() if names is not former.get(digits)]
+            changed += former.keys() - listed.keys()
+            fresh = {
+                bytes.fromhex(digits): len(_select_decisions(listed.get(digits, ())))
+                for digits in changed
+                if HASH.fullmatch(digits)
+            }
+            counts = {study: count for study, count in {**counts, **fresh}.items() if count}
+            self._counted = listed, counts
+        return counts
 
-    def _count_all(self) -> dict[bytes, int]:
-        named = (NAME.fullmatch(path.name) for path in self.root.glob("*.json"))  # not what people leave beside them
-        counts = Counter(match[1] for match in named if match)
-        return {bytes.fromhex(digits): counts[digits] for digits in sorted(counts)}
+    def _list_decisions(self, study: bytes) -> list[str]:
+        """The names of the files with decisions about a study, the oldest first."""
+        return _select_decisions(self._listing.read().get(study.hex(), frozenset()))
 
     def latest(self, study: bytes, number: int = 0) -> Decision | None:
         """The newest decision about a study: about the proposal of this number, or about none in particular.
@@ -135,13 +143,30 @@ class DecisionFolder:
         Without a number the newest about any proposal of the study.
         """
         path = self._find_latest(study, number)
-        return None if path is None else _read(path)
+        return None if path is None else self._read_decision(path)
 
     def _find_latest(self, study: bytes, number: int) -> Path | None:
-        for path in sorted(self.root.glob(f"{study.hex()}.*.json"), reverse=True):
-            if number == 0 or _read(path).number in (0, number):
+        for path in (self.root / name for name in reversed(self._list_decisions(study))):
+            if number == 0 or self._read_decision(path).number in (0, number):
                 return path
         return None
+
+    def _read_decision(self, path: Path) -> Decision:
+        """The decision in a file; one that was read is read again when the file is another one."""
+        try:
+            state = path.stat()
+        except OSError:
+            return _read(path)
+        identity = state.st_ino, state.st_mtime_ns, state.st_size
+        kept = self._read.get(path.name)
+        if kept is not None and kept[0] == identity:
+            return kept[1]
+        decision = _read(path)
+        if is_settled(state.st_mtime_ns, time.time_ns()):
+            if len(self._read) >= MOST_KEPT:
+                self._read = {}
+            self._read[path.name] = identity, decision
+        return decision
 
     def bind(
         self,
@@ -160,25 +185,29 @@ class DecisionFolder:
         if path is None:
             raise ConfigError("CO-F322", f"There is no decision about study {view.id} any more. Decide again.")
         wanted = Binding.of(view, network)
-        _check_decision(_read(path), wanted)
+        _check_decision(self._read_decision(path), wanted)
         own = path.with_suffix(".bound")
         if own.exists() and _read_binding(own) == wanted:
             return
         check()
         # A decision that names no number may stand for one that ran already, so every binding of the study counts.
-        others = () if _read(path).number else sorted(self.root.glob(f"{view.terms.hash.hex()}.*.bound"))
+        others = () if self._read_decision(path).number else self._list_bindings(view.terms.hash)
         for binding in map(_read_binding, others):
             if binding.number != view.id and binding.network == network and is_standing(binding):
                 raise _explain_binding(view, binding.number)
         replace_private(own, wanted.model_dump_json(indent=2) + "\n")
 
+    def _list_bindings(self, study: bytes) -> list[Path]:
+        names = sorted(self._listing.read().get(study.hex(), frozenset()))
+        return [self.root / name for name in names if name.endswith(".bound")]
+
     def studies(self) -> tuple[bytes, ...]:
         """Hashes of the studies about which something was decided."""
         return tuple(self.counts())
 
-    def proposals(self) -> tuple[bytes, ...]:
-        """Hashes of the studies that this site's people propose."""
-        newest = {study: self.latest(study) for study in self.studies()}
+    def proposals(self, besides: Collection[bytes] = ()) -> tuple[bytes, ...]:
+        """Hashes of the studies that this site's people propose, without some of them."""
+        newest = {study: self.latest(study) for study in self.studies() if study not in besides}
         return tuple(study for study, decision in newest.items() if decision and decision.action == "propose")
 
     def document(self, study: bytes) -> Path:
@@ -262,6 +291,11 @@ def collect_signatures(latest: Decision | None, decision: Decision, new: SignedA
     )
     older = latest.signatures if latest is not None and same else ()
     return (*(act for act in older if act.text.name != new.text.name), new)
+
+
+def _select_decisions(names: Collection[str]) -> list[str]:
+    """Those of a study's files that hold a decision; not what people leave beside them."""
+    return sorted(name for name in names if NAME.fullmatch(name))
 
 
 def _read(path: Path) -> Decision:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from coterie_node.site.study_task import StudyTask
 
@@ -26,12 +27,14 @@ class StudyList:
         self._decisions: Mapping[bytes, int] = {}
         self._proposed: Counter[tuple[str, bytes]] = Counter()
         self._numbers: dict[bytes, set[int]] = {}
+        self._displaced: list[StudyTask] = []
 
     def add(self, task: StudyTask) -> None:
         """Take a study in; one that had the number before a reorganisation is forgotten."""
         before = self.tasks.get(task.number)
         if before is not None:
             self._proposed[before.proposer, before.hash] -= 1
+            self._displaced.append(before)
             self._numbers.get(before.hash, set()).discard(before.number)
         self._numbers.setdefault(task.hash, set()).add(task.number)
         self._proposed[task.proposer, task.hash] += 1
@@ -41,6 +44,11 @@ class StudyList:
     def has(self, proposer: str, hash: bytes) -> bool:
         """Whether a site has proposed the document of this hash."""
         return self._proposed[proposer, hash] > 0
+
+    def take_displaced(self) -> list[StudyTask]:
+        """The studies whose numbers others have got since the last call, as after a reorganisation."""
+        displaced, self._displaced = self._displaced, []
+        return displaced
 
     def list_twins(self, task: StudyTask) -> list[int]:
         """The other studies with the document of this one: an approval is for one of them."""
@@ -61,14 +69,17 @@ class StudyList:
         return tuple(self._watched.values())
 
     def due(self, decisions: Mapping[bytes, int]) -> Iterator[StudyTask]:
-        """The studies of this round; `decisions` says how many there are about each hash."""
-        if decisions != self._decisions:
+        """The studies of this round; `decisions` says how many there are about each hash.
+
+        They are compared only where the object is another one than at the last call: it must not change.
+        """
+        if decisions is not self._decisions:
             changed = {hash for hash, count in decisions.items() if self._decisions.get(hash) != count}
-            self._decisions = dict(decisions)
+            self._decisions = decisions
             for task in [task for task in self._idle.values() if task.hash in changed]:
                 self._watch(task)
         yield from self.list_watched()
-        for number in list(self._idle)[:IDLE_LOOKS]:
+        for number in list(islice(self._idle, IDLE_LOOKS)):
             task = self._idle.pop(number)
             if not task.over:
                 self._idle[number] = task  # at the end of the queue

@@ -19,6 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from coterie_chain.keys.private_files import replace_private
 from coterie_learners.study.document import Frozen, Text
 from coterie_node.data.files.bounded_file import read_bounded
+from coterie_node.data.files.folder_listing import is_settled
 from coterie_node.errors import ConfigError
 from coterie_node.persons.accounts import MAX_PASSWORD, is_hash_of
 from coterie_node.persons.attempts import AttemptLimit
@@ -51,6 +52,7 @@ class FileAccounts:
         self._hasher, self._attempts = hasher or PasswordHasher(), AttemptLimit(clock)
         self._failures: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
+        self._kept: tuple[tuple[int, int, int], dict[str, FileAccount]] | None = None
         # A name that does not exist takes as long as a wrong password.
         self._nobody = FileAccount(name="nobody", hash=self._hasher.hash("nobody"))
 
@@ -85,6 +87,21 @@ class FileAccounts:
         replace_private(self._path, _FORM.dump_json(accounts, indent=2).decode() + "\n")
 
     def _read(self) -> dict[str, FileAccount]:
+        """The accounts, read again when the file is another one than before."""
+        try:
+            state = self._path.stat()
+        except OSError:
+            return self._read_file()
+        identity = state.st_ino, state.st_mtime_ns, state.st_size
+        kept = self._kept
+        if kept is not None and kept[0] == identity:
+            return kept[1]
+        accounts = self._read_file()
+        if is_settled(state.st_mtime_ns, time.time_ns()):
+            self._kept = identity, accounts
+        return accounts
+
+    def _read_file(self) -> dict[str, FileAccount]:
         try:
             return _FORM.validate_json(read_bounded(self._path, MAX_FILE_BYTES))
         except FileNotFoundError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from coterie_node.site.config import WebPart
 from coterie_node.web.accounts import Accounts
+from coterie_node.web.live.change_watch import ChangeWatch
 from coterie_node.web.live.jobs import JobDesk
 from coterie_node.web.live.part_cache import PartCache
 from coterie_node.web.live.places import WorkPlaces
@@ -40,9 +41,13 @@ class PageServices:
     settings: WebPart
     jobs: JobDesk = field(default_factory=JobDesk)
     parts: PartCache = field(default_factory=PartCache)
+    changes: ChangeWatch = field(init=False)
     streams: WorkPlaces = field(default_factory=lambda: WorkPlaces(MOST_STREAMS, MOST_STREAMS_OF_ONE, "live parts"))
     questions: Challenges[SigningQuestion] = field(default_factory=Challenges)
     drafts: Challenges[str] = field(default_factory=Challenges)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "changes", ChangeWatch(lambda: self.version))
 
     @property
     def version(self) -> tuple[int, ...]:

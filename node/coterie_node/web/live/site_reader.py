@@ -8,12 +8,14 @@ writes.
 
 from __future__ import annotations
 
+import operator
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import (
@@ -33,6 +35,7 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.web.live.posts import PostReader
 from coterie_node.web.live.shared_access import share
 
+Kept = TypeVar("Kept")
 Entries = tuple[Record | Event, ...]
 # Seconds between two looks at the chain, and documents that are kept.
 FOLLOW_SECONDS = 0.3
@@ -75,7 +78,8 @@ class SiteReader:
         self, folder: SiteFolder, ledger: Ledger, blobs: BlobStore, newest: Callable[[], int] | None = None
     ) -> None:
         self.folder, self.ledger, self.blobs = share(folder, ledger, blobs), ledger, blobs
-        self.posts = PostReader(blobs)
+        self.posts, self.decisions = PostReader(blobs), folder.decisions
+        self._kept: dict[str, tuple[tuple[object, ...], Any]] = {}
         self._stamp: tuple[int, ...] = ()
         self._newest = newest
         self._snapshot = SiteSnapshot()
@@ -192,6 +196,26 @@ class SiteReader:
             while len(self._documents) > MOST_DOCUMENTS:
                 self._documents.popitem(last=False)
         return study
+
+    def keep(
+        self,
+        name: str,
+        basis: tuple[object, ...],
+        make: Callable[[], Kept],
+        is_final: Callable[[Kept], bool] = lambda _: True,
+    ) -> Kept:
+        """What was made under a name, made again where one of the objects that it is made from is another one.
+
+        What is not final is made each time.
+        """
+        kept = self._kept.get(name)
+        if kept is not None and len(kept[0]) == len(basis) and all(map(operator.is_, kept[0], basis)):
+            value: Kept = kept[1]
+            return value
+        value = make()
+        if is_final(value):
+            self._kept[name] = basis, value
+        return value
 
     def close(self) -> None:
         """Close the ledger, where it can be."""

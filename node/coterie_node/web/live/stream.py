@@ -7,7 +7,6 @@ and when the site takes the person out of its register or changes the roles.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -18,8 +17,8 @@ from coterie_node.web.access import Visit
 from coterie_node.web.live.places import PlacedStream
 from coterie_node.web.services import PageServices
 
-# Seconds between two looks for a change, between two signs of life, and until the browser opens the stream again.
-TICK_SECONDS, SIGN_SECONDS, STREAM_SECONDS = 0.2, 15.0, 600.0
+# Seconds between two signs of life, and until the browser opens the stream again.
+SIGN_SECONDS, STREAM_SECONDS = 15.0, 600.0
 # What stands in a part for the token of a viewer's session.
 TOKEN_MARK = "%csrf%"
 
@@ -40,13 +39,13 @@ async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[st
         version = services.version
         if version != last:
             last, beat = version, now
-            make_part = partial(make, services, roles)
+            make_part = partial(_make_event, make, services, roles)
             part = await run_in_threadpool(services.parts.get, name, roles, version, make_part)
-            yield _encode(part.replace(TOKEN_MARK, session.token))
+            yield part.replace(TOKEN_MARK, session.token)
         elif now - beat >= SIGN_SECONDS:
             beat = now
             yield ": still here\n\n"
-        now += await _await_change(services, version)
+        now += await services.changes.wait(version)
     if now < STREAM_SECONDS:
         yield "event: end\ndata: the session has ended\n\n"
 
@@ -57,13 +56,9 @@ def _may_watch(visit: Visit) -> bool:
     return visit.services.sessions.peek(visit.session.name) and visit.services.accounts.refresh(person) == person
 
 
-async def _await_change(services: PageServices, version: tuple[int, ...]) -> float:
-    """Wait for a change, a second at most, after which the session is looked at again; returns the seconds."""
-    seconds = 0.0
-    while seconds < 1.0 and services.version == version:
-        await asyncio.sleep(TICK_SECONDS)
-        seconds += TICK_SECONDS
-    return seconds
+def _make_event(make: RenderPart, services: PageServices, roles: frozenset[str]) -> str:
+    """A part as it is sent, except for the token of the viewer's session."""
+    return _encode(make(services, roles))
 
 
 def _encode(part: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from starlette.responses import RedirectResponse, Response
 
@@ -93,7 +94,16 @@ def read_lines(site: SiteReader) -> list[StudyLine]:
 def make_line(site: SiteReader, look: StudyLook, now: int) -> StudyLine:
     """One study in the list."""
     view = look.view
-    decision = site.folder.decisions.latest(view.terms.hash, view.id)
+    decision = site.decisions.latest(view.terms.hash, view.id)
+    # Of a study that is over the line says the same until its entries or the decision change.
+    if look.is_over:
+        make = partial(_write_line, site, look, decision, now)
+        return site.keep(f"line {view.id}", (look, decision), make, lambda line: bool(line.name))
+    return _write_line(site, look, decision, now)
+
+
+def _write_line(site: SiteReader, look: StudyLook, decision: Decision | None, now: int) -> StudyLine:
+    view = look.view
     action = "" if decision is None else decision.action
     name, title = _read_names(site, look)
     state = describe_short_state(look, now)
@@ -142,9 +152,8 @@ def list_unlisted(site: SiteReader) -> list[tuple[str, str]]:
     """Hashes of this site's proposals that its daemon has not put on the ledger yet, and who has still to sign."""
     looks: Mapping[int, StudyLook] = site.read().studies
     listed = {look.view.terms.hash for look in looks.values() if look.view.proposer == site.name}
-    decisions = site.folder.decisions
-    own = [study for study in decisions.proposals() if study not in listed]
-    return [(study.hex(), describe_unsigned(site.folder, decisions.latest(study))) for study in own]
+    own = site.decisions.proposals(listed)
+    return [(study.hex(), describe_unsigned(site.folder, site.decisions.latest(study))) for study in own]
 
 
 def _group(site: SiteReader, look: StudyLook, action: str, state: str) -> tuple[str, str]:
@@ -162,7 +171,7 @@ def _group(site: SiteReader, look: StudyLook, action: str, state: str) -> tuple[
     if site.name in view.terms.sites and state == "proposed" and action not in ("approve", "propose"):
         return "waiting", "approve or decline"
     if state == "proposed" and site.name not in view.joined:
-        decision = site.folder.decisions.latest(view.terms.hash, view.id)
+        decision = site.decisions.latest(view.terms.hash, view.id)
         if unsigned := describe_unsigned(site.folder, decision):
             return "waiting", unsigned
     return "running", _describe_wait(view.terms.sites, view.joined) if state == "proposed" else _name_silent(look)

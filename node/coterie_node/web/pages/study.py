@@ -66,7 +66,7 @@ def open_study(visit: Visit) -> Response:
     """The study in words, with this site's rows and the decision."""
     head, site = make_head(visit), visit.services.site
     words: Mapping[str, Any] = {}
-    decision = site.folder.decisions.latest(head.look.view.terms.hash, head.line.number)
+    decision = site.decisions.latest(head.look.view.terms.hash, head.line.number)
     study, problem = None, ""
     try:
         words, study = show_study(site.folder, str(head.line.number)), site.read_document(head.look.view)
