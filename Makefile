@@ -46,7 +46,7 @@ test-long: setup ## Run the rest of the sweeps: seeded faults, signed garbage, h
 
 test-provider: setup ## Sign in at a certified identity provider, which npm installs
 	@test -d tests/support/provider/node_modules || npm ci --no-audit --no-fund --prefix tests/support/provider
-	$(BIN)/python -m pytest -m provider -n 0 $(ARGS)
+	$(BIN)/python -m pytest -m provider -n 0 tests/node/web $(ARGS)
 
 test-brokers: setup ## Run the ledger's suite over RabbitMQ and Redis, where Debian's packages are installed
 	$(BIN)/python -m pytest -m brokers -n 0 $(ARGS)

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from support.node.commands import SITES, finish_study, nodes_on_anvil, refusal, run
+from support.node.persons import typed
 
 from coterie_chain.ledger.protocol import Event
 from coterie_node.audit.verify import verify
 from coterie_node.cli.site.serve import open_daemon
+from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
 from coterie_node.site.watch.log import Log
 
@@ -110,7 +112,7 @@ def test_a_member_s_flood_is_declined_with_one_command_and_one_transaction(nodes
     run("study", "approve", "3", "--approvals", signatures, "--node", nodes / "south")
     assert refusal("study", "approve", "3", "--approvals", nodes, "--node", nodes / "south").code == "CO-F206"
     text = run("study", "decline", "--proposer", "west", "--node", nodes / "south")
-    assert text.startswith("Declined: 2, 4, 5, 6, 7.")
+    assert "\nDeclined: 2, 4, 5, 6, 7." in text
     events = serve(nodes, lambda events: sum(e.name == "StudyDeclined" for e in events) == 5)
     declined = [e for e in events if e.name == "StudyDeclined"]
     assert ({e.site for e in declined}, len({e.tx for e in declined})) == ({"south"}, 1)
@@ -135,3 +137,37 @@ def test_a_vote_about_a_member_is_taken_back_by_command(nodes: Path) -> None:
     serve(nodes, lambda events: any(e.name == "VoteWithdrawn" for e in events))
     rows = json.loads(run("site", "list", "--node", nodes / "south", "--json"))
     assert all(row["votes"] == "" for row in rows)
+
+
+def sign_proposal(nodes: Path, name: str, study: object) -> str:
+    """What `coterie study propose` prints where a person of north signs."""
+    with typed() as descriptor:
+        signed = ("--person", name, "--passphrase-fd", descriptor)
+        return run("study", "propose", study, "--node", nodes / "north", *signed)
+
+
+def test_the_next_person_signs_a_proposal_by_the_digits_of_its_hash(nodes: Path) -> None:
+    home = find_node(nodes / "north")
+    for name in ("Ada Berg", "Bo Dahl"):
+        with typed() as descriptor:
+            roles = ("--role", "propose", "--role", "approve")
+            run("person", "add", name, *roles, "--node", home.root, "--passphrase-fd", descriptor, "--light")
+    settings = home.root / "node.toml"
+    settings.write_text(settings.read_text().replace("approvals = 0", "approvals = 2"))
+    file = nodes / "signed.toml"
+    file.write_text((nodes / "split.toml").read_text().replace('name = "split"', 'name = "signed"'))
+    study = load_study(file).hash
+    assert "1 of 2" in sign_proposal(nodes, "Ada Berg", file)
+    file.unlink()
+    for digits in (study.hex()[:7], "0" * 8):
+        assert refusal("study", "propose", digits, "--node", home.root, "--person", "Bo Dahl").code.startswith("CO-")
+    assert home.decisions.count(study) == 1
+    text = sign_proposal(nodes, "Bo Dahl", study.hex()[:8])
+    assert "Signed by Ada Berg, Bo Dahl: 2 of 2." in text
+    assert f"Proposed: signed, hash {study.hex()}." in text
+    latest = home.decisions.latest(study)
+    assert latest is not None
+    assert [(act.text.name, act.text.act) for act in latest.signatures] == [
+        ("Ada Berg", "propose"),
+        ("Bo Dahl", "propose"),
+    ]

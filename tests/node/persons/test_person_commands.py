@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.node.commands import refusal, run
 from support.node.houses import make_node_folder
-from support.node.persons import join_network
+from support.node.persons import PASSPHRASE, join_network, typed
 
 from coterie_node.cli.site.signing import make_signer
 from coterie_node.errors import ConfigError
@@ -23,20 +20,7 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
 from coterie_node.verbs.signing import KeySigner, record_ballot, record_decision
 
-PASSPHRASE = "the lid of the well is oak"
 STUDY = bytes(31) + b"\x05"
-
-
-@contextmanager
-def typed(text: str = PASSPHRASE) -> Iterator[int]:
-    """A pipe from which a passphrase is read."""
-    reader, writer = os.pipe()
-    os.write(writer, f"{text}\n".encode())
-    os.close(writer)
-    try:
-        yield reader
-    finally:
-        os.close(reader)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
-from support.node.api import ApiHouse, open_house
+from support.node.api import ApiClient, ApiHouse, open_house
 from support.node.houses import NodeNetwork, study_file
 from support.node.persons import add_persons, join_network, secret_of
 
@@ -94,6 +94,37 @@ def test_a_program_asks_for_the_text_that_a_person_signs_and_sends_it_signed(nod
         decision = own.decisions.latest(study, 1)
         assert decision is not None
         assert [act.text.name for act in decision.signatures] == ["Ada Berg"]
+
+
+def test_the_next_person_signs_a_proposal_by_its_hash_through_the_api(node_network: NodeNetwork) -> None:
+    """Bo Dahl has no file: the hash that Ada Berg's receipt names is enough."""
+    join_network(node_network.homes["north"])
+    node_network.homes["north"] = add_persons(node_network.homes["north"], 0, "Ada Berg", "Bo Dahl", approvals=2)
+    with open_house(node_network) as house:
+        client, own = house.client(), house.services.folder
+        first = propose_signed(client, "Ada Berg", study_file(node_network.root).read_text())
+        assert any("1 of 2" in line for line in first["lines"])
+        unknown = client.post("/studies", json={"study": "0" * 64, "person": "Bo Dahl"})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "CO-F304")
+        second = propose_signed(client, "Bo Dahl", first["hash"])
+        assert (second["hash"], second["by"]) == (first["hash"], "Bo Dahl")
+        assert any("Signed by Ada Berg, Bo Dahl: 2 of 2." in line for line in second["lines"])
+        decision = own.decisions.latest(bytes.fromhex(first["hash"]))
+        assert decision is not None
+        assert [act.text.name for act in decision.signatures] == ["Ada Berg", "Bo Dahl"]
+        only = house.client(Role.APPROVE).post("/studies", json={"study": first["hash"], "person": "Bo Dahl"})
+        assert only.status_code == 403
+
+
+def propose_signed(client: ApiClient, name: str, study: str) -> dict[str, Any]:
+    """Ask for the text of a proposal, sign it as a person, and send it."""
+    asked = client.post("/studies", json={"study": study, "person": name})
+    assert asked.status_code == 202, asked.text
+    signed = sign_act(ActText.model_validate(asked.json()["text"]), secret_of(name)).model_dump(mode="json")
+    done = client.post("/studies", json={"study": study, "signature": signed})
+    assert done.status_code == 200, done.text
+    receipt: dict[str, Any] = done.json()
+    return receipt
 
 
 def test_records_come_in_pages_that_join_to_the_whole_list(house: ApiHouse) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from coterie_node.site.decisions import Action, Decision, collect_signatures, ma
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.statements.approvals import ActSubject, accept_act, prepare_act
 
+PASSPHRASE = "the lid of the well is oak"
 ROLES = (Role.PROPOSE, Role.APPROVE, Role.RELEASE)
 
 
@@ -109,3 +111,15 @@ class MemorySiteAccess:
 def in_memory(network: NodeNetwork, home: SiteFolder) -> SiteFolder:
     """A site's folder whose verbs read the ledger and the store in memory."""
     return SiteFolder(home.root, home.config, MemorySiteAccess(network))  # type: ignore[arg-type]
+
+
+@contextmanager
+def typed(text: str = PASSPHRASE) -> Iterator[int]:
+    """A pipe from which a passphrase is read."""
+    reader, writer = os.pipe()
+    os.write(writer, f"{text}\n".encode())
+    os.close(writer)
+    try:
+        yield reader
+    finally:
+        os.close(reader)

@@ -42,9 +42,17 @@ class ActBody(SigningBody):
 
 
 class ProposeBody(SigningBody):
-    """A study to propose, as TOML or as canonical JSON."""
+    """A study to propose: TOML, canonical JSON, or the hash of a proposal that another person here signs too."""
 
-    study: Annotated[str, Field(min_length=1, max_length=1 << 20)]
+    study: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=1 << 20,
+            description="The study as TOML or as canonical JSON. For a second signature: the SHA-256 (64 hexadecimal "
+            "digits) of a study that another person of this site has proposed.",
+        ),
+    ]
 
 
 class SupersedeBody(SigningBody):
