@@ -101,7 +101,7 @@ def test_a_process_without_a_daemon_joins_nothing(node_network: NodeNetwork) -> 
     assert node_network.chain.ledger(None).view(1).joined == ("north",)
 
 
-@pytest.mark.parametrize("turns", [1, 4, 9])
+@pytest.mark.parametrize("turns", [pytest.param(1, marks=pytest.mark.long), 4, pytest.param(9, marks=pytest.mark.long)])
 def test_a_process_without_a_daemon_takes_no_step_after_the_last_day(node_network: NodeNetwork, turns: int) -> None:
     """The clock of north lets the two other sites take turns, and goes to the next day after some looks."""
     looks, others = [0], list[Runner]()
@@ -185,6 +185,7 @@ def test_a_study_that_ended_in_time_is_exported_and_another_is_not(node_network:
     check_export(read, "1")
 
 
+@pytest.mark.long
 def test_records_of_after_the_last_day_are_not_exported(node_network: NodeNetwork) -> None:
     """Sites whose clocks were wrong went on."""
     nodes = make_nodes(node_network, with_permit(node_network.root), lambda: 0)
@@ -199,7 +200,10 @@ def test_records_of_after_the_last_day_are_not_exported(node_network: NodeNetwor
     assert refuses(lambda: check_export(read, "1"))
 
 
-@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--keep", "run")])
+@pytest.mark.parametrize(
+    "more",
+    [(), pytest.param(("--dry-run",), marks=pytest.mark.long), pytest.param(("--keep", "run"), marks=pytest.mark.long)],
+)
 def test_the_command_line_uses_no_rows(tmp_path: Path, more: tuple[str, ...]) -> None:
     path = with_permit(tmp_path, "2020-02-28")
     for seed, name in enumerate(SITES):

@@ -66,6 +66,7 @@ def test_the_second_person_finds_the_document_at_the_site(node_network: NodeNetw
     assert signers_of(home, study.hash) == [("Ada Berg", "propose"), ("Bo Dahl", "propose")]
 
 
+@pytest.mark.long
 def test_the_second_person_of_an_amendment_signs_an_amendment(node_network: NodeNetwork) -> None:
     home = open_site(node_network, "Ada Berg", "Bo Dahl")
     study = amend_study(load_study(study_file(node_network.root)), b"\x07" * 32, "the permit was renewed")
@@ -74,7 +75,9 @@ def test_the_second_person_of_an_amendment_signs_an_amendment(node_network: Node
     assert signers_of(home, study.hash) == [("Ada Berg", "amend"), ("Bo Dahl", "amend")]
 
 
-@pytest.mark.parametrize("digits", ["", "0123456", "0" * 64])
+@pytest.mark.parametrize(
+    "digits", [pytest.param("", marks=pytest.mark.long), pytest.param("0123456", marks=pytest.mark.long), "0" * 64]
+)
 def test_only_a_proposal_of_this_site_is_found(node_network: NodeNetwork, digits: str) -> None:
     home = in_memory(node_network, node_network.homes["north"])
     node_network.propose(study_file(node_network.root))
@@ -127,6 +130,7 @@ def test_one_signature_withdraws_every_vote_about_a_member(node_network: NodeNet
     assert list_open_votes(ledger, ledger.history(0)) == []
 
 
+@pytest.mark.long
 def test_a_signature_of_other_votes_withdraws_none(node_network: NodeNetwork) -> None:
     """Another vote was cast between the text and its signature."""
     home = open_site(node_network, "Ada Berg", approvals=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from support.node.houses import SITES
-from support.node.pages import PageHouse
+from support.node.pages import PageHouse, send_form
 
 HEAD = """
 name = "{name}"
@@ -41,6 +42,7 @@ levels = ["a", "b"]
 """
 STUDIES = {
     "cox": ("died ~ age + male", '[learner]\nname = "cox"\ntime = "months"\nevent = "died"'),
+    "linear": ("months ~ age + male", '[learner]\nname = "glore"\nfamily = "gaussian"\naggregation = "plain"'),
     "curves": (
         "died ~ 1",
         '[learner]\nname = "survival_curves"\ntime = "months"\nevent = "died"\ngroup = "arm"\n'
@@ -70,26 +72,42 @@ def write_rows(path: Path, seed: int, n: int = 400) -> None:
 
 
 class ResultHouse:
-    """A page over studies that three daemons ran; `numbers` are the studies' numbers by name."""
+    """A page over studies that three daemons run when a test opens them; `numbers` are the studies' numbers by name."""
 
     def __init__(self, root: Path) -> None:
-        self.house = PageHouse(root / "nodes")
+        self.house, self.root = PageHouse(root / "nodes"), root / "nodes"
         self.numbers: dict[str, int] = {}
         for seed, site in enumerate(SITES):
             write_rows(root / "nodes" / site / "data.csv", seed)
-        for name, (formula, learner) in STUDIES.items():
-            path = root / f"{name}.toml"
+
+    def run(self, name: str) -> int:
+        """The number of a study, which runs first unless it has run."""
+        if name not in self.numbers:
+            formula, learner = STUDIES[name]
+            path = self.root / f"{name}.toml"
             path.write_text(HEAD.format(name=name, formula=formula, learner=learner))
             study = self.house.network.propose(path, "south")
             self.house.network.settle()
             self.house.network.approve(study, "north", "west")
             self.house.network.settle()
             self.numbers[name] = self.house.reader.ledger.studies()[-1]
+        return self.numbers[name]
+
+    def replay(self, name: str) -> dict[str, Any]:
+        """Run the replay of a study from its page; the report that the page offers as JSON."""
+        client, place = self.house.browser("ada"), f"/studies/{self.run(name)}"
+        assert send_form(client, f"{place}/result", f"{place}/replay").status_code == 303
+        deadline = time.monotonic() + 60.0
+        while (job := self.house.services.jobs.find(f"replay {self.numbers[name]}")) is None or job.runs:
+            assert time.monotonic() < deadline, "the replay has not ended in a minute"
+            time.sleep(0.02)
+        report: dict[str, Any] = client.get(f"{place}/report/json").json()
+        return report
 
     def open(self, name: str) -> tuple[str, dict[str, Any]]:
         """The page of a result, without character references, and its JSON."""
         client: TestClient = self.house.browser("ada")
-        place = f"/studies/{self.numbers[name]}/result"
+        place = f"/studies/{self.run(name)}/result"
         document: dict[str, Any] = client.get(f"{place}/json").json()
         return html.unescape(client.get(place).text), document
 
@@ -141,6 +159,37 @@ def test_hazard_ratios_stand_as_in_the_json(results: ResultHouse) -> None:
     assert {"age", "male", "HR with 95 % interval, logarithmic"} <= set(labels)
 
 
+def fit_alone(root: Path, site: str) -> tuple[list[float], list[float]]:
+    """Least squares over one site's rows: coefficients of age and male, and (X'X)^-1's part of their variances."""
+    rows = np.genfromtxt(root / site / "data.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    design = np.column_stack([np.ones(len(rows)), rows["age"], rows["male"]])
+    estimates = np.linalg.lstsq(design, rows["months"], rcond=None)[0]
+    spread = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
+    return estimates[1:].tolist(), spread[1:].tolist()
+
+
+def test_the_forest_has_each_site_s_own_interval_once_a_replay_has_read_the_sums(results: ResultHouse) -> None:
+    """A site's own estimate of a linear model is least squares over its rows, under the joint model's variance."""
+    page, document = results.open("linear")
+    assert "squares: each site's own estimate" not in page
+    report = results.replay("linear")
+    page, _ = results.open("linear")
+    (forest,) = read_plots(page)
+    labels = check_plot(forest)
+    assert [label for label in labels if label in (*SITES, "age", "male")] == ["age", *SITES, "male", *SITES]
+    assert "squares: each site's own estimate, one step from the joint one" in page
+    terms = [term["term"] for term in report["screen"]["terms"]]
+    for screened in report["screen"]["sites"]:
+        estimates, spread = fit_alone(results.root, screened["site"])
+        for k, name in enumerate(("age", "male")):
+            estimate, error = (screened[key][terms.index(name)] for key in ("estimates", "std_errors"))
+            assert estimate == pytest.approx(estimates[k], rel=1e-9)
+            assert error == pytest.approx(spread[k] * np.sqrt(document["dispersion"]), rel=1e-6)
+            limits = [estimate - 1.959964 * error, estimate + 1.959964 * error]
+            assert f"{screened['site']}: {estimate:.3g} [{limits[0]:.3g}, {limits[1]:.3g}]</title>" in forest
+
+
+@pytest.mark.long
 def test_survival_curves_have_axes_and_the_patients_at_risk(results: ResultHouse) -> None:
     page, document = results.open("curves")
     groups = document["details"]["survival"]["groups"]
@@ -156,6 +205,7 @@ def test_survival_curves_have_axes_and_the_patients_at_risk(results: ResultHouse
         assert all(f"{count:g}" in labels for count in group["at_risk"]), group["group"]
 
 
+@pytest.mark.long
 def test_a_table_of_characteristics_stands_as_in_the_json(results: ResultHouse) -> None:
     page, document = results.open("table")
     rows = read_cells(page)
@@ -166,6 +216,7 @@ def test_a_table_of_characteristics_stands_as_in_the_json(results: ResultHouse) 
     assert read_plots(page) == []
 
 
+@pytest.mark.long
 def test_an_evaluation_s_plots_and_numbers_are_those_of_the_json(results: ResultHouse) -> None:
     page, document = results.open("held-out")
     (group, *_) = document["details"]["evaluation"]["groups"]
@@ -186,7 +237,7 @@ def test_an_evaluation_s_plots_and_numbers_are_those_of_the_json(results: Result
 
 
 def test_the_files_have_the_table_of_the_page(results: ResultHouse) -> None:
-    client, number = results.house.browser("ada"), results.numbers["cox"]
+    client, number = results.house.browser("ada"), results.run("cox")
     page, document = results.open("cox")
     estimates = [f"{term['estimate']:.6f}" for term in document["terms"]]
     for name in ("markdown", "latex"):

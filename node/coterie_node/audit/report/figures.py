@@ -11,7 +11,9 @@ from coterie_learners.core.heterogeneity import Heterogeneity
 from coterie_learners.study.design import INTERCEPT
 
 WIDTH = 720.0
-LEFT, RIGHT, TOP, ROW, FOOT = 250.0, 20.0, 24.0, 22.0, 46.0
+RIGHT, TOP, ROW, FOOT = 20.0, 24.0, 22.0, 46.0
+# Room for the labels: at most 34 letters of 12 pixels.
+LEAST_LEFT, MOST_LEFT, LETTER = 90.0, 250.0, 7.6
 Z = 1.959963984540054
 # Ratios outside this are drawn as arrows: a rare level must not squeeze all the others into a point.
 WIDEST = math.log(50.0)
@@ -51,6 +53,7 @@ class Forest:
     nothing: float
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
+    left: float
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,11 @@ def draw_forest(fit: Fit, sites: Heterogeneity | None) -> Forest | None:
     ]
     ends = [min(max(v, -WIDEST), WIDEST) if fit.ratio else v for _, _, low, high, _ in lines for v in (low, high)]
     low, high = min(0.0, *ends), max(0.0, *ends)
-    scale = (WIDTH - LEFT - RIGHT) / ((high - low) or 1.0)
+    left = _measure_labels([line[0] for line in lines])
+    scale = (WIDTH - left - RIGHT) / ((high - low) or 1.0)
 
     def x(value: float) -> float:
-        return LEFT + (min(max(value, low), high) - low) * scale
+        return left + (min(max(value, low), high) - low) * scale
 
     bars = tuple(
         Bar(
@@ -97,7 +101,7 @@ def draw_forest(fit: Fit, sites: Heterogeneity | None) -> Forest | None:
     axis = f"{fit.ratio} with 95 % interval, logarithmic" if fit.ratio else "coefficient with 95 % interval"
     marks = _ratio_ticks(low, high) if fit.ratio else [(v, f"{v:.3g}") for v in _even_marks(low, high, 5)]
     ticks = tuple(Tick(x(value), label) for value, label in marks)
-    return Forest(WIDTH, TOP + ROW * len(lines) + FOOT, axis, x(0.0), bars, ticks)
+    return Forest(WIDTH, TOP + ROW * len(lines) + FOOT, axis, x(0.0), bars, ticks, left)
 
 
 def draw_convergence(rounds: Sequence[Mapping[str, float]]) -> Curve | None:
@@ -119,6 +123,11 @@ def draw_convergence(rounds: Sequence[Mapping[str, float]]) -> Curve | None:
     stride = max(1, (high - low) // 6)
     y_ticks = tuple(Tick(top + (high - v) * down, f"1e{v:+d}") for v in range(low, high + 1, stride))
     return Curve(WIDTH, height, "length of the next step, in standard errors", points, x_ticks, y_ticks)
+
+
+def _measure_labels(labels: Sequence[str]) -> float:
+    """The place in pixels where the labels end and the plot begins."""
+    return min(max(LEAST_LEFT, 14.0 + LETTER * max(map(len, labels))), MOST_LEFT)
 
 
 def _list_site_intervals(sites: Heterogeneity | None, term: str) -> list[tuple[str, float, float, float, bool]]:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from coterie_chain.errors import ChainError
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_learners.core.fit import Fit
+from coterie_learners.core.heterogeneity import Heterogeneity
 from coterie_learners.errors import LearnerError
 from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluation, print_ranges
 from coterie_node.audit.printed.printed_table import PrintedTable
@@ -71,7 +72,7 @@ def open_result(visit: Visit) -> Response:
         head=head,
         outcome=outcome,
         problem=problem,
-        figures=None if outcome is None else draw_result(outcome.fit),
+        figures=None if outcome is None else draw_result(outcome.fit, _find_comparison(report)),
         lines=[] if outcome is None else fit_lines(outcome.fit, outcome.name, outcome.contributors),
         notes=[] if outcome is None else group_notes(outcome.fit.notes),
         flow=[] if outcome is None or outcome.flow is None else list_flow_lines(outcome.flow),
@@ -92,15 +93,20 @@ def _join_block(is_table: bool, lines: list[str]) -> list[tuple[bool, str]]:
     return [(True, "\n".join(lines))] if is_table else [(False, line) for line in lines]
 
 
-def draw_result(fit: Fit) -> ResultFigures:
-    """The tables and figures of a fit."""
+def _find_comparison(report: AuditReport | None) -> Heterogeneity | None:
+    """The sites' own estimates, once a replay has read their sums; None where the ledger does not have them."""
+    return None if report is None or report.screen is None else report.screen.comparison
+
+
+def draw_result(fit: Fit, sites: Heterogeneity | None = None) -> ResultFigures:
+    """The tables and figures of a fit; the forest plot has each site's own interval where `sites` are compared."""
     survival = fit.details.get("survival")
     curves = {} if not survival else {"Survival": draw_survival(survival)}
     curves |= {} if not survival else {f"Incidence of {c}": draw_survival(survival, c) for c in list_causes(survival)}
     evaluation = find_evaluation(fit.details)
     return ResultFigures(
         print_fit(fit),
-        None if fit.models else draw_forest(fit, None),
+        None if fit.models else draw_forest(fit, sites),
         curves,
         None if evaluation is None else print_evaluation(evaluation),
         None if evaluation is None else print_ranges(evaluation["groups"][0]),
