@@ -34,6 +34,7 @@ from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.network.programs.kubo import is_swarm_key
 from coterie_chain.network.swarm import Kubo
 from coterie_learners.study.document import Frozen
+from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard, check_card, deploy_catalog, write_network_files
 from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
@@ -108,7 +109,8 @@ def format_card(card: FounderCard) -> str:
 def parse_card(text: str) -> FounderCard:
     """The card in a line of text, or in the file that the text names; ConfigError (CO-F501) for anything else."""
     if not text.startswith(CARD_PREFIX):
-        return FounderCard.read(Path(text))
+        saved = _read_saved_text(Path(text))
+        return FounderCard.read(Path(text)) if saved is None else parse_card(saved)
     try:
         inflater = zlib.decompressobj()
         raw = inflater.decompress(base64.urlsafe_b64decode(text.removeprefix(CARD_PREFIX)), MAX_CARD_BYTES)
@@ -116,6 +118,15 @@ def parse_card(text: str) -> FounderCard:
     except (ValueError, zlib.error):
         message = "This text is no site's card: it is not whole, or it was changed"
         raise ConfigError("CO-F501", f"{message}. Ask the site for it again: coterie site found prints it.") from None
+
+
+def _read_saved_text(path: Path) -> str | None:
+    """The line of text in a file to which somebody saved a printed card; None for any other file."""
+    try:
+        text = read_bounded_text(path, MAX_CARD_BYTES).strip()
+    except (OSError, ValueError):  # FounderCard.read says what is wrong with it
+        return None
+    return text if text.startswith(CARD_PREFIX) else None
 
 
 def write_plan(folder: Path, cards: Sequence[FounderCard], *, sleep: bool) -> FoundingPlan:

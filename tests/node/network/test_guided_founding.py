@@ -15,6 +15,7 @@ from support.node.founded_sites import FoundedSites
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.network.swarm import Kubo
+from coterie_node.cli.site.init import locate_typed_rows
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard, make_keys, propose_addresses
 from coterie_node.network.guided_founding import (
@@ -104,6 +105,23 @@ def test_a_card_is_one_line_of_text_and_comes_back_whole(cards: list[FounderCard
     text = format_card(cards[1])
     assert re.fullmatch(r"[\w:=-]+", text)
     assert parse_card(text) == parse_card(str(tmp_path / "south" / OWN_CARD)) == cards[1]
+    saved = tmp_path / "south.card"
+    saved.write_text(text + "\n")
+    assert parse_card(str(saved)) == cards[1]
+
+
+def test_rows_of_the_working_folder_are_written_with_their_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, work = tmp_path / "site", tmp_path / "work"
+    site.mkdir()
+    work.mkdir()
+    monkeypatch.chdir(work)
+    assert locate_typed_rows(site, "rows.csv") == "rows.csv"
+    (work / "rows.csv").write_text("age\n")
+    assert locate_typed_rows(site, "rows.csv") == str(work / "rows.csv")
+    (site / "rows.csv").write_text("age\n")
+    assert locate_typed_rows(site, "rows.csv") == "rows.csv"
 
 
 @pytest.mark.parametrize("damage", ["cut", "bomb", "other", "nothing", "number"])

@@ -57,7 +57,8 @@ def restore_command(
     manifest = restore_backup(file, folder, key)
     when = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(manifest.time))
     print(f"{folder} is {manifest.site} as of {when}, written by coterie {manifest.version}.")
-    print(f"Next: start chain node and store, then coterie doctor --node {folder}, then coterie serve --node {folder}.")
+    print(f"Next: put the rows back, then coterie site start --node {folder} (or your units), then coterie doctor.")
+    print(f"If releases wait afterwards, people allow them: coterie release list --node {folder}")
 
 
 def _read_passphrase(file: Path | None, *, confirm: bool) -> Passphrase:

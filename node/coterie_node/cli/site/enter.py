@@ -13,7 +13,7 @@ from coterie_chain.keys.private_files import replace_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.cli.site.found import WAIT_SECONDS, make_site_keys, print_reason, print_seen
-from coterie_node.cli.site.init import make_node
+from coterie_node.cli.site.init import locate_typed_rows, make_node
 from coterie_node.cli.site.members import AndNetwork
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard, build_seat, propose_addresses
@@ -70,7 +70,9 @@ def enter_command(
     site: Annotated[str | None, typer.Option(help="First step: name of this site.")] = None,
     host: Annotated[str | None, typer.Option(help="First step: address at which the others reach this one.")] = None,
     ports: Annotated[int | None, typer.Option(help="First step: the first of five ports in a row.")] = None,
-    data: Annotated[str, typer.Option(help="Second step: this site's rows.")] = "data.csv",
+    data: Annotated[
+        str, typer.Option(help="Second step: this site's rows, a file of the site's or the working folder.")
+    ] = "data.csv",
     fingerprint: Annotated[str | None, typer.Option(help="The invitation's, as the member read it to you.")] = None,
     seal: Annotated[bool, typer.Option("--seal", help="Make blocks, once the sealers have voted for it.")] = False,
     start: Annotated[bool, typer.Option(help="Start the programs and wait for the network.")] = True,
@@ -93,7 +95,8 @@ def enter_command(
     if seal:
         mark_sealer(folder)
     if not (folder / CONFIG).exists():
-        make_node(folder, own.site, data, propose_addresses(folder), SitePorts.read(folder).health)
+        rows = locate_typed_rows(folder, data)
+        make_node(folder, own.site, rows, propose_addresses(folder), SitePorts.read(folder).health)
     if start:
         _start_site(folder, plan, wait)
 

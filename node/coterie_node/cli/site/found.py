@@ -12,7 +12,7 @@ import typer
 
 from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_rows
-from coterie_node.cli.site.init import make_node
+from coterie_node.cli.site.init import locate_typed_rows, make_node
 from coterie_node.errors import ConfigError
 from coterie_node.network.checks.examine import examine
 from coterie_node.network.founding import FounderCard, make_keys, propose_addresses
@@ -43,7 +43,9 @@ def create_network_command(
     site: Annotated[str | None, typer.Option(help="First step: name of this site.")] = None,
     host: Annotated[str | None, typer.Option(help="First step: address at which the others reach this one.")] = None,
     ports: Annotated[int | None, typer.Option(help="First step: the first of five ports in a row.")] = None,
-    data: Annotated[str, typer.Option(help="Second step: this site's rows.")] = "data.csv",
+    data: Annotated[
+        str, typer.Option(help="Second step: this site's rows, a file of the site's or the working folder.")
+    ] = "data.csv",
     card: Annotated[list[str] | None, typer.Option(help="First founder: another site's card, text or file.")] = None,
     founding: Annotated[Path | None, typer.Option(help="Other founders: the first one's founding.json.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Its fingerprint, as the first founder read it.")] = None,
@@ -65,7 +67,8 @@ def create_network_command(
         return
     plan = _make_plan(folder, own, card or [], founding, fingerprint, sleep=sleep)
     if not (folder / CONFIG).exists():
-        make_node(folder, own.site, data, propose_addresses(folder), SitePorts.read(folder).health)
+        rows = locate_typed_rows(folder, data)
+        make_node(folder, own.site, rows, propose_addresses(folder), SitePorts.read(folder).health)
     if start:
         _start_network(folder, plan, deploys=founding is None, wait=wait)
 

@@ -178,6 +178,12 @@ def make_node(
     return keys
 
 
+def locate_typed_rows(folder: Path, data: str) -> str:
+    """`data` for node.toml: the whole path where the working folder has this file and the site's folder does not."""
+    path = Path(data)
+    return str(path.absolute()) if path.is_file() and not (folder / path).exists() else data
+
+
 def _learners() -> list[str]:
     return sorted({point.name for point in entry_points(group="coterie.learners")})
 

@@ -114,7 +114,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             rest=0.0 if ledger.mines_at_once else REST_SECONDS,
         )
         if unknown := settle_restoration(home, ledger, journal.vault):
-            log.tell("restored from a backup", level="warning", records_since=unknown)
+            log.tell("restored from a backup", level="warning", records=unknown)
         _run_beside(stack, SealerVotes(home.root, partial(ask_all, home.ipc), partial(_note_sealer, log)).run)
         daemon = Daemon(services)
         pulse = _start_pulse(stack, home, keys, network, blobs)

@@ -19,7 +19,7 @@ FIELDS = frozenset(
     [
         *("study", "name", "hash", "site", "position", "topic", "round", "kind", "state", "code", "message", "cause"),
         *("waits_for", "seconds", "number", "learner", "decision", "version", "head", "address", "port", "restarts"),
-        *("culprit", "reason", "same_document"),
+        *("culprit", "reason", "same_document", "records"),
     ]
 )
 # Codes (after "CO-") whose sentences are about rows, sums or the gate.
