@@ -58,7 +58,7 @@ def restore_command(
     when = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(manifest.time))
     print(f"{folder} is {manifest.site} as of {when}, written by coterie {manifest.version}.")
     print(f"Next: put the rows back, then coterie site start --node {folder} (or your units), then coterie doctor.")
-    print(f"If releases wait afterwards, people allow them: coterie release list --node {folder}")
+    print(f"If releases wait afterwards, people decide about them: coterie release list --node {folder}")
 
 
 def _read_passphrase(file: Path | None, *, confirm: bool) -> Passphrase:
