@@ -55,7 +55,7 @@ def write_rows(engine: str, rows: int, columns: int, folder: Path) -> Path:
     return path
 
 
-def measure(path: Path, study_text: str, gate: bool, workers: Callable[[], list[int]]) -> None:
+def measure(path: Path, study_text: str, gate: bool, workers: Callable[[], str]) -> None:
     """Load, hash and fit, and print what each took."""
     from coterie_learners.core.registry import complete_study
     from coterie_learners.study.document import Study
@@ -80,8 +80,7 @@ def measure(path: Path, study_text: str, gate: bool, workers: Callable[[], list[
         for name, first, later in zip(names, marks[:-1], marks[1:], strict=True)
     ]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    beside = f", workers {workers()} MiB" if workers() else ""
-    print(f"{loaded.n:>10} rows  {'; '.join(steps)}; node {peak} MiB{beside}; root {root[:12]}", flush=True)
+    print(f"{loaded.n:>10} rows  {'; '.join(steps)}; node {peak} MiB{workers()}; root {root[:12]}", flush=True)
 
 
 def measure_cluster(path: Path, study_text: str, gate: bool) -> None:
@@ -94,13 +93,19 @@ def measure_cluster(path: Path, study_text: str, gate: bool) -> None:
     ) as cluster:
         path.write_text(path.read_text().replace("SCHEDULER", cluster.scheduler_address))
         client: Any = distributed.Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]
-        measure(path, study_text, gate, lambda: sorted(client.run(read_peak).values()))
+        measure(path, study_text, gate, lambda: describe_workers(client.run(read_use)))
         client.close()
 
 
-def read_peak() -> int:
-    """The largest resident memory of this process so far in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+def read_use() -> tuple[int, float]:
+    """The largest resident memory of this process so far in MiB, and its CPU seconds."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, time.process_time()
+
+
+def describe_workers(uses: dict[str, tuple[int, float]]) -> str:
+    """Memory of each worker, and the CPU seconds of all."""
+    peaks, seconds = zip(*sorted(uses.values()), strict=True)
+    return f", workers {' and '.join(map(str, peaks))} MiB, CPU {sum(seconds):.1f} s"
 
 
 def main() -> None:
@@ -118,7 +123,7 @@ def main() -> None:
     elif arguments.measure and arguments.engine == "dask":
         measure_cluster(arguments.measure, study, arguments.gate)
     elif arguments.measure:
-        measure(arguments.measure, study, arguments.gate, list)
+        measure(arguments.measure, study, arguments.gate, str)
     else:
         words = ["--columns", str(arguments.columns), "--engine", arguments.engine, *["--gate"] * arguments.gate]
         for count in rows:

@@ -144,7 +144,7 @@ class StreamedRows(StreamedSource):
         """The blocks that the same rows in memory would give."""
         size, at = block_size(len(self._design.columns)), 0
         groups = number_patients(self._checked.known_patients)
-        for group in _regroup(self._chunks(), GROUP * size):
+        for group in regroup(self._chunks(), GROUP * size):
             block = self._design.block(group)
             if groups is not None:
                 block = replace(block, group=groups[at : at + len(block)])
@@ -215,7 +215,7 @@ def lacking(coded: Mapping[str, Coded], design: Design) -> Mask:
     return mask
 
 
-def _regroup(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:
+def regroup(chunks: Iterable[Codes], rows: int) -> Iterator[Codes]:
     """The same rows in groups of exactly `rows`; the last may have fewer."""
     pending: list[Codes] = []
     count = 0

@@ -8,60 +8,54 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from coterie_learners.study.rows import Block, CodedRows, Codes
-from coterie_node.data.cluster import parts
+from coterie_node.data.cluster import spans
+from coterie_node.data.cluster.answers import check_leaves, check_list
 from coterie_node.data.cluster.connection import Cluster, ObjectAtWorker
-from coterie_node.data.cluster.parts import Cut, PartJob, PartSummary
+from coterie_node.data.cluster.parts import PartJob
+from coterie_node.data.cluster.spans import Span
 from coterie_node.data.commitment import RUN
 
 Made = TypeVar("Made")
-# Blocks of a design matrix that a worker makes in one go.
-BLOCKS = 8
-
-
-@dataclass(frozen=True)
-class GroupPlan:
-    """Which rows of which parts make a group: (number of the part, cut), in order."""
-
-    cuts: tuple[tuple[int, Cut], ...]
-
-
-def plan_groups(summaries: Sequence[PartSummary], rows: int) -> Iterator[GroupPlan]:
-    """Groups of exactly so many complete rows, the last of fewer, wherever the parts end."""
-    pending: list[tuple[int, Cut]] = []
-    room = rows
-    for number, summary in enumerate(summaries):
-        at = 0
-        while at < summary.n:
-            size = min(room, summary.n - at)
-            pending.append((number, Cut(at, at + size, summary.digest)))
-            at, room = at + size, room - size
-            if not room:
-                yield GroupPlan(tuple(pending))
-                pending, room = [], rows
-    if pending:
-        yield GroupPlan(tuple(pending))
 
 
 @dataclass(frozen=True)
 class ClusterData:
-    """Groups of complete rows at the workers, each of `size` rows times `blocks`, the last of fewer."""
+    """Complete rows that the workers read in each pass, in blocks of `size` rows, the last of fewer."""
 
     cluster: Cluster = field(repr=False)
     job: PartJob = field(repr=False)
     n: int
     size: int
     missing: Mapping[str, int]
-    groups: Sequence[Any] = field(repr=False)
+    spans: Sequence[Span] = field(repr=False)
 
     @property
     def runs(self) -> int:
         """Runs of rows that the snapshot hashes, in each block but the last."""
         return -(-self.size // RUN)
 
+    @property
+    def whole(self) -> Span:
+        """All rows."""
+        return Span(0, tuple(cut for span in self.spans for cut in span.cuts))
+
     def start_beside(self, make: Callable[..., Any], *arguments: object) -> ObjectAtWorker:
         """make(raw rows, *arguments) as an object at one worker, which has all raw rows in few bytes."""
-        raw = self.cluster.submit(parts.join_raw, self.job, dict(self.missing), *self.groups)
-        return self.cluster.start_object(make, raw, *arguments)
+        missing = dict(self.missing)
+        return self.cluster.start_object(spans.make_beside, self.job, missing, self.whole, make, *arguments)
+
+    def _over_spans(self, make: Callable[..., Any], work: Callable[[int, Any], Made]) -> Iterator[Made]:
+        """What work makes of each block, and of the block's number, in order."""
+        submit = self.cluster.submit
+        tasks = (partial(submit, make, self.job, work, self.size, span) for span in self.spans)
+        answers = self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.spans))
+        for span, answer in zip(self.spans, answers, strict=True):
+            yield from check_list(self.cluster.origin, span, answer, -(-span.n // self.size))
+
+    def _hash_leaves(self, make: Callable[..., Any], work: Callable[[int, Any], list[bytes]]) -> list[bytes]:
+        leaves = [leaf for block in self._over_spans(make, work) for leaf in block]
+        full, rest = divmod(self.n, self.size)
+        return check_leaves(self.cluster.origin, leaves, full * self.runs - (-rest // RUN))
 
     def _refuse(self) -> NoReturn:
         message = "Rows on a cluster do not leave it, and this step needs the rows themselves"
@@ -79,26 +73,16 @@ class ClusterRows(ClusterData):
 
     def over_blocks(self, work: Callable[[Block], Made]) -> Iterator[Made]:
         """What work makes of each block, computed at the workers."""
-        return self._number_blocks(partial(_drop_number, work))
+        return self._over_spans(spans.over_blocks, partial(_drop_number, work))
 
     def hash_leaves(self, salt: bytes) -> list[bytes]:
         """The leaves of the snapshot, hashed at the workers."""
-        leaves = self._number_blocks(partial(parts.hash_block, salt, self.runs))
-        return [leaf for block in leaves for leaf in block]
-
-    def _number_blocks(self, work: Callable[[int, Block], Made]) -> Iterator[Made]:
-        submit = self.cluster.submit
-        tasks = (
-            partial(submit, parts.over_blocks, self.job, work, BLOCKS * k, self.size, group)
-            for k, group in enumerate(self.groups)
-        )
-        for group in self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.groups)):
-            yield from group
+        return self._hash_leaves(spans.over_blocks, partial(spans.hash_block, salt, self.runs))
 
 
 @dataclass(frozen=True)
 class ClusterCodes(ClusterData):
-    """Rows as the variables' values, a block a group."""
+    """Rows as the variables' values."""
 
     def codes(self) -> Iterator[Codes]:
         """DataError (CO-D184): rows stay where they are."""
@@ -106,22 +90,16 @@ class ClusterCodes(ClusterData):
 
     def over_codes(self, work: Callable[[Codes], Made]) -> Iterator[Made]:
         """What work makes of each block, computed at the workers."""
-        return self._number_blocks(partial(_drop_number, work))
+        return self._over_spans(spans.over_codes, partial(_drop_number, work))
 
     def together(self, work: Callable[[CodedRows], Made]) -> Made:
         """What work makes of all values, at one worker."""
-        out: Made = self.cluster.read(self.cluster.submit(parts.together, self.job, work, *self.groups))
+        out: Made = self.cluster.read(self.cluster.submit(spans.together, self.job, work, self.whole))
         return out
 
     def hash_leaves(self, salt: bytes) -> list[bytes]:
         """The leaves of the snapshot, hashed at the workers."""
-        leaves = self._number_blocks(partial(parts.hash_codes, salt, self.runs))
-        return [leaf for block in leaves for leaf in block]
-
-    def _number_blocks(self, work: Callable[[int, Codes], Made]) -> Iterator[Made]:
-        submit = self.cluster.submit
-        tasks = (partial(submit, parts.over_codes, self.job, work, k, group) for k, group in enumerate(self.groups))
-        return self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.groups))
+        return self._hash_leaves(spans.over_codes, partial(spans.hash_codes, salt, self.runs))
 
 
 def _drop_number(work: Callable[[Any], Made], number: int, block: Any) -> Made:

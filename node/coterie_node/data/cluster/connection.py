@@ -78,7 +78,7 @@ class Cluster:
 
     def start_object(self, make: Callable[..., Any], *arguments: Any) -> ObjectAtWorker:
         """An object that stays at a worker; its methods are called there."""
-        future = self._client.submit(make, *arguments, pure=False, actor=True)
+        future = self._guard(lambda: self._client.submit(make, *arguments, pure=False, actor=True))
         return ObjectAtWorker(self, future, self.read(future))
 
     def ask(self, start: Callable[[], Any]) -> Any:
@@ -92,7 +92,7 @@ class Cluster:
     def read_in_order(self, what: str, tasks: Iterable[Callable[[], Any]], total: int) -> Iterator[Any]:
         """The results of tasks, in order; a few more tasks than the cluster has threads run at once."""
         running: deque[Any] = deque()
-        room, done = 2 * max(sum(self._guard(self._client.nthreads).values()), 1), 0
+        room, done = 2 * max(sum(self._ask_scheduler(self._client.nthreads).values()), 1), 0
         coming = iter(tasks)
         try:
             while True:
@@ -108,14 +108,19 @@ class Cluster:
                 future.cancel()
 
     def _guard(self, wait: Callable[[], Waited]) -> Waited:
+        """What is waited for; DataError if it does not come in time."""
+        try:
+            return self._guard_loss(wait)
+        except (TimeoutError, self._library.TimeoutError):
+            what = f"gave no result for {self.source.seconds} s; {self._describe_load()}"
+            raise self._error("CO-D182", what, None) from None
+
+    def _guard_loss(self, wait: Callable[[], Waited]) -> Waited:
+        """What is waited for; DataError if the cluster or a worker is lost."""
         try:
             return wait()
-        except LearnerError:
+        except (LearnerError, TimeoutError, self._library.TimeoutError):
             raise
-        except (TimeoutError, self._library.TimeoutError):
-            busy = sorted(self._list_busy())
-            where = f"it waits for {', '.join(busy[:3])}" if busy else "it has no worker"
-            raise self._error("CO-D182", f"gave no result for {self.source.seconds} s; {where}", None) from None
         except self._library.scheduler.KilledWorker as error:
             raise self._error(
                 "CO-D181", f"lost its workers at the same part again and again ({error.last_worker})", None
@@ -125,16 +130,29 @@ class Cluster:
         except MemoryError as error:
             raise self._error("CO-D181", "has a worker without enough memory", error) from None
 
-    def _list_busy(self) -> list[str]:
+    def _ask_scheduler(self, start: Callable[[], Any]) -> Any:
+        """What the scheduler says of itself or its workers; DataError (CO-D182) if it says nothing for a while."""
+
+        async def ask() -> Any:
+            return await start()
+
         try:
-            processing = self._client.processing()
-        except (OSError, TimeoutError, self._library.TimeoutError):
-            return []
-        return [worker for worker, keys in processing.items() if keys]
+            return self._guard_loss(lambda: self._client.sync(ask, callback_timeout=CLUSTER_SECONDS))
+        except (TimeoutError, self._library.TimeoutError):
+            raise self._error("CO-D182", f"does not answer for {CLUSTER_SECONDS} s", None) from None
+
+    def _describe_load(self) -> str:
+        """Which workers the cluster waits for."""
+        try:
+            processing = self._ask_scheduler(self._client.processing)
+        except DataError:
+            return "its scheduler does not answer"
+        busy = sorted(worker for worker, keys in processing.items() if keys)
+        return f"it waits for {', '.join(busy[:3])}" if busy else "it has no worker"
 
     def _check_programs(self) -> None:
         """DataError (CO-D185) if a worker computes with another version of what the numbers depend on."""
-        programs = self._guard(lambda: self._client.run(read_program, on_error="return"))
+        programs = self._ask_scheduler(partial(self._client.run, read_program, on_error="return"))
         for worker, program in programs.items():
             if program != WORKER_PROGRAM:
                 theirs = program if isinstance(program, dict) else {"coterie": "none, or it does not start"}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
@@ -16,9 +15,11 @@ from coterie_learners.study.document import Study
 from coterie_learners.study.rows import block_size
 from coterie_node.data.checks import PatternRows, check_variation
 from coterie_node.data.cluster import parts
-from coterie_node.data.cluster.cluster_rows import BLOCKS, ClusterCodes, ClusterRows, plan_groups
+from coterie_node.data.cluster.answers import check_digest, check_paths, check_summary
+from coterie_node.data.cluster.cluster_rows import ClusterCodes, ClusterRows
 from coterie_node.data.cluster.connection import Cluster
 from coterie_node.data.cluster.parts import PartJob, PartSummary
+from coterie_node.data.cluster.spans import plan_spans
 from coterie_node.data.cohort.flow import FlowStep
 from coterie_node.data.findings import FileOrigin, Origin, quote
 from coterie_node.data.load import FirstPass, Loaded, check_enough
@@ -56,8 +57,9 @@ class ClusterSource:
         """SHA-256 of the mapping's digest and of those of all parts, read again at the workers."""
         site, total = self.origin.site, hashlib.sha256(b"coterie parts\0" + bytes.fromhex(self.mapping.digest))
         tasks = (partial(self.cluster.submit, parts.digest_part, site, part.path) for part in self.parts)
-        for digest in self.cluster.read_in_order(f"{site}: digests", tasks, len(self.parts)):
-            total.update(digest)
+        answers = self.cluster.read_in_order(f"{site}: digests", tasks, len(self.parts))
+        for part, digest in zip(self.parts, answers, strict=True):
+            total.update(check_digest(site, part.path, digest))
         return total.digest()
 
 
@@ -71,7 +73,7 @@ def load_cluster(path: Path, study: Study, site: str) -> Loaded:
     form = _check_engine(study, design, origin)
     cluster = Cluster(origin, mapping.dask, path.parent)
     try:
-        return _load_parts(cluster, PartJob(study, site, mapping, form != "rows"), FileOrigin.of(site, path), form)
+        return _load_parts(cluster, PartJob(study, site, mapping), FileOrigin.of(site, path), form)
     except LearnerError:
         cluster.close()
         raise
@@ -79,12 +81,12 @@ def load_cluster(path: Path, study: Study, site: str) -> Loaded:
 
 def _load_parts(cluster: Cluster, job: PartJob, path: FileOrigin, form: str) -> Loaded:
     origin, design = cluster.origin, job.design
-    read, summaries = _read_parts(cluster, job)
+    summaries = _read_parts(cluster, job)
     source = _describe_source(cluster, job.mapping, path, summaries)
     first = _merge(design, summaries)
     check_enough(source, first)
     spread = first.spread
-    rows = _cut(cluster, job, summaries, read, form, first.missing)
+    rows = _cut(cluster, job, summaries, form, first.missing)
     if isinstance(rows, ClusterRows):
         check_variation(origin, design, rows, spread)
     elif form == "codes":
@@ -113,22 +115,22 @@ def _check_engine(study: Study, design: Design, origin: Origin) -> str:
     return learner.reads
 
 
-def _read_parts(cluster: Cluster, job: PartJob) -> tuple[list[Any], list[PartSummary]]:
-    """Parts at the workers, and their summaries; DataError if there are none, or they are of several types."""
-    source = cluster.source
-    paths: list[str] = cluster.read(cluster.submit(parts.list_parts, source.files))
+def _read_parts(cluster: Cluster, job: PartJob) -> list[PartSummary]:
+    """Summaries of all parts; DataError if there are none, or they are of several types."""
+    source, design = cluster.source, job.design
+    paths = check_paths(cluster.origin, cluster.read(cluster.submit(parts.list_parts, source.files)))
     if not 0 < len(paths) <= MOST_PARTS:
         message = f"The workers see {len(paths)} files as {source.files}"
         raise cluster.origin.error("CO-D183", f"{message}. Correct `files`: 1 to {MOST_PARTS} are read.")
-    read = [cluster.submit(parts.read_part, job, path) for path in paths]
-    tasks = (partial(cluster.submit, parts.read_summary, part) for part in read)
-    summaries: list[PartSummary] = list(cluster.read_in_order(f"{job.site}: reading", tasks, len(read)))
+    tasks = (partial(cluster.submit, parts.read_summary, job, path) for path in paths)
+    answers = cluster.read_in_order(f"{job.site}: reading", tasks, len(paths))
+    summaries = [check_summary(job.site, path, design, answer) for path, answer in zip(paths, answers, strict=True)]
     filled = [summary for summary in summaries if summary.whole]  # a part without rows may have lost its types
     for summary in filled:
         other = FileOrigin.of(job.site, Path(summary.path))
         if fault := _find_other_kind(filled[0], summary):
             raise other.error("CO-D183", f"{fault}. Write all parts with the same types.")
-    return read, summaries
+    return summaries
 
 
 def _find_other_kind(first: PartSummary, other: PartSummary) -> str:
@@ -166,19 +168,10 @@ def _add_steps(steps: Sequence[FlowStep]) -> FlowStep:
 
 
 def _cut(
-    cluster: Cluster,
-    job: PartJob,
-    summaries: Sequence[PartSummary],
-    read: Sequence[Any],
-    form: str,
-    missing: dict[str, int],
+    cluster: Cluster, job: PartJob, summaries: Sequence[PartSummary], form: str, missing: dict[str, int]
 ) -> ClusterRows | ClusterCodes:
-    """The complete rows in groups that end where those of one file end."""
-    size = block_size(len(Design(job.study, job.site).columns)) if form == "rows" else CODES
-    groups = []
-    for plan in plan_groups(summaries, size * BLOCKS if form == "rows" else size):
-        own = [read[number] for number, _ in plan.cuts]
-        groups.append(cluster.submit(parts.cut_group, job, [cut for _, cut in plan.cuts], *own))
+    """The complete rows in blocks that end where those of one file end."""
+    size = block_size(len(job.design.columns)) if form == "rows" else CODES
     n = sum(summary.n for summary in summaries)
     kind = ClusterRows if form == "rows" else ClusterCodes
-    return kind(cluster, job, n, size, missing, groups)
+    return kind(cluster, job, n, size, missing, tuple(plan_spans(summaries, size)))

@@ -149,7 +149,7 @@ def raw_of_codes(
     """Raw rows of variables' values, block by block."""
     parts = list(codes)
     names = [name for name in parts[0] if name in study.variables]  # what a formula derives is derived when judged
-    values = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    values = {name: _join([part[name] for part in parts]) for name in names}
     plan = study.preparation
     numbers = set(plan.raw) if plan is not None and plan.by_patient else set[str]()
     levels = {n: study.variables[n].levels for n in values if n not in numbers and study.variables[n].levels}
@@ -161,6 +161,11 @@ def raw_of_codes(
         values[name], levels[name] = np.where(lacks, len(levels[name]), values[name]), (*levels[name], "")
     left_out = {} if study.rows.missing == "keep" else dict(lacking or {})
     return RawRows(values, levels, identifiers, left_out)
+
+
+def _join(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The parts as one array; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _round_values(values: NDArray[Any]) -> NDArray[np.float64]:
