@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.node.clusters import start_cluster, write_mapping, write_parts
+from support.node.crooked_wire import speak
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError
@@ -23,8 +24,9 @@ from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Block
 from coterie_node.analysis.analyse import analyse
 from coterie_node.audit.result import Result
-from coterie_node.data.cluster import connection
+from coterie_node.data.cluster import connection, parts, spans
 from coterie_node.data.cluster.cluster_rows import ClusterCodes, ClusterRows
+from coterie_node.data.cluster.parts import read_summary
 from coterie_node.data.commitment import make_snapshot
 from coterie_node.data.load import load_site
 from coterie_node.errors import ReleaseRefused
@@ -261,6 +263,17 @@ def test_a_scheduler_that_does_not_answer_is_left_in_time(
     assert caught.value.code == "CO-D180"
 
 
+def test_a_scheduler_that_takes_a_connection_and_says_nothing_is_left_in_time(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CLUSTER_SECONDS", 1)
+    with speak(b"") as port:
+        path = write_mapping(tmp_path, f"tcp://127.0.0.1:{port}", folder / "few")
+        with pytest.raises(DataError, match="does not answer within 1 s") as caught:
+            load_site(path, make_study(PLAIN), "north")
+    assert caught.value.code == "CO-D180"
+
+
 def test_a_worker_of_another_version_is_refused(folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "WORKER_PROGRAM", connection.WORKER_PROGRAM | {"numpy": "1.0"})
     monkeypatch.setattr(connection, "read_program", lambda: {"coterie": "0", "numpy": "1.0", "pyarrow": "0"})
@@ -342,3 +355,90 @@ def die_once(marker: Path | None, block: Block) -> float:
 
 def sleep_long(block: object) -> None:
     time.sleep(2)
+
+
+def test_a_part_that_changes_between_passes_is_named(tmp_path: Path, folder: Path, scheduler: str) -> None:
+    write_parts(folder / "north.csv", tmp_path / "moving", [1000])
+    loaded = load_site(write_mapping(tmp_path, scheduler, tmp_path / "moving"), make_study(PLAIN), "north")
+    assert loaded is not None
+    rows: Any = loaded.rows
+    assert sum(rows.over_blocks(count_rows)) == loaded.n
+    write_parts(folder / "south.csv", tmp_path / "other", [1000])
+    (tmp_path / "other" / "part-001.parquet").replace(tmp_path / "moving" / "part-001.parquet")
+    with pytest.raises(DataError, match=r"part-001.parquet.*changed since it was checked") as caught:
+        list(rows.over_blocks(count_rows))
+    assert caught.value.code == "CO-D130"
+
+
+def test_parts_without_rows_take_part_and_do_not_count(tmp_path: Path, folder: Path, scheduler: str) -> None:
+    write_parts(folder / "north.csv", tmp_path / "gaps", [1000])
+    empty = pq.read_table(tmp_path / "gaps" / "part-000.parquet").slice(0, 0)
+    for name in ("part-000a", "part-002"):
+        pq.write_table(empty, tmp_path / "gaps" / f"{name}.parquet")
+    study = make_study(PLAIN)
+    gaps, one = (
+        load_site(write_mapping(tmp_path, scheduler, where), study, "north")
+        for where in (tmp_path / "gaps", folder / "one")
+    )
+    assert gaps is not None
+    assert one is not None
+    assert make_snapshot(gaps, b"s" * 32).root == make_snapshot(one, b"s" * 32).root
+    for path in (tmp_path / "gaps").iterdir():
+        pq.write_table(empty, path)
+    with pytest.raises(DataError, match="no rows") as caught:
+        load_site(write_mapping(tmp_path, scheduler, tmp_path / "gaps"), study, "north")
+    assert caught.value.code == "CO-D103"
+
+
+def lie_of_rows(job: Any, path: str) -> Any:
+    return replace(read_summary(job, path), n=10**9)
+
+
+def lie_of_digest(job: Any, path: str) -> Any:
+    return replace(read_summary(job, path), digest=b"x")
+
+
+def lie_of_path(job: Any, path: str) -> Any:
+    return replace(read_summary(job, path), path="/etc/passwd")
+
+
+def lie_of_range(job: Any, path: str) -> Any:
+    return replace(read_summary(job, path), high={"age": float("nan")})
+
+
+def lie_of_kind(job: Any, path: str) -> Any:
+    return {"n": 3}
+
+
+@pytest.mark.parametrize("lie", [lie_of_rows, lie_of_digest, lie_of_path, lie_of_range, lie_of_kind])
+def test_counts_that_no_part_can_have_are_refused(
+    folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch, lie: Any
+) -> None:
+    monkeypatch.setattr(parts, "read_summary", lie)
+    with pytest.raises(DataError, match=r"part-000.parquet.*worker") as caught:
+        load_site(write_mapping(folder, scheduler, folder / "few"), make_study(PLAIN), "north")
+    assert caught.value.code == "CO-D186"
+
+
+@pytest.mark.parametrize("answer", [None, [], [1.0, 2.0, 3.0], {"a": 1}])
+def test_sums_of_more_or_fewer_blocks_than_asked_for_are_refused(
+    folder: Path, scheduler: str, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    loaded = load_site(write_mapping(folder, scheduler, folder / "one"), make_study(PLAIN), "north")
+    assert loaded is not None
+    monkeypatch.setattr(spans, "over_blocks", partial(answer_with, answer))
+    rows: Any = loaded.rows
+    with pytest.raises(DataError, match=r"1 blocks of 2970 rows .*worker answered") as caught:
+        list(rows.over_blocks(count_rows))
+    assert caught.value.code == "CO-D186"
+    with pytest.raises(DataError) as caught:
+        make_snapshot(loaded, b"s" * 32)
+    assert caught.value.code == "CO-D186"
+
+
+def answer_with(answer: Any, *_: object) -> Any:
+    return answer
+
+
+def count_rows(block: Block) -> int:
+    return len(block)

@@ -14,6 +14,7 @@ from support.node.commands import run
 
 from coterie_learners.errors import StudyError
 from coterie_node.analysis.analyse import analyse
+from coterie_node.cli.study.draft import draft_command
 from coterie_node.data.draft.column_words import ColumnWords
 from coterie_node.data.draft.draft import draft_from_files, draft_from_profiles, save_draft
 from coterie_node.data.draft.look import look_at_column
@@ -291,3 +292,19 @@ def test_hostile_headers_and_words_end_no_comment_and_no_string(tmp_path: Path, 
 def test_profiles_of_sites_give_the_draft_of_their_files(files: list[Path], draft: StudyDraft) -> None:
     profiles = [look_at_file(path, path.stem) for path in files]
     assert draft_from_profiles(profiles, files[0].parent / "study.toml") == draft
+
+
+def test_one_name_for_two_columns_of_a_site_is_refused(tmp_path: Path) -> None:
+    lines = "".join(f"{k % 2},{20 + k},{k % 7},{k % 11}\n" for k in range(60))
+    for site in ("north", "south"):
+        (tmp_path / f"{site}.csv").write_text("y,one,two,three\n" + lines)
+    paths = [tmp_path / "north.csv", tmp_path / "south.csv"]
+    with pytest.raises(StudyError, match="north: the columns 'one' and 'two' are both named 'age'") as caught:
+        draft_from_files(paths, tmp_path / "study.toml", {"one": "age", "two": "age"})
+    assert caught.value.code == "CO-S112"
+    with pytest.raises(StudyError, match="'one' is named 'age' and 'years'") as caught:
+        draft_command(paths, tmp_path / "study.toml", column=["age=one", "years=one"])
+    assert caught.value.code == "CO-S112"
+    draft = draft_from_files(paths, tmp_path / "study.toml", {"one": "three"})
+    assert "north: 'three' is left out: 'one' was named 'three'." in draft.apart
+    assert 'from = "one"' in draft.mappings["north"]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import duckdb
 import openpyxl
+import pandas as pd
+import pyreadstat
 import pytest
 
 from coterie_learners.errors import DataError
@@ -18,9 +20,10 @@ from coterie_node.data.files.csv_file import Dialect
 from coterie_node.data.findings import FileOrigin
 from coterie_node.data.mapping.document import SqlQuery, read_mapping
 from coterie_node.data.mapping.mapped_rows import open_mapped_table
-from coterie_node.data.tables import excel_table
+from coterie_node.data.tables import excel_table, statistics_table
 from coterie_node.data.tables.excel_table import read_workbook
 from coterie_node.data.tables.sql_table import open_query
+from coterie_node.data.tables.statistics_table import read_statistics_file
 
 SHEET = "xl/worksheets/sheet1.xml"
 
@@ -196,3 +199,72 @@ def test_a_mapping_whose_file_is_a_source_says_what_to_do(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"holds no rows\. Write its lines here") as caught:
         open_mapped_table(mapping, tmp_path / "north.mapping.toml", "north")
     assert caught.value.code == "CO-D170"
+
+
+SMALL = pd.DataFrame({"aa": [float(k) for k in range(60)], "bb": [0.5 * k for k in range(60)]})
+STATISTICS: dict[str, Callable[..., None]] = {
+    ".dta": pyreadstat.write_dta,
+    ".sav": pyreadstat.write_sav,
+    ".xpt": pyreadstat.write_xport,
+}
+
+
+def write_statistics(folder: Path, suffix: str, change: Callable[[bytes], bytes] = bytes) -> FileOrigin:
+    path = folder / f"rows{suffix}"
+    STATISTICS[suffix](SMALL, str(path))
+    path.write_bytes(change(path.read_bytes()))
+    return FileOrigin.of("north", path)
+
+
+@pytest.mark.parametrize("suffix", [".dta", ".xpt"])
+@pytest.mark.filterwarnings("ignore:column 'aa' is duplicated")
+def test_a_column_that_a_file_has_twice_is_refused(tmp_path: Path, suffix: str) -> None:
+    twice = write_statistics(tmp_path, suffix, lambda content: content.replace(b"bb", b"aa").replace(b"BB", b"AA"))
+    with pytest.raises(DataError, match="'aa' more than once") as caught:
+        read_statistics_file(twice)
+    assert caught.value.code == "CO-D104"
+
+
+@pytest.mark.parametrize("rows", [1 << 27, 1_000_000])
+def test_rows_that_a_file_declares_and_cannot_have_are_refused_unmade(tmp_path: Path, rows: int) -> None:
+    def declare(content: bytes) -> bytes:
+        return content[:80] + rows.to_bytes(4, "little") + content[84:]
+
+    with pytest.raises(DataError, match=rf"declares {rows} rows of 2 columns and has \d+ bytes") as caught:
+        read_statistics_file(write_statistics(tmp_path, ".sav", declare))
+    assert caught.value.code == "CO-D173"
+
+
+@pytest.mark.parametrize("suffix", STATISTICS)
+@pytest.mark.parametrize("limit", ["MAX_CELLS", "MAX_STATISTICS_BYTES"])
+def test_a_file_of_statistics_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, limit: str
+) -> None:
+    origin = write_statistics(tmp_path, suffix)
+    assert len(read_statistics_file(origin).columns["aa"]) == 60
+    monkeypatch.setattr(statistics_table, limit, 100)
+    with pytest.raises(DataError, match="the limit is") as caught:
+        read_statistics_file(origin)
+    assert caught.value.code == "CO-D173"
+
+
+def test_an_exchange_file_that_ends_within_a_record_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no whole records of 80") as caught:
+        read_statistics_file(write_statistics(tmp_path, ".xpt", lambda content: content[:-7]))
+    assert caught.value.code == "CO-D173"
+
+
+@pytest.mark.parametrize("suffix", STATISTICS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_file_of_statistics_with_damaged_bytes_is_read_or_refused(tmp_path: Path, suffix: str) -> None:
+    origin = write_statistics(tmp_path, suffix)
+    content = origin.path.read_bytes()
+    codes = set()
+    for at in range(0, min(len(content), 4000), 7):
+        origin.path.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        try:
+            read_statistics_file(origin)
+        except DataError as error:
+            codes.add(error.code)
+    assert "CO-D173" in codes
+    assert codes <= {"CO-D103", "CO-D104", "CO-D105", "CO-D173"}

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from support.lanes import later
 from support.node.mariadb import find_mariadb, start_mariadb
 from support.node.omop_twin import Twin
-from support.node.postgres import PASSWORD, find_programs, start_postgres
+from support.node.postgres import find_programs, start_postgres
 
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError
@@ -84,9 +84,7 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         yield {"duckdb": f"duckdb:///{path}", "postgresql": server.address}
 
 
-@pytest.fixture(autouse=True)
-def password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOSPITAL_PASSWORD", PASSWORD)
+pytestmark = pytest.mark.usefixtures("password")
 
 
 def define(address: str, **changes: Any) -> OmopSource:

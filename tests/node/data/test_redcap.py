@@ -80,6 +80,7 @@ def test_a_message_names_the_line_of_the_export(tmp_path: Path) -> None:
         (lambda text: text.replace(",1,0,0,0,2", ",Male,0,0,0,2"), "'sex' has 'Male' in .* rows .*raw values"),
         (lambda text: text.replace("comorb____2", "weight"), "no field for the columns 'weight'"),
         (lambda text: text.replace("-99,1,0,0", "=1+1,1,0,0"), "'sex' has '=1\\+1' in 1 rows"),
+        (lambda text: text.replace("\n8,base", "\n7,base"), "'record_id' has a record a second time, at line 9"),
     ],
 )
 def test_what_is_no_row_for_each_record_is_refused_with_words(
@@ -98,6 +99,11 @@ def test_what_is_no_row_for_each_record_is_refused_with_words(
         (DICTIONARY.replace("2, Male", "1, Male"), "code twice"),
         (DICTIONARY.replace("sex,base", "Sex;DROP,base"), "name of a field"),
         (DICTIONARY.replace('"Name, family"', '"Name, family'), "no CSV"),
+        (DICTIONARY.replace("died,base", "age,base"), "the column 'age' 2 times"),
+        (DICTIONARY.replace("pain,base", "comorb___1,base"), "the column 'comorb___1' 2 times"),
+        (DICTIONARY.replace('"Field Note"', '"Field Type"'), "the column 'Field Type' twice"),
+        (DICTIONARY.replace("hint,base", "hint,,,,,,,,,,,,,base"), "Record 8 has .* cells, and the header has 11"),
+        (DICTIONARY.replace("2, Male", "2, Female"), "'sex' has the label 'Female' for 2 codes"),
     ],
 )
 def test_a_dictionary_that_is_none_is_refused(tmp_path: Path, content: str, words: str) -> None:

@@ -9,9 +9,9 @@ import socket
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.node.postgres import PASSWORD, Postgres, find_programs, start_postgres
+from support.node.postgres import Postgres
 from support.node.queries import (
     QUERY,
     STUDY,
@@ -31,6 +31,8 @@ from support.node.queries import (
     write_mapping,
     write_values,
 )
+from support.node.servers import PASSWORD
+from support.node.sql_fixtures import ask
 
 from coterie_learners.errors import DataError
 from coterie_node.data import load
@@ -46,17 +48,6 @@ from coterie_node.data.tables import cells, sql_table
 from coterie_node.data.tables.cells import make_column
 from coterie_node.data.tables.row_digest import ColumnDigest
 from coterie_node.data.tables.sql_table import QueryTable, open_query
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    programs = find_programs()
-    if programs is None:
-        pytest.skip("cannot run here: Debian's postgresql is not installed")
-    with start_postgres(programs) as server:
-        script = TABLE.format(flag="BOOLEAN") + ";" + write_values(draw_rows(), ("false", "true"))
-        server.run(script + "; CREATE TABLE log (x INT); CREATE SEQUENCE numbers")
-        yield server
 
 
 def make_database(kind: str, folder: Path) -> str:
@@ -106,13 +97,8 @@ def test_the_password_comes_from_a_file_that_others_cannot_read(tmp_path: Path, 
 
 
 @pytest.fixture
-def query_of(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("HOSPITAL_PASSWORD", PASSWORD)
-
-    def make(text: str, seconds: int = 20) -> SqlQuery:
-        return SqlQuery(database=postgres.address, query=text, password_variable="HOSPITAL_PASSWORD", seconds=seconds)
-
-    return make
+def query_of(postgres: Postgres, password: None) -> Any:
+    return partial(ask, postgres.address)
 
 
 @pytest.mark.parametrize(

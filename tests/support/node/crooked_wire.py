@@ -75,11 +75,15 @@ def speak(greeting: bytes) -> Iterator[int]:
                 ends.append(listener.accept()[0])
                 ends[-1].sendall(greeting)
 
-    threading.Thread(target=serve, daemon=True).start()
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
     try:
         yield listener.getsockname()[1]
     finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # a thread that waits for a client goes on
         listener.close()
+        thread.join()
         _end(ends)
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
-from support.node.postgres import PASSWORD, PATIENCE
+from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder
 
 
 def find_mariadb() -> Path | None:
@@ -43,13 +40,8 @@ class MariaDb:
 @contextmanager
 def start_mariadb(program: Path) -> Iterator[MariaDb]:
     """Start a server on a free port of this machine, and end it; as the user mysql where the tests run as root."""
-    user = "mysql" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    folder = Path(tempfile.mkdtemp(prefix="coterie-my-"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    if os.getuid() == 0:
-        shutil.chown(folder, user)
+    user = choose_user("mysql")
+    folder, port = make_folder("coterie-my-", user), find_port()
     common = ["--no-defaults", f"--datadir={folder}/data"]
     owner = ["--auth-root-authentication-method=normal", f"--user={user}", "--skip-test-db"]
     subprocess.run(["mariadb-install-db", *common, *owner], check=True, capture_output=True, timeout=PATIENCE)
@@ -63,7 +55,7 @@ def start_mariadb(program: Path) -> Iterator[MariaDb]:
     quiet = subprocess.DEVNULL
     server = subprocess.Popen([str(program), *common, *words, *cheap], stdout=quiet, stderr=quiet)
     try:
-        _await_socket(folder / "s")
+        await_answer(lambda: _connect(folder / "s"), "MariaDB")
         running = MariaDb(f"mariadb://reader@127.0.0.1:{port}/hospital", port, folder / "s")
         running.run("CREATE DATABASE hospital")
         running.run(f"CREATE USER reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
@@ -76,14 +68,6 @@ def start_mariadb(program: Path) -> Iterator[MariaDb]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _await_socket(path: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(path))
-        except OSError:
-            assert time.monotonic() < end, "MariaDB does not answer"
-            time.sleep(0.05)
-        else:
-            return
+def _connect(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))

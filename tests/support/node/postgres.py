@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-PASSWORD = "not a secret: of a test"
-PATIENCE = 60.0
+from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder
 
 
 def find_programs() -> Path | None:
@@ -44,15 +40,11 @@ class Postgres:
 @contextmanager
 def start_postgres(programs: Path) -> Iterator[Postgres]:
     """Start a server on a free port of this machine, and end it; as the user postgres where the tests run as root."""
-    user = "postgres" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
-    folder = Path(tempfile.mkdtemp(prefix="coterie-pg-"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    user = choose_user("postgres")
+    folder, port = make_folder("coterie-pg-", user), find_port()
     secret = folder / "secret"
     secret.write_text(PASSWORD)
     if os.getuid() == 0:
-        shutil.chown(folder, user)
         shutil.chown(secret, user)
     owner = user if os.getuid() == 0 else None
     words = f"{programs}/initdb -D {folder}/data -U admin -A scram-sha-256 --pwfile {secret} -N"
@@ -63,21 +55,9 @@ def start_postgres(programs: Path) -> Iterator[Postgres]:
         [*words.split(), "-c", "listen_addresses=127.0.0.1"], stdout=quiet, stderr=quiet, user=owner, cwd=folder
     )
     try:
-        _await_server(port)
+        await_answer(lambda: socket.create_connection(("127.0.0.1", port), 1.0).close(), "PostgreSQL")
         yield Postgres(f"postgresql://admin@127.0.0.1:{port}/postgres", folder, user)
     finally:
         server.terminate()
         server.wait(PATIENCE)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_server(port: int) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            assert time.monotonic() < end, "PostgreSQL does not answer"
-            time.sleep(0.05)
-        else:
-            return

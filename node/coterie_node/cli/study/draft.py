@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from coterie_learners.errors import StudyError
 from coterie_node.cli.options import Json
 from coterie_node.cli.output import print_document
 from coterie_node.data.draft.draft import DraftFiles, draft_from_files, draft_from_profiles, save_draft
@@ -58,14 +59,15 @@ def draft_command(
 
 
 def _read_names(pairs: list[str]) -> dict[str, str]:
-    """The variable of each header."""
-    out = {}
+    """The variable of each header; StudyError (CO-S112) for a header with two."""
+    out: dict[str, str] = {}
     for pair in pairs:
         name, _, header = pair.partition("=")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", name) or not header:
             message = f"{pair!r} is no NAME=HEADER, such as ef='EF (%)'; NAME has letters, digits and _."
             raise typer.BadParameter(message, param_hint="--column")
-        out[header] = name
+        if out.setdefault(header, name) != name:
+            raise StudyError("CO-S112", f"The column {header!r} is named {out[header]!r} and {name!r}. Name it once.")
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -48,9 +49,9 @@ class ClusterData:
         """What work makes of each block, and of the block's number, in order."""
         submit = self.cluster.submit
         tasks = (partial(submit, make, self.job, work, self.size, span) for span in self.spans)
-        answers = self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.spans))
-        for span, answer in zip(self.spans, answers, strict=True):
-            yield from check_list(self.cluster.origin, span, answer, -(-span.n // self.size))
+        with closing(self.cluster.read_in_order(f"{self.job.site}: sums", tasks, len(self.spans))) as answers:
+            for span, answer in zip(self.spans, answers, strict=True):
+                yield from check_list(self.cluster.origin, span, answer, -(-span.n // self.size))
 
     def _hash_leaves(self, make: Callable[..., Any], work: Callable[[int, Any], list[bytes]]) -> list[bytes]:
         leaves = [leaf for block in self._over_spans(make, work) for leaf in block]

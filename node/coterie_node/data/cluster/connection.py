@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,6 +38,16 @@ def write_progress(what: str, done: int, total: int) -> None:
         print(f"\r{what}: {done} of {total} parts", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
+def _close_aside(client: Any) -> None:
+    """Close a client that nobody needs any more, in a thread: the one that collects garbage must not wait for it."""
+
+    def close() -> None:
+        with suppress(OSError, RuntimeError, AssertionError):
+            client.close(timeout=CLUSTER_SECONDS)
+
+    Thread(target=close, daemon=True).start()
+
+
 def read_program() -> dict[str, str]:
     """Versions of what computes at a worker."""
     return WORKER_PROGRAM
@@ -54,9 +67,7 @@ class Cluster:
         """Connect; DataError (CO-D180) if nobody answers, or no worker is there."""
         self._library = import_extra("distributed", "dask", "The engine dask")
         try:
-            self._client = self._library.Client(
-                self.source.scheduler, timeout=CLUSTER_SECONDS, security=self._read_security(), set_as_default=False
-            )
+            self._client = self._open()
             self._client.wait_for_workers(1, timeout=CLUSTER_SECONDS)
         except (OSError, ValueError, TimeoutError, self._library.TimeoutError) as error:
             if hasattr(self, "_client"):
@@ -65,12 +76,39 @@ class Cluster:
                 "CO-D180", f"does not answer within {CLUSTER_SECONDS} s, or has no worker", error
             ) from None
         # The client goes with the last of the rows that need it.
-        self._end = weakref.finalize(self, self._client.close, timeout=CLUSTER_SECONDS)
+        self._end = weakref.finalize(self, _close_aside, self._client)
+        self._end.atexit = False  # the process's connections end with it
         self._check_programs()
+
+    def _open(self) -> Any:
+        """A client; TimeoutError for a scheduler that takes a connection and says nothing, which the client awaits."""
+        opened: Future[Any] = Future()
+        security = self._read_security()
+
+        def connect() -> None:
+            try:
+                client = self._library.Client(
+                    self.source.scheduler, timeout=CLUSTER_SECONDS, security=security, set_as_default=False
+                )
+            except (OSError, ValueError, AssertionError, RuntimeError, self._library.TimeoutError) as error:
+                if opened.set_running_or_notify_cancel():
+                    opened.set_exception(error)
+                return
+            if opened.set_running_or_notify_cancel():
+                opened.set_result(client)
+            else:  # nobody waits any more
+                client.close(timeout=1)
+
+        Thread(target=connect, daemon=True).start()
+        try:
+            return opened.result(timeout=2 * CLUSTER_SECONDS)
+        finally:
+            opened.cancel()
 
     def close(self) -> None:
         """Let the cluster go, with all that it keeps for this client."""
-        self._end()
+        if self._end.detach() is not None:
+            self._client.close(timeout=CLUSTER_SECONDS)
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Start work(*arguments) at a worker; futures among the arguments are their results there."""
@@ -89,7 +127,7 @@ class Cluster:
         """A result; DataError says which worker or part of the cluster failed."""
         return self._guard(lambda: future.result(timeout=self.source.seconds))
 
-    def read_in_order(self, what: str, tasks: Iterable[Callable[[], Any]], total: int) -> Iterator[Any]:
+    def read_in_order(self, what: str, tasks: Iterable[Callable[[], Any]], total: int) -> Generator[Any, None, None]:
         """The results of tasks, in order; a few more tasks than the cluster has threads run at once."""
         running: deque[Any] = deque()
         room, done = 2 * max(sum(self._ask_scheduler(self._client.nthreads).values()), 1), 0

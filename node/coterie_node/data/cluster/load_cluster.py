@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -57,9 +58,9 @@ class ClusterSource:
         """SHA-256 of the mapping's digest and of those of all parts, read again at the workers."""
         site, total = self.origin.site, hashlib.sha256(b"coterie parts\0" + bytes.fromhex(self.mapping.digest))
         tasks = (partial(self.cluster.submit, parts.digest_part, site, part.path) for part in self.parts)
-        answers = self.cluster.read_in_order(f"{site}: digests", tasks, len(self.parts))
-        for part, digest in zip(self.parts, answers, strict=True):
-            total.update(check_digest(site, part.path, digest))
+        with closing(self.cluster.read_in_order(f"{site}: digests", tasks, len(self.parts))) as answers:
+            for part, digest in zip(self.parts, answers, strict=True):
+                total.update(check_digest(site, part.path, digest))
         return total.digest()
 
 
@@ -123,8 +124,9 @@ def _read_parts(cluster: Cluster, job: PartJob) -> list[PartSummary]:
         message = f"The workers see {len(paths)} files as {source.files}"
         raise cluster.origin.error("CO-D183", f"{message}. Correct `files`: 1 to {MOST_PARTS} are read.")
     tasks = (partial(cluster.submit, parts.read_summary, job, path) for path in paths)
-    answers = cluster.read_in_order(f"{job.site}: reading", tasks, len(paths))
-    summaries = [check_summary(job.site, path, design, answer) for path, answer in zip(paths, answers, strict=True)]
+    with closing(cluster.read_in_order(f"{job.site}: reading", tasks, len(paths))) as answers:
+        pairs = zip(paths, answers, strict=True)
+        summaries = [check_summary(job.site, path, design, answer) for path, answer in pairs]
     filled = [summary for summary in summaries if summary.whole]  # a part without rows may have lost its types
     for summary in filled:
         other = FileOrigin.of(job.site, Path(summary.path))

@@ -68,11 +68,28 @@ def _name_columns(profiles: Sequence[SiteProfile], names: Mapping[str, str]) -> 
     unknown = sorted(set(names) - {look.name for profile in profiles for look in profile.columns})
     if unknown:
         raise StudyError("CO-S110", f"No site has a column {unknown[0]!r}. Write it as the file's header has it.")
+    return [_name_site_columns(profile, names) for profile in profiles]
+
+
+def _name_site_columns(profile: SiteProfile, names: Mapping[str, str]) -> SiteProfile:
+    """A site's profile with these variables; StudyError (CO-S112) if two of its columns are to hold one of them."""
+    named: dict[str, str] = {}
+    for look in profile.columns:
+        name = names.get(look.name)
+        if name in named:
+            message = f"{profile.site}: the columns {named[name]!r} and {look.name!r} are both named {name!r}"
+            raise StudyError("CO-S112", f"{message}. Give a variable one column at each site.")
+        if name is not None:
+            named[name] = look.name
 
     def rename(look: ColumnProfile) -> ColumnProfile:
-        return look.model_copy(update={"variable": names.get(look.name, look.variable)})
+        own = names.get(look.name, look.variable)
+        if look.kind != "apart" and look.name not in names and own in named:
+            reason = f"{named[own]!r} was named {own!r}"
+            return look.model_copy(update={"kind": "apart", "apart": reason})
+        return look.model_copy(update={"variable": own})
 
-    return [p.model_copy(update={"columns": tuple(map(rename, p.columns))}) for p in profiles]
+    return profile.model_copy(update={"columns": tuple(map(rename, profile.columns))})
 
 
 def _name_file(profile: SiteProfile, out: Path) -> str:

@@ -8,9 +8,10 @@ values are rounded to two digits, and shares and missing counts are banded.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coterie_learners.study.document import Frozen, Name, Text
 
@@ -69,6 +70,14 @@ class SiteProfile(Frozen):
     written: FileForm = FileForm()
     columns: tuple[ColumnProfile, ...]
     order: tuple[tuple[Text, ...], ...] = ()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        variables = [column.variable for column in self.columns if column.kind != "apart"]
+        for names in ([column.name for column in self.columns], variables):
+            if twice := [name for name, times in Counter(names).items() if times > 1]:
+                raise ValueError(f"it has {twice[0]!r} for two columns")
+        return self
 
     def find(self, variable: str) -> ColumnProfile | None:
         """The column that holds a variable."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -52,17 +53,33 @@ def read_dictionary(origin: FileOrigin) -> tuple[RedcapField, ...]:
         raise unreadable_error(origin, error) from None
     except ValueError as error:
         raise origin.error("CO-D178", f"It is no text in UTF-8 within {MAX_DICTIONARY} bytes: {error}.") from None
-    try:
-        lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        rows = [{key: value or "" for key, value in row.items() if isinstance(value, str | None)} for row in lines]
-    except csv.Error as error:
-        raise origin.error("CO-D178", f"It is no CSV: {error}. Download the data dictionary again.") from None
+    rows = _read_records(origin, text)
     lacking = [name for name in (_NAME, _KIND, _LABEL, _CHOICES) if not rows or name not in rows[0]]
     if lacking:
         raise origin.error(
             "CO-D178", f"It has no column {quote(lacking[0])}. Download the project's data dictionary from REDCap."
         )
-    return tuple(_read_field(origin, row, number) for number, row in enumerate(rows, 2))
+    fields = tuple(_read_field(origin, row, number) for number, row in enumerate(rows, 2))
+    columns = Counter(name for field in fields for name in field.columns or (field.name,))
+    if twice := [name for name, times in columns.items() if times > 1]:
+        message = f"Its fields give the column {quote(twice[0])} {columns[twice[0]]} times"
+        raise origin.error("CO-D178", f"{message}. Download the data dictionary again, and rename a field.")
+    return fields
+
+
+def _read_records(origin: FileOrigin, text: str) -> list[dict[str, str]]:
+    """The records by the names of their columns; DataError (CO-D178) for what is no table."""
+    try:
+        header, *lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line] or [[]]
+    except csv.Error as error:
+        raise origin.error("CO-D178", f"It is no CSV: {error}. Download the data dictionary again.") from None
+    if twice := [name for name, times in Counter(header).items() if times > 1 and name]:
+        raise origin.error("CO-D178", f"It has the column {quote(twice[0])} twice. Download it again from REDCap.")
+    for number, line in enumerate(lines, 2):
+        if any(line[len(header) :]):
+            message = f"Record {number} has {len(line)} cells, and the header has {len(header)}"
+            raise origin.error("CO-D178", f"{message}. Download the data dictionary again.")
+    return [dict(zip(header, [*line, *[""] * (len(header) - len(line))], strict=False)) for line in lines]
 
 
 def _read_field(origin: FileOrigin, row: Mapping[str, str], number: int) -> RedcapField:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
@@ -39,6 +40,8 @@ class RedcapTable:
         self._choices = {field.name: field.choices for field in fields if field.kind in CHOOSING}
         self._event = event
         self._missing = tuple(missing)
+        self._record = fields[0].name if fields else ""
+        self._seen: set[str] = set()
         self._kept: list[NDArray[np.intp]] = []
         self._events: set[str] = set()
 
@@ -67,10 +70,11 @@ class RedcapTable:
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """These columns of the event's rows; DataError (CO-D179) for repeated instruments, other events and codes."""
-        control = [name for name in (EVENT, *_REPEATED) if name in self.header]
-        self._kept, start = [], 0
+        control = [name for name in (EVENT, *_REPEATED, self._record) if name in self.header]
+        self._kept, self._seen, start = [], set(), 0
         for batch in self._table.batches(tuple(dict.fromkeys((*columns, *control)))):
             keep = self._choose(batch, control, start)
+            self._check_records(batch, keep, start)
             self._kept.append(start + np.flatnonzero(keep))
             mask = pa.array(keep.tolist(), pa.bool_())
             yield {name: self._decode(name, batch[name], start).filter(mask) for name in columns}
@@ -98,6 +102,19 @@ class RedcapTable:
                 )
         return keep
 
+    def _check_records(self, batch: Batch, keep: Mask, start: int) -> None:
+        """DataError (CO-D179) for a second row of a record, by the project's first field, if the export has it."""
+        if self._record not in self.header:
+            return
+        for row, record in enumerate(_trim(batch[self._record]).to_pylist()):
+            if not keep[row] or not record:
+                continue
+            if record in self._seen:
+                place = self._table.places([start + row])[0]
+                message = f"The column {quote(self._record)} has a record a second time, at {place}"
+                raise self.origin.error("CO-D179", f"{message}. Export one row for each record.")
+            self._seen.add(record)
+
     def _match_event(self, values: Values) -> Mask:
         """Which rows are of the event; without a declared one there may be one alone."""
         names = _trim(values)
@@ -116,6 +133,10 @@ class RedcapTable:
         choices: Mapping[str, str] | None = self._choices.get(name)
         if choices is None:
             return values
+        labels = Counter(choices.values())
+        if twice := [label for label, times in labels.items() if times > 1]:
+            message = f"The field {quote(name)} has the label {quote(twice[0])} for {labels[twice[0]]} codes"
+            raise self.origin.error("CO-D178", f"{message}. Give each choice a label of its own in the dictionary.")
         words = _trim(values)
         places = pc.index_in(words, value_set=pa.array(list(choices), pa.string()))
         blank = pc.is_in(words, value_set=pa.array(["", *self._missing], pa.string()))

@@ -88,7 +88,7 @@ def _check_archive(origin: FileOrigin) -> None:
             entries = archive.infolist()
     except OSError as error:
         raise unreadable_error(origin, error) from None
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError):
         raise origin.error("CO-D172", "It is no Excel workbook (.xlsx). Save it again, or as CSV in UTF-8.") from None
     if any(entry.compress_type not in _PACKED or entry.flag_bits & 1 for entry in entries):
         raise origin.error("CO-D172", "It is packed or encrypted otherwise than Excel packs. Save it again.")

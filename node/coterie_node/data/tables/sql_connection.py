@@ -68,12 +68,14 @@ def connect(origin: Origin, query: SqlQuery, folder: Path, progress: RowCount | 
     if kind in IN_FILES:  # beside the mapping, as every file that it names
         url = url.set(database=str(folder.absolute() / Path(url.database or "")))
     password = read_password(origin, query, folder)
-    cut = threading.Event()
+    cut, end = threading.Event(), time.monotonic() + query.seconds
     with _make_folder(origin) as spare:
         engine = SERVERS[kind].open(sql, url.set(password=password) if password else url, query, Path(spare))
         try:
             with _watch(sql, engine, kind, query.seconds, cut), engine.connect() as connection:
                 yield connection
+            if time.monotonic() > end:  # MariaDB ends some functions in time, and gives what they had as their value
+                raise _explain(origin, query, TimeoutError(), True, progress)
         except LearnerError:
             raise
         except (sql.exc.SQLAlchemyError, *_NO_ANSWER) as error:
@@ -162,8 +164,13 @@ def _watch(sql: Any, engine: Any, kind: str, seconds: int, cut: threading.Event)
         for raw in opened:
             if leave is not None:
                 leave(raw)
-        if leave is not None and context is not None:
+        if context is None:
+            return
+        if leave is not None:
             context.is_disconnect = True
+        elif context.execution_context is not None:  # SQLAlchemy leaves the cursor of a lost connection open
+            with suppress(sql.exc.SQLAlchemyError, context.dialect.dbapi.Error):
+                context.execution_context.cursor.close()
 
     sql.event.listen(engine.pool, "connect", note, insert=True)
     sql.event.listen(engine, "handle_error", abandon)

@@ -7,7 +7,6 @@ later pass must give the same digest.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,29 +20,21 @@ from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, quote
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.source import Batch, check_header, explain_change
-from coterie_node.data.tables.cells import make_column, make_plain, write_cell
+from coterie_node.data.tables.cells import MAX_CELL, make_column, make_plain, write_cell
 from coterie_node.data.tables.packages import import_extra
+from coterie_node.data.tables.query_text import check_query
 from coterie_node.data.tables.row_digest import ColumnDigest, RowDigest
 from coterie_node.data.tables.sql_connection import RowCount, connect, stream_result
 from coterie_node.data.tables.sql_servers import SERVERS
 
 SQL_BATCH = 1 << 14
+# A server is asked for so many rows at once at most, so that long values are refused before many of them are here.
+MOST_FETCHED = 1 << 11
+# Letters of the texts of one batch.
+MAX_LETTERS = 1 << 28
 MAX_ROWS = 100_000_000
 # The type of DuckDB's sums of whole numbers, as Arrow has it.
 WIDE_INTEGER = pa.decimal128(38, 0)
-_SELECT = re.compile(r"\s*(select|with)\b", re.IGNORECASE)
-# SELECT ... INTO makes a table or a file, which a read-only session may allow; MariaDB carries out /*! comments.
-_WRITES = re.compile(r"\binto\b|/\*M?!", re.IGNORECASE)
-# What locks rows, and functions of servers that read or write files, end sessions, or open other connections.
-_REACHES = re.compile(
-    r"\bfor\s+(?:no\s+key\s+|key\s+)?(?:update|share)\b|\block\s+in\s+share\s+mode\b|\b(?:lo_(?:im|ex)port|lo_unlink|"
-    r"load_file|load_extension|pg_read(?:_binary)?_file|pg_ls_\w+|pg_terminate_backend|pg_cancel_backend|pg_reload_conf|"
-    r"pg_notify|pg_advisory\w*|get_lock|dblink\w*|set_config|query_to_xml\w*|sys_exec|sys_eval)\s*\(",
-    re.IGNORECASE,
-)
-# Texts, quoted names and comments, in which a word is no part of the statement.
-_ASIDE = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_ORDER = re.compile(r"\border\s+by\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,13 +90,39 @@ class QueryTable:
         places, total = [self.header.index(name) for name in columns], RowDigest(self.header)
         with stream_result(connection, self.query.statement, SQL_BATCH) as result:
             self._check_header(tuple(result.keys()))
-            for rows in result.partitions(SQL_BATCH):
+            for rows in self._fetch(result, progress):
                 at = progress.rows
                 self._count(progress, len(rows))
                 total.add(self._write(rows, at))
                 pairs = zip(columns, places, strict=True)
                 yield {name: self._make(name, [row[k] for row in rows], at) for name, k in pairs}
         return total.finish()
+
+    def _fetch(self, result: Any, progress: RowCount) -> Iterator[list[Sequence[object]]]:
+        """Batches of rows; DataError (CO-D175) for texts that are too long for a cell, or together for memory."""
+        size, more = 1, True
+        while more:
+            batch: list[Sequence[object]] = []
+            letters = 0
+            while len(batch) < SQL_BATCH and (rows := result.fetchmany(min(size, SQL_BATCH - len(batch)))):
+                letters += self._count_letters(rows, progress.rows + len(batch))
+                batch += rows
+                size = min(4 * size, MOST_FETCHED)
+                if letters > MAX_LETTERS:
+                    place = f"rows {progress.rows + 1} to {progress.rows + len(batch)}"
+                    message = f"The texts in {place} have {letters} characters; the limit is {MAX_LETTERS}"
+                    raise self.origin.error("CO-D175", f"{message}. Ask for fewer columns.")
+            more = len(batch) == SQL_BATCH
+            if batch:
+                yield batch
+
+    def _count_letters(self, rows: Sequence[Sequence[object]], at: int) -> int:
+        """Letters and bytes of all texts; DataError names the column of one that is too long."""
+        sizes = [len(value) for row in rows for value in row if isinstance(value, str | bytes)]
+        if max(sizes, default=0) > MAX_CELL:
+            for k, name in enumerate(self.header):
+                self._make(name, [row[k] for row in rows], at)
+        return sum(sizes)
 
     def _read_arrow(
         self, batches: Iterator[pa.RecordBatch], columns: Sequence[str], progress: RowCount
@@ -172,7 +189,7 @@ def open_query(query: SqlQuery, folder: Path, site: str) -> QueryTable:
     origin = Origin(site, name, "query")
     if url is None:
         raise origin.error("CO-D174", "`database` is no address such as postgresql://user@host/name. Correct it.")
-    _check_query(origin, query.query)
+    check_query(origin, query.query)
     with connect(origin, query, folder) as connection:
         server = f"{kind} {connection.exec_driver_sql(SERVERS[kind].version).scalar()}"
         header = _read_header(connection, SERVERS[kind].list_columns, query)
@@ -187,19 +204,3 @@ def _read_header(
         return tuple(list_columns(connection.connection.driver_connection, query.statement))
     with stream_result(connection, query.statement, SQL_BATCH) as result:
         return tuple(result.keys())
-
-
-def _check_query(origin: Origin, text: str) -> None:
-    if not _SELECT.match(text) or ";" in text.rstrip().rstrip(";"):
-        message = f"The query begins {quote(text.strip())}: it must be one SELECT (or WITH), without a semicolon inside"
-        raise origin.error("CO-D174", f"{message}. Correct it.")
-    if _WRITES.search(text):
-        message = "The query has the word INTO, or a comment that the server carries out: it could write"
-        raise origin.error("CO-D174", f"{message}. Leave it out, of texts and comments too.")
-    if reach := _REACHES.search(text):
-        message = f"The query has {quote(reach[0])}, which locks rows or reaches beyond them"
-        raise origin.error("CO-D174", f"{message}. Leave it out, of texts and comments too.")
-    if not _ORDER.search(_ASIDE.sub(" ", text)):
-        raise origin.error(
-            "CO-D174", "The query has no ORDER BY, and rows in another order are other rows. Order by a unique column."
-        )
