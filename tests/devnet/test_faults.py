@@ -77,8 +77,7 @@ def drop_sealing(geth: Service) -> Service:
 
 def test_a_chain_of_another_genesis_in_the_network_s_place_is_refused(tmp_path: Path) -> None:
     with run_site_processes(tmp_path) as site_processes:
-        site_processes.start_all()
-        stop_before_post(site_processes, "south")
+        start_and_stop_before_post(site_processes, "south")
         site_processes.place.chain().stop()
         for site in SITES:
             replace_chain(Geth(site_processes.place.site(site).root / "geth"))
@@ -92,12 +91,20 @@ def test_a_chain_of_another_genesis_in_the_network_s_place_is_refused(tmp_path: 
         assert (status, last["error"]["code"]) == (23, "CO-C311")
 
 
-def stop_before_post(site_processes: SiteProcesses, site: str) -> None:
-    """Let a site's process stand still where all others wait for its post."""
-    site_processes.await_position(OPENING + 1)
-    site_processes.signal(site, signal.SIGSTOP)
+def start_and_stop_before_post(site_processes: SiteProcesses, site: str) -> None:
+    """Start every site; one stands still before it computes a post that all others then wait for."""
     others = set(SITES) - {site}
-    site_processes.await_view(lambda v: v.open is not None and v.open.kind == "each" and set(v.open.posted) == others)
+    for other in others:
+        site_processes.start(other)
+    site_processes.start(site, "before compute", "stats/1", "SIGSTOP")
+    site_processes.await_view(
+        lambda v: (
+            v.open is not None
+            and v.open.position == OPENING + 2
+            and v.open.kind == "each"
+            and set(v.open.posted) == others
+        )
+    )
 
 
 def replace_chain(geth: Geth) -> None:
