@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from coterie_chain.errors import ChainError
+from coterie_chain.errors import ChainError, PostRejected
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.ledger.protocol import Ledger, Record, State
 from coterie_learners.core.registry import complete_study
@@ -122,6 +122,8 @@ def read_states(ledger: Ledger) -> list[State]:
     """The state of every study; none while the node cannot tell, as for a moment around a reorganisation."""
     try:
         return [ledger.view(number).state for number in ledger.studies()]
+    except PostRejected:  # a study that was counted, and that a reorganisation took until the next block
+        return []
     except ChainError as fault:
         if not fault.retry:
             raise

@@ -13,10 +13,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -60,35 +61,52 @@ class Factor:
 
 
 Derivation = TypeVar("Derivation")
-# Studies whose derivations are remembered: those of all models of a document.
-_REMEMBERED = 128
 
 
-class _SameStudy:
-    """A study as a key: equal to itself alone. The key keeps the study, so that no other object takes its place."""
+class _Derived:
+    """What was worked out from one study object, which keeps it: the two leave memory together."""
 
     def __init__(self, study: Study) -> None:
-        self.study = study
+        self.owner = weakref.ref(study)
+        self.values: dict[object, Any] = {}
 
-    def __hash__(self) -> int:
-        return id(self.study)
+    @classmethod
+    def of(cls, study: Study) -> _Derived:
+        """What was worked out from this very object; a copy of a study brings along what belongs to another one."""
+        found = study.__dict__.get(_PLACE)
+        if found is None or found.owner() is not study:
+            found = study.__dict__[_PLACE] = cls(study)
+        return found
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _SameStudy) and self.study is other.study
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        # A study that goes to another process works it out there.
+        return _forget, ()
+
+
+_PLACE = "_derived"
+
+
+def _forget() -> None:
+    return None
 
 
 class PerStudy(Generic[Derivation]):
     """What follows from a study alone, worked out once for each study object: a study never changes.
 
-    All sites of a simulation, its gates and its replay read one study object.
+    All sites of a simulation, its gates and its replay read one study object. A daemon reads thousands in its life, so
+    that nothing here may outlive the study.
     """
 
     def __init__(self, derive: Callable[[Study], Derivation]) -> None:
-        self._recall = lru_cache(_REMEMBERED)(lambda key: derive(key.study))
+        self._derive = derive
 
     def __call__(self, study: Study) -> Derivation:
         """What follows from this study."""
-        return self._recall(_SameStudy(study))
+        values = _Derived.of(study).values
+        if self not in values:
+            values[self] = self._derive(study)
+        known: Derivation = values[self]
+        return known
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ class RowCopies:
     def drop(self, study: bytes) -> None:
         """Remove the copy for a study, if there is one, and what a process that was killed left of one."""
         with suppress(OSError):
-            for path in self.root.glob(f"*{study.hex()}.rows*"):
+            # No pattern: Python keeps each that it has seen for a long time.
+            for path in [path for path in self.root.iterdir() if f"{study.hex()}.rows" in path.name]:
                 path.unlink()
 
     def _make_room(self, study: bytes, size: int) -> bool:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from coterie_node.errors import CoterieError
-from coterie_node.notices.events import Notice
+from coterie_node.notices.events import Notice, NoticeKind
 from coterie_node.notices.outbox import Outbox, Waiting
 from coterie_node.notices.senders import Sender
 from coterie_node.notices.settings import NoticesPart, read_hours
@@ -70,14 +70,19 @@ class Notifier:
             self._deliver(sender)
 
     def _run(self) -> None:
+        lost: tuple[Notice, ...] = ()
         while not self._stop.is_set():
             try:
-                standing = self._looks.get(timeout=_POLL_SECONDS)
+                standing = (*lost, *self._looks.get(timeout=_POLL_SECONDS))
             except queue.Empty:
                 standing = None
             try:
                 self.work(standing)
+                lost = lost if standing is None else ()
             except sqlite3.Error as error:  # a full disk, of which the log has more
+                # Each result is handed over once; what else stands comes again with the next look.
+                results = tuple(notice for notice in standing or () if notice.kind is NoticeKind.RESULT)
+                lost = lost if standing is None else results
                 self._note("state", error)
 
     def _deliver(self, sender: Sender) -> None:

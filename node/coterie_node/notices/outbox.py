@@ -44,6 +44,7 @@ class Outbox:
         self._base.execute(
             "CREATE TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, kind TEXT NOT NULL, at REAL NOT NULL)"
         )
+        self._base.execute("CREATE INDEX IF NOT EXISTS seen_by_kind ON seen (kind)")
         self._base.execute(
             "CREATE TABLE IF NOT EXISTS waiting (row INTEGER PRIMARY KEY, way TEXT NOT NULL, notice TEXT NOT NULL, "
             "since REAL NOT NULL, next_at REAL NOT NULL, tries INTEGER NOT NULL)"
@@ -56,11 +57,10 @@ class Outbox:
 
     def take(self, standing: Sequence[Notice], ways: Iterable[str], now: float) -> int:
         """Note what stands now; new events wait for each way. Returns how many are new."""
-        known = dict(self._base.execute("SELECT key, kind FROM seen").fetchall())
-        first_look = not known
+        first_look = self._base.execute("SELECT 1 FROM seen LIMIT 1").fetchone() is None
         keys = {notice.key for notice in standing}
-        passed = [key for key, kind in known.items() if kind in PASSING and key not in keys]
-        news = list({n.key: n for n in standing if n.key not in known}.values())
+        passed = [key for key in self._list_passing() if key not in keys]
+        news = list({n.key: n for n in standing if not self._is_seen(n.key)}.values())
         sent = [n for n in news if not (first_look and n.kind is NoticeKind.RESULT)]
         rows = [(way, json.dumps(n.as_dict()), now, now) for n in sent for way in ways]
         with self._base:
@@ -90,6 +90,15 @@ class Outbox:
         with self._base:
             self._base.executemany("UPDATE waiting SET next_at = ?, tries = tries + 1 WHERE row = ?", pauses)
         return over
+
+    def _list_passing(self) -> list[str]:
+        """The events seen that can pass; of the others there is one for each study that ever ended."""
+        marks = ", ".join("?" * len(PASSING))
+        query = f"SELECT key FROM seen WHERE kind IN ({marks})"
+        return [key for (key,) in self._base.execute(query, [kind.value for kind in PASSING])]
+
+    def _is_seen(self, key: str) -> bool:
+        return self._base.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone() is not None
 
     def _count(self) -> int:
         (count,) = self._base.execute("SELECT COUNT(*) FROM waiting").fetchone()

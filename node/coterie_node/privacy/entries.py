@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 Kind = Literal["plain", "masked", "factor"]
 State = Literal["posted", "complete", "spoiled"]
+# Fields whose values no other release has.
+_OWN = frozenset({"session", "study", "digest"})
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,14 @@ class Head:
         return json.dumps(vars(self), sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Head:
-        """The head in its JSON."""
+    def from_bytes(cls, raw: bytes, shared: dict[str, Any] | None = None) -> Head:
+        """The head in its JSON.
+
+        `shared` collects the fields of many heads, each value once: thousands of releases name the same columns.
+        """
         plain: dict[str, Any] = json.loads(raw)
         for name in ("parties", "terms", "measured", "missing", "cuts"):
             plain[name] = tuple(plain[name])
+        if shared is not None:
+            plain = {k: v if k in _OWN else shared.setdefault(repr(v), v) for k, v in plain.items()}
         return cls(**plain)

@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,7 @@ class PrivacyLog:
     storage: LogStorage = field(default_factory=lambda: dict[str, bytes]())
     counter: MutableMapping[str, bytes] = field(default_factory=dict)
     _heads: dict[str, Head] = field(default_factory=dict, init=False, repr=False)
+    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def key(self) -> bytes:
@@ -226,7 +228,7 @@ class PrivacyLog:
         former = next((name for name in names if self._read_head(name).key == head.key), None)
         name = former or f"release/{len(names):08d}"
         self.storage[name] = head.as_bytes()
-        self._heads[name] = head
+        self._heads[name] = Head.from_bytes(head.as_bytes(), self._shared)
         # A durable write: only where the number changes.
         count = (len(names) + (former is None)).to_bytes(8, "big")
         if self.counter.get(COUNTER) != count:
@@ -313,7 +315,7 @@ class PrivacyLog:
 
     def _read_head(self, name: str) -> Head:
         if name not in self._heads:
-            self._heads[name] = Head.from_bytes(self.storage[name])
+            self._heads[name] = Head.from_bytes(self.storage[name], self._shared)
         return self._heads[name]
 
 

@@ -177,7 +177,7 @@ class PayloadCodec:
 
 @dataclass
 class DecodedPost:
-    """A payload's stamp and arrays, of `size` open bytes; the last form that it was found to have.
+    """A payload's stamp and arrays, which take `size` bytes of memory; the last form that it was found to have.
 
     Its arrays cannot be written to, so what one reader in this process finds of their values and form holds for all.
     """
@@ -228,17 +228,17 @@ class Digests:
     def _keep(self, blob: bytes, digest: bytes) -> None:
         if id(blob) not in self._known:
             self._known[id(blob)] = blob, digest
-            self.size += len(blob)
+            self.size += len(blob) + _DIGEST_BYTES
         while self.size > self._limit:
             _, (oldest, _) = self._known.popitem(last=False)
-            self.size -= len(oldest)
+            self.size -= len(oldest) + _DIGEST_BYTES
 
 
 class DecodedPosts:
     """The last payloads that this process has decoded, by the SHA-256 of their open bytes.
 
     Many readers in one process meet the same posts. Decoding is a function of the bytes alone, and its arrays cannot be
-    written to; every check that depends on the reader is made again by each. `size`: bytes kept.
+    written to; every check that depends on the reader is made again by each. `size`: bytes of memory kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -255,10 +255,17 @@ class DecodedPosts:
                 self._posts.move_to_end(digest)
                 return known
         raw = pay.unpack(blob)
-        post = DecodedPost(*pay.decode(raw), len(raw))
+        stamp, payload = pay.decode(raw)
+        post = DecodedPost(stamp, payload, len(raw) + _POST_BYTES + _ARRAY_BYTES * len(payload))
         with self._lock:
             self._keep(digest, post)
         return post
+
+    def forget(self, study: str) -> None:
+        """Let the posts of the study with this hash (hex) leave memory."""
+        with self._lock:
+            for digest in [digest for digest, post in self._posts.items() if post.stamp.study == study]:
+                self.size -= self._posts.pop(digest).size
 
     def _keep(self, digest: bytes, post: DecodedPost) -> None:
         if digest in self._posts or post.size > self._limit:
@@ -270,10 +277,17 @@ class DecodedPosts:
             self.size -= oldest.size
 
 
+# What Python takes for an entry beside its bytes: of a digest, of a post, and of each of its arrays.
+_DIGEST_BYTES, _POST_BYTES, _ARRAY_BYTES = 512, 1024, 256
 # The posts of some rounds of two hundred sites.
 _DIGESTS = Digests(1 << 22)
 # Some thousand posts of a study of ten columns, or the posts of one round of a large one.
 _DECODED = DecodedPosts(1 << 25)
+
+
+def forget_posts(study: bytes) -> None:
+    """Let what this process has decoded of a study's posts (its hash) leave memory: the study is over."""
+    _DECODED.forget(study.hex())
 
 
 def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) -> bytes:

@@ -21,7 +21,6 @@ import math
 import shutil
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from coterie_node.peers.interactive_session import Exchange
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
+from coterie_node.run.codec import forget_posts
 from coterie_node.run.endings import describe_dispute, end_part, find_end, list_losses
 from coterie_node.run.follower import Progress
 from coterie_node.run.reasons import Reason, describe_reason
@@ -100,8 +100,9 @@ class NodeServices:
     `epoch` is the time in seconds since 1970. `block_age` is that of the newest block in seconds, and `period` the
     seconds between two; 0 where blocks come as they are wanted. `describe_gain` says of a finished study what joining
     it bought this site; empty where there is nothing to say. `observe` takes what stands now that people get notices
-    of, and never waits; None where nobody does. `rest` is the pause in seconds between two looks at the ledger while
-    no study needs this site; 0 looks as often as at work.
+    of, and never waits (False: it takes nothing now); None where nobody does. `rest` is the pause in seconds between
+    two looks at the ledger while no study needs this site; 0 looks as often as at work. `tidy` is called when a study
+    has left memory.
     """
 
     home: SiteFolder
@@ -125,6 +126,7 @@ class NodeServices:
     describe_gain: Callable[[Site, Any], str] = lambda site, fit: ""
     observe: Callable[[Sequence[Notice]], object] | None = None
     rest: float = 0.0
+    tidy: Callable[[], object] = lambda: None
 
     @property
     def name(self) -> str:
@@ -143,6 +145,8 @@ class Daemon:
         self.decisions = DecisionFolder(services.home.root / "decisions")
         self.ballots = BallotBox(services.home.root / "ballots")
         self.notes = FaultRecord(services.home.root / "faults")
+        # One for all studies: each of them is judged beside all former releases, which one copy in memory serves.
+        self._privacy = PrivacyLog(FolderStorage(services.home.privacy), services.journal.vault)
         self.reached = -math.inf
         self._seen = 0
         self._measure_at = -math.inf
@@ -177,7 +181,7 @@ class Daemon:
         """Whether leaving now would end a study for all: this site is in the middle of an interactive step of it."""
         now = self.services.clock()
         self._leave_by = min(self._leave_by, now + LEAVE_SECONDS)
-        talking = any(task.talking for task in self.tasks.values())
+        talking = any(task.talking for task in self.studies.going.values())
         return talking and now < self._leave_by
 
     def tick(self) -> bool:
@@ -195,8 +199,8 @@ class Daemon:
         return voted or any(moved)
 
     @property
-    def tasks(self) -> dict[int, StudyTask]:
-        """All studies that name this site, by number."""
+    def tasks(self) -> Mapping[int, StudyTask]:
+        """All studies that name this site, by number; what is over is read from the disk."""
         return self.studies.tasks
 
     @property
@@ -215,7 +219,7 @@ class Daemon:
     def status(self) -> list[dict[str, object]]:
         """The state of each study here; proposals that a fault keeps off the ledger have the number 0."""
         stuck = [task for task in list(self._proposals.values()) if task.fault is not None]
-        tasks = [*self.tasks.copy().values(), *stuck]
+        tasks = [*self.tasks.values(), *stuck]
         return [task.as_dict() | {"same_document": self.studies.list_twins(task)} for task in tasks]
 
     # Studies
@@ -271,7 +275,7 @@ class Daemon:
             before.close()
         self.studies.add(task)
         if task.over:
-            self.services.home.copies.drop(task.hash)
+            self._forget(task)
         if is_news or not task.over:
             self._log_study(task)
 
@@ -367,8 +371,18 @@ class Daemon:
         """Make the next move in one study; a fault stops this study alone."""
         moved = self._guard(task, self._step)
         if task.over:
-            self.services.home.copies.drop(task.hash)
+            self._forget(task)
+            self.services.tidy()
         return moved
+
+    def _forget(self, task: StudyTask) -> None:
+        """Let go of all that a study needed while it went on: a daemon has thousands of them in its life."""
+        self.services.home.copies.drop(task.hash)
+        self.decisions.forget(task.hash)
+        forget_posts(task.hash)
+        self.studies.retire(task)
+        if self.services.observe is not None:
+            self.studies.just_ended[task.number] = task
 
     def _guard(self, task: StudyTask, step: Callable[[StudyTask], bool]) -> bool:
         """Do something for one study unless it stopped a moment ago; a fault stops this study alone."""
@@ -643,7 +657,7 @@ class Daemon:
             consent,
             exchange=services.exchange,
             ahead=services.ahead,
-            log=PrivacyLog(FolderStorage(home.privacy), services.journal.vault),
+            log=self._privacy,
             approvals=decision.signed,
             epoch=services.epoch,
         )
@@ -753,13 +767,15 @@ class Daemon:
         if self.services.observe is None:
             return
         with suppress(OSError):
-            tasks, releases_of = tuple(self.tasks.values()), self._releases_of
-            self.services.observe(tuple(list_occasions(self.services.home, tasks, releases_of, self.health)))
+            ended, releases_of = self.studies.just_ended.copy(), self._releases_of
+            tasks = (*self.studies.going.values(), *ended.values())
+            taken = self.services.observe(tuple(list_occasions(self.services.home, tasks, releases_of, self.health)))
+            if taken is not False:
+                self.studies.just_ended.clear()
 
     def _measure(self) -> None:
         metrics, services = self.services.metrics, self.services
-        tasks = list(self.tasks.values())
-        states = Counter(task.state for task in tasks)
+        tasks, states = list(self.studies.going.values()), self.studies.count_states()
         for state in TaskState:
             metrics.studies.labels(state.value).set(states[state])
         metrics.show_faults({task.number: code_of(task.fault) for task in tasks if task.fault})
@@ -770,7 +786,7 @@ class Daemon:
         metrics.releases.set(sum(self._releases_of(task.hash).count_waiting() for task in tasks if not task.over))
         metrics.votes.set(len(self.ballots.waiting()))
         metrics.free.set(shutil.disk_usage(services.home.root).free)
-        metrics.bytes.set(sum(task.posted for task in tasks))
+        metrics.bytes.set(self.studies.sum_posted())
         metrics.head.set(services.newest())
         age = services.block_age()
         self._block_at = services.clock() - age

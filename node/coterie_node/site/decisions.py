@@ -33,8 +33,8 @@ from coterie_node.persons.acts import SignedAct
 from coterie_node.persons.roles import MAX_SIGNERS
 
 MAX_DECISION_BYTES = 1 << 16
-# Decisions that are kept in memory.
-MOST_KEPT = 4096
+# Decisions that are kept in memory: those about the studies that go on.
+MOST_KEPT = 1024
 
 FileIdentity = tuple[int, int, int]
 
@@ -167,6 +167,10 @@ class DecisionFolder:
                 self._read = {}
             self._read[path.name] = identity, decision
         return decision
+
+    def forget(self, study: bytes) -> None:
+        """Let the decisions about a study leave memory; they are read again if they are asked for."""
+        self._read = {name: kept for name, kept in self._read.items() if not name.startswith(study.hex())}
 
     def bind(
         self,

@@ -30,6 +30,7 @@ from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
+from coterie_chain.ethereum.seat_reader import SeatReader
 from coterie_chain.keys.journal import MemoryJournal, SqliteJournal
 from coterie_chain.ledger.protocol import Event, Record, State
 from coterie_chain.ledger.rules import VOTE_TIME
@@ -516,3 +517,17 @@ def test_a_deployment_that_no_block_takes_says_what_to_look_for(
     with pytest.raises(LedgerUnreachable, match=r"the newest is \d+\. .*signed recently") as caught:
         deploy(anvil.url, [build_entry(name) for name in BENCH_FOUNDERS])
     assert caught.value.code == "CO-C304"
+
+
+def test_a_reader_of_seats_sees_what_the_ledger_sees_and_keeps_no_history(sites: Sites, bench: AnvilBench) -> None:
+    ledger = bench.ledger(None)
+    with SeatReader(bench.network) as seats:
+        assert seats.sites() == ledger.sites()
+        assert seats.newest == ledger.newest
+        assert not [value for value in vars(seats).values() if isinstance(value, list | dict)]
+
+
+def test_a_reader_of_seats_refuses_a_node_of_another_network(bench: AnvilBench) -> None:
+    with pytest.raises(LedgerMismatch) as caught:
+        SeatReader(replace(bench.network, genesis="0x" + "00" * 32))
+    assert caught.value.code == "CO-C311"

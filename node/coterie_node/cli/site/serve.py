@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import threading
@@ -19,6 +20,7 @@ from coterie_chain.errors import ChainError
 from coterie_chain.ethereum.entries.entry_file import EntryFile
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
+from coterie_chain.ethereum.seat_reader import SeatReader
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
@@ -75,6 +77,9 @@ def serve_command(
         signal.signal(number, lambda *_: _stop(stop))
     with open_daemon(home, log) as daemon:
         log.tell("serving", site=home.config.site, version=version("coterie"))
+        # What the start has made stays for good: to look for garbage in it would only take time.
+        gc.collect()
+        gc.freeze()
         daemon.run(stop)
         log.tell("stopped", site=home.config.site)
 
@@ -112,6 +117,8 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
             describe_gain=describe_gain,
             observe=open_notices(stack, home, log),
             rest=0.0 if ledger.mines_at_once else REST_SECONDS,
+            # A study's objects refer to each other, and Python would look for such garbage after thousands of studies.
+            tidy=gc.collect,
         )
         if unknown := settle_restoration(home, ledger, journal.vault):
             log.tell("restored from a backup", level="warning", records=unknown)
@@ -237,7 +244,8 @@ def _start_pulse(
     beats = HeartbeatLog(network.scope)
     if not isinstance(blobs, KuboBlobs):
         return lambda: {"network": network.scope, "fault": NO_SWARM, "heartbeats": [], "refused": []}
-    reader = stack.enter_context(EthereumLedger(network, None, sleeps=home.config.chain.sleep))
+    # A ledger of its own would keep the whole history in memory a second time.
+    reader = stack.enter_context(SeatReader(network))
     gossip = KuboGossip(blobs, f"coterie/1 heartbeats {network.scope}")
     pulse = Pulse(home, keys, gossip, beats, lambda: Members(reader.sites(), reader.newest))
     # It listens for half a minute at a time, and holds nothing that must be put down.
