@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -30,6 +31,15 @@ class Objection:
     study: str = ""
     secret: Mapping[str, int] = field(default_factory=dict)
     subject: str = ""
+
+    @property
+    def sentence_while_held(self) -> str:
+        """The sentence for a payload that is kept until a person answers: a yes is to its digest, and has no reason."""
+        return _ALLOW.sub(" (coterie release approve DIGEST)", self.sentence)
+
+
+# How a sentence ends that a release is refused for: the yes is to the study, before it is tried again.
+_ALLOW = re.compile(r",? with a reason \(coterie release allow\)")
 
 
 def objections_to_json(objections: Iterable[Objection]) -> bytes:

@@ -172,6 +172,7 @@ class Gate:
             words = f"{verdict.sentence} A person of this site said yes ({objection.kind}): {reason}"
             return replace(verdict, ruling=Ruling.CONSENTED, sentence=words), objection, reason
         if objection.grade is Grade.ASK and self.consent is not refuse_all:
+            sentence = f"{exposure.what} may not go out: {objection.sentence_while_held}"
             return replace(verdict, sentence=sentence, secret=objection.secret), objection, ""
         self.log.note_refusal(self.study.hash.hex(), self.study.name, objection)
         refused = replace(verdict, ruling=Ruling.REFUSED, sentence=sentence, secret=objection.secret)

@@ -13,11 +13,13 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.sources import find_study_number
 from coterie_node.errors import AuditFailed
+from coterie_node.release.approval import ApprovalFolder
 from coterie_node.run.endings import describe_dispute, list_losses
 from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
+from coterie_node.site.statements.approvals import describe_missing
 from coterie_node.site.statements.ended_studies import find_supersession, list_inspections
 from coterie_node.site.statements.joining import describe_joinings
 from coterie_node.site.statements.open_votes import list_open_votes
@@ -68,11 +70,28 @@ def read_status(folder: SiteFolder, which: str) -> dict[str, Any]:
         view = ledger.view(find_study_number(ledger, which))
         summary = _row(folder, ledger, view) | {"proposer": view.proposer} | describe_progress(ledger, view)
         summary |= warn_of_twins(ledger, view) | describe_aftermath(folder, ledger, view)
+    if folder.name in str(summary.get("waits_for", "")).split(", "):
+        summary["to_do_here"] = describe_duty(folder, view)
     result = folder.results / f"{view.id}.json"
     soon = "not here yet: the daemon writes it once it is final" if view.state == State.COMPLETED else ""
     summary["result"] = str(result) if result.exists() else soon
     summary["last_fault"] = FaultRecord(folder.root / "faults").of(view.id)
     return summary
+
+
+def describe_duty(folder: SiteFolder, view: StudyView) -> str:
+    """What this site's people, or its daemon, must do in a study that waits for this site."""
+    decision = folder.decisions.latest(view.terms.hash, view.id)
+    if decision is None or decision.action == "withdraw":
+        return f"read it (coterie study show {view.id}), then coterie study approve {view.id}, or decline it"
+    if not decision.takes_part:
+        return "nothing: the daemon carries out that this site does not take part"
+    if ApprovalFolder.of_study(folder.releases, view.terms.hash).count_waiting():
+        return "a payload waits for a person's yes: coterie release list, then coterie release approve DIGEST"
+    if view.state == State.PROPOSED:
+        missing = describe_missing(folder, decision, int(time.time()))
+        return missing or "nothing more by people: the daemon joins; coterie doctor, if it does not"
+    return "nothing by people: the daemon works on its step; last fault below and coterie doctor, if it does not end"
 
 
 def _row(folder: SiteFolder, ledger: Ledger, view: StudyView) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from support.node.houses import SITES, NodeNetwork, make_node_folder, study_file
 
+from coterie_chain.keys.journal import SqliteJournal
 from coterie_node.network.checks.check_result import CheckResult
 from coterie_node.network.checks.ledger_checks import check_lost_journal
 from coterie_node.network.checks.machine_checks import check_machine
@@ -115,6 +116,17 @@ def test_a_daemon_that_is_another_one_or_is_not_well_is_a_failure(
     with answering(home, health):
         daemon = examine_machine(home)["daemon"]
     assert (daemon.well, daemon.found, cure in daemon.cure) == (False, found, True)
+
+
+def test_a_daemon_that_is_down_is_a_failure_unless_it_never_ran_or_is_stopped_on_purpose(home: SiteFolder) -> None:
+    with answering(home, Health("north", version("coterie"))):
+        pass
+    assert examine_machine(home)["daemon"].well is None
+    SqliteJournal(home.journal).close()
+    down = examine_machine(home)["daemon"]
+    assert (down.well, "none answers at" in down.found, "coterie site start" in down.cure) == (False, True, True)
+    meant = {result.check: result for result in check_machine(find_node(home.root), daemon=False)}
+    assert meant["daemon"].well is None
 
 
 @pytest.mark.parametrize(

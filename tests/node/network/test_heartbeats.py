@@ -39,10 +39,14 @@ def sites(tmp_path: Path) -> FoundedSites:
     return FoundedSites(tmp_path)
 
 
+# Fingerprints of a swarm's key before and after `coterie network rekey`.
+OLD, NEW = "01" * 16, "fe" * 16
+
+
 def beat(site: str = "south", **fields: object) -> Heartbeat:
     """What a site says when nothing is wrong."""
     others = tuple(sorted({"north", "south", "west"} - {site}))
-    usual = {"network": SCOPE, "site": site, "time": NOW, "version": "0.3.0", "head": 50}
+    usual = {"network": SCOPE, "site": site, "time": NOW, "version": "0.3.0", "head": 50, "swarm_key": OLD}
     return Heartbeat.model_validate({**usual, "chain_peers": others, "swarm_peers": others} | fields)
 
 
@@ -269,6 +273,14 @@ def test_who_spoke_before_the_last_blocks_came_is_not_behind(sites: FoundedSites
         ({"chain_peers": ("south",)}, "west: does not see north on the chain"),
         ({"swarm_peers": ("north",)}, "west: does not see south in the swarm"),
         ({"chain_peers": (), "swarm_peers": ("south",)}, "west: does not see north at all"),
+        (
+            {"swarm_peers": (), "swarm_key": NEW},
+            f"west: does not see north in the swarm: their swarm keys differ ({NEW[:8]}, {OLD[:8]})",
+        ),
+        (
+            {"time": NOW - SILENT_SECONDS - 1, "swarm_key": NEW},
+            f"west: its last heartbeat is 401 s old, of another swarm key ({NEW[:8]}) than is used now ({OLD[:8]})",
+        ),
         ({"head": 30}, "west: its chain is 20 blocks behind"),
         ({"version": "0.2.0"}, "?: the daemons are of several versions (0.2.0: west; 0.3.0: north, south)"),
     ],
@@ -291,6 +303,16 @@ def test_a_site_that_cannot_tell_raises_no_alarm(fields: dict[str, object], cell
     signed = [b.sign(sites.keys(b.site)) for b in beats.values()]
     rows = {row.site: row for row in make_matrix(sites.chain.ledger(None).sites(), signed, (), NOW).rows}
     assert rows["south"].sees["north"] == cell
+
+
+def test_a_rekey_that_one_site_has_not_taken_over_blames_no_firewall(sites: FoundedSites) -> None:
+    beats = whole() | {"west": beat("west", swarm_peers=(), swarm_key=NEW)}
+    signed = [b.sign(sites.keys(b.site)) for b in beats.values()]
+    troubles = make_matrix(sites.chain.ledger(None).sites(), signed, (), NOW).troubles
+    assert [(t.site, "coterie network rekey" in t.cure, "firewall" in t.cure) for t in troubles] == [
+        ("west", True, False),
+        ("west", True, False),
+    ]
 
 
 def test_a_silent_site_is_one_trouble_and_not_one_for_each_of_the_others(sites: FoundedSites) -> None:

@@ -27,6 +27,7 @@ _MAX_ANSWER_BYTES = 1 << 24
 def doctor_command(
     node: NodeOption = None,
     network: Annotated[bool, typer.Option("--network", help="All sites, by their heartbeats.")] = False,
+    no_daemon: Annotated[bool, typer.Option("--no-daemon", help="The daemon is stopped on purpose.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check this site's node: key, journal, disk, chain, seat, peers, clock, store and rows; status 12 if one fails."""
@@ -34,7 +35,7 @@ def doctor_command(
     if network:
         _show_network(home, as_json)
         return
-    findings = list(examine(home))
+    findings = list(examine(home, daemon=not no_daemon))
     words = {True: "ok", False: "FAILED", None: "-"}
     rows = [asdict(f) | {"result": words[f.well]} for f in findings]
     print_rows(rows, as_json, ("check", "result", "found"))

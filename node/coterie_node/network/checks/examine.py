@@ -14,10 +14,10 @@ from coterie_node.network.checks.peer_checks import Peers, check_peers_of, check
 from coterie_node.site.folder import SiteFolder
 
 
-def examine(home: SiteFolder) -> Iterator[CheckResult]:
-    """All checks; those that need what failed before are left out."""
+def examine(home: SiteFolder, *, daemon: bool = True) -> Iterator[CheckResult]:
+    """All checks; those that need what failed before are left out. `daemon`: whether it shall run now."""
     keys: list[SiteKeys] = []
-    for result in check_machine(home):
+    for result in check_machine(home, daemon=daemon):
         if result.check == "key" and result.well:
             keys.append(load_keys(home))
         yield result

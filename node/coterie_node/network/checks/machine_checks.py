@@ -26,14 +26,14 @@ _WAITS = Waits(connect=2.0, silence=3.0, answer=3.0)
 _MAX_ANSWER_BYTES = 1 << 16
 
 
-def check_machine(home: SiteFolder) -> Iterator[CheckResult]:
-    """All checks that need neither chain nor store."""
+def check_machine(home: SiteFolder, *, daemon: bool = True) -> Iterator[CheckResult]:
+    """All checks that need neither chain nor store; `daemon`: whether it shall run now."""
     yield run_check("folder", lambda: _check_folder(home))
     yield run_check("API token", lambda: _check_token(home))
     yield run_check("disk", lambda: _check_disk(home))
     yield run_check("key", lambda: _check_key(home))
     yield run_check("journal", lambda: _check_journal(home))
-    yield run_check("daemon", lambda: _check_daemon(home))
+    yield run_check("daemon", lambda: _check_daemon(home, wanted=daemon))
     yield run_check("rows", lambda: _check_rows(home))
     if home.config.notices.wanted:
         yield run_check("notices", lambda: _check_notices(home))
@@ -89,8 +89,11 @@ def _check_journal(home: SiteFolder) -> CheckResult:
     return CheckResult("journal", True, "free: the daemon does not run")
 
 
-def _check_daemon(home: SiteFolder) -> CheckResult:
-    """What the daemon says of itself at its own address, and whether it is of this command's version."""
+def _check_daemon(home: SiteFolder, *, wanted: bool) -> CheckResult:
+    """What the daemon says of itself at its own address, and whether it is of this command's version.
+
+    One that has never run is no fault yet: a site is looked at before its first start.
+    """
     api, here = home.config.api, version("coterie")
     if not api.port:
         return CheckResult("daemon", None, "its port is free to choose (port = 0), so that it cannot be asked")
@@ -98,7 +101,9 @@ def _check_daemon(home: SiteFolder) -> CheckResult:
     try:
         body = client.get("/health", limit=_MAX_ANSWER_BYTES).body
     except WIRE_FAULTS:
-        return CheckResult("daemon", None, f"none answers at {api.host}:{api.port}")
+        failed = False if wanted and home.journal.exists() else None
+        cure = "Start it: coterie site start (or coterie serve), and read its log. Stopped on purpose: --no-daemon."
+        return CheckResult("daemon", failed, f"none answers at {api.host}:{api.port}", cure)
     finally:
         client.close()
     return _judge_daemon(home, body, here)

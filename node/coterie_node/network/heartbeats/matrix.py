@@ -18,6 +18,9 @@ SILENT_SECONDS = 400
 RECENT_SECONDS = 600
 # Blocks by which a site may be behind what another one said before it.
 MAX_BEHIND = 12
+_REKEY = (
+    "Compare the row `swarm key` of `coterie doctor` at both, and take over the newest order: coterie network rekey."
+)
 BOTH, CHAIN, SWARM, NEITHER, _UNKNOWN, SELF = "both", "chain", "swarm", "none", "?", "-"
 
 
@@ -121,14 +124,12 @@ def _find_troubles(rows: Sequence[SitePulse]) -> Iterator[Trouble]:
     versions = sorted({row.version for row in alive})
     for row in rows:
         if row not in alive:
-            heard = "no heartbeat was heard" if row.age is None else f"its last heartbeat is {row.age} s old"
-            cure = "Ask its people: does its daemon run, has its store the swarm's key of the others, is it cut off?"
-            yield Trouble(row.site, heard, cure)
+            yield _explain_silence(row, alive)
             continue
         if (behind := _count_behind(row, alive)) > MAX_BEHIND:
             cure = "Ask its people for `coterie doctor`: its chain node reads blocks late, or is on its own."
             yield Trouble(row.site, f"its chain is {behind} blocks behind", cure)
-        yield from _find_gaps(row, {other.site for other in alive})
+        yield from _find_gaps(row, alive)
     if len(versions) > 1:
         names = "; ".join(f"{v}: {', '.join(r.site for r in alive if r.version == v)}" for v in versions)
         cure = "docs/node.md says which versions work together; bring all sites to the newest one."
@@ -144,16 +145,40 @@ def _count_behind(row: SitePulse, alive: Iterable[SitePulse]) -> int:
     return max(before, default=0) - row.head
 
 
-def _find_gaps(row: SitePulse, alive: Iterable[str]) -> Iterator[Trouble]:
+def _explain_silence(row: SitePulse, alive: Sequence[SitePulse]) -> Trouble:
+    """Why a site is not heard: heartbeats go through the swarm, so that one with another key is heard no more."""
+    heard = "no heartbeat was heard" if row.age is None else f"its last heartbeat is {row.age} s old"
+    cure = "Ask its people: does its daemon run, has its store the swarm's key of the others, is it cut off?"
+    others = sorted({other.swarm_key for other in alive if other.swarm_key})
+    if row.swarm_key and others and row.swarm_key not in others:
+        heard += f", of another swarm key ({row.swarm_key[:8]}) than is used now ({_shorten(others)})"
+        cure = f"The swarm's key was changed: has {row.site} taken over the new one? {_REKEY}"
+    return Trouble(row.site, heard, cure)
+
+
+def _find_gaps(row: SitePulse, alive: Iterable[SitePulse]) -> Iterator[Trouble]:
     """The sites that speak and that a site does not see."""
     words = {CHAIN: "in the swarm", SWARM: "on the chain", NEITHER: "at all"}
-    for other in sorted(alive):
-        where = words.get(row.sees.get(other, SELF))
-        if where is not None:
-            cure = (
-                f"Look at the firewalls between {row.site} and {other} (30303 chain, 4001 swarm), and at their peers."
-            )
-            yield Trouble(row.site, f"does not see {other} {where}", cure)
+    for other in sorted(alive, key=lambda other: other.site):
+        seen = row.sees.get(other.site, SELF)
+        if seen not in words:
+            continue
+        what = f"does not see {other.site} {words[seen]}"
+        cure = (
+            f"Look at the firewalls between {row.site} and {other.site} (30303 chain, 4001 swarm), and at their peers."
+        )
+        if seen != SWARM and _has_other_key(row, other):
+            what += f": their swarm keys differ ({_shorten([row.swarm_key, other.swarm_key])})"
+            cure = f"One of the two has not taken over the network's swarm key. {_REKEY}"
+        yield Trouble(row.site, what, cure)
+
+
+def _has_other_key(row: SitePulse, other: SitePulse) -> bool:
+    return bool(row.swarm_key and other.swarm_key and row.swarm_key != other.swarm_key)
+
+
+def _shorten(fingerprints: Iterable[str]) -> str:
+    return ", ".join(fingerprint[:8] for fingerprint in fingerprints)
 
 
 def _name_refusals(refused: Sequence[NamedRefusal], now: float) -> Iterator[Trouble]:
