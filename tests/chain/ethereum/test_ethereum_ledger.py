@@ -30,12 +30,12 @@ from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
-from coterie_chain.ethereum.seat_reader import SeatReader
 from coterie_chain.keys.journal import MemoryJournal, SqliteJournal
 from coterie_chain.ledger.protocol import Event, Record, State
 from coterie_chain.ledger.rules import VOTE_TIME
 from coterie_chain.network import deploy as deployment
 from coterie_chain.network.deploy import Network, connect, deploy, discover
+from coterie_chain.network.seat_reader import SeatReader
 
 pytestmark = pytest.mark.anvil
 

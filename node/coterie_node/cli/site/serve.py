@@ -20,7 +20,6 @@ from coterie_chain.errors import ChainError
 from coterie_chain.ethereum.entries.entry_file import EntryFile
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ethereum.seat_reader import SeatReader
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
@@ -28,6 +27,7 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.network.gossip import KuboGossip
 from coterie_chain.network.peers import read_chain_peers
 from coterie_chain.network.programs.ipc import ask_all
+from coterie_chain.network.seat_reader import SeatReader
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import BlobStore
