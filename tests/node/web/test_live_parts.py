@@ -190,7 +190,7 @@ def test_after_a_block_the_page_asks_for_what_is_new_and_for_the_studies_in_it(
     house: PageHouse, tmp_path: Path
 ) -> None:
     network = house.network
-    ledger = CountingLedger(network.chain.ledger(None))
+    ledger: Any = CountingLedger(network.chain.ledger(None))
     reader = SiteReader(network.homes["north"], ledger, network.blobs, lambda: len(network.chain.log))
     house.run(tmp_path, "first")
     house.propose(tmp_path, "second")
@@ -212,7 +212,7 @@ def test_after_a_block_the_page_asks_for_what_is_new_and_for_the_studies_in_it(
 
 
 def test_after_a_reorganisation_the_page_shows_the_other_branch(house: PageHouse, tmp_path: Path) -> None:
-    ledger = CountingLedger(house.network.chain.ledger(None))
+    ledger: Any = CountingLedger(house.network.chain.ledger(None))
     reader = SiteReader(house.network.homes["north"], ledger, house.network.blobs)
     for name in ("first", "second"):
         house.propose(tmp_path, name)
