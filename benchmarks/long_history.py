@@ -33,7 +33,7 @@ from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import Request, Rpc
 from coterie_chain.keys.journal import MemoryJournal
 from coterie_chain.keys.site_keys import SiteKeys
-from coterie_chain.ledger.protocol import Event, Head, Record, SiteEntry, StudyView
+from coterie_chain.ledger.protocol import Event, Head, Mark, Record, SiteEntry, StudyView
 from coterie_chain.ledger.readonly import ReadOnly
 from coterie_chain.store.cid import RAW
 from coterie_chain.store.protocol import MemoryBlobs
@@ -198,6 +198,9 @@ class ReadingLedger(ReadOnly):
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         return self._reader.history(study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Record | Event, ...]]:
+        return self._reader.read_new(mark)
 
     def heads(self) -> dict[str, Head]:
         return self._reader.heads()

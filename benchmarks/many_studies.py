@@ -22,8 +22,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psutil
+from three_sites import SITES, decide, make_study, write_rows
 
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.journal import SqliteJournal
@@ -35,57 +35,13 @@ from coterie_learners.study.document import Study
 from coterie_node.cli.site.init import init_command
 from coterie_node.network.devnet import start_network, start_programs, stop_programs
 from coterie_node.network.local_nodes import SiteDaemons
-from coterie_node.run.study_files import load_study
 from coterie_node.site.daemon import Daemon, NodeServices
-from coterie_node.site.decisions import DecisionFolder, make_decision
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.run_folder import RunFolder, RunSettings
 from coterie_node.site.watch.log import Log
 
-SITES = ("north", "south", "west")
 NETWORK = Network("http://127.0.0.1:1", 20240, "0x" + "12" * 20, "0x" + "00" * 32, 0)
 ROWS, NEW_ROWS, WINDOW, LONGEST = 200, 10, 10, 120.0
-STUDY = """
-name = "{name}"
-sites = ["north", "south", "west"]
-formula = "died ~ age + male"
-{rows}
-[learner]
-name = "glore"
-[variables.died]
-type = "binary"
-[variables.male]
-type = "binary"
-[variables.age]
-type = "number"
-range = [-5, 5]
-"""
-
-
-def write_rows(path: Path, seed: int, count: int) -> None:
-    """The first rows of a site; more of them begin with the same."""
-    rng = np.random.default_rng(seed)
-    lines = []
-    for k in range(count):
-        age, male, chance = float(np.clip(rng.normal(), -4, 4)), int(rng.integers(0, 2)), rng.random()
-        lines.append(f"p{k},{int(chance < 1 / (1 + np.exp(-0.5 * age + 0.3 * male)))},{age!r},{male}")
-    path.write_text("patient,died,age,male\n" + "\n".join(lines) + "\n")
-
-
-def make_study(root: Path, number: int, *, identified: bool) -> Study:
-    """The study of this number; each has a name, hence a hash, of its own."""
-    path = root / "study.toml"
-    rows = 'patient = "patient"' if identified else ""
-    path.write_text(STUDY.format(name=f"study-{number}", rows=rows))
-    return load_study(path)
-
-
-def decide(homes: dict[str, SiteFolder], study: Study) -> None:
-    """Propose a study at the first site and approve it at the others."""
-    for site, home in homes.items():
-        folder = DecisionFolder(home.root / "decisions")
-        folder.save_document(study.hash, study.document)
-        folder.record(make_decision(study.hash, "propose" if site == SITES[0] else "approve"))
 
 
 class MemoryNetwork:
@@ -173,7 +129,7 @@ def measure(kind: str, studies: int, *, identified: bool, grow: bool, profile: s
         for number in range(1, studies + 1):
             for k, home in enumerate(homes.values()) if grow or number == 1 else ():
                 write_rows(home.root / "data.csv", k, ROWS + NEW_ROWS * (number if grow else 0))
-            study = make_study(Path(folder), number, identified=identified)
+            study = make_study(Path(folder), f"study-{number}", identified=identified)
             cpu, start = read_cpu(), time.perf_counter()
             with profiler if number > studies - WINDOW else nullcontext():
                 run(study)

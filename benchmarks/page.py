@@ -2,6 +2,7 @@
 
 python benchmarks/page.py render [SITES ROUNDS]   seconds to render a run's page at the server, median and worst of 20
 python benchmarks/page.py update [VIEWERS]        seconds from an entry on the ledger to the last viewer's live part
+python benchmarks/page.py cost [VIEWERS STUDIES]  CPU seconds of the page's process and bytes to a viewer for each block
 python benchmarks/page.py beside [PAIRS VIEWERS]  a study's seconds on three nodes with and without viewers
 """
 
@@ -17,11 +18,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
 import numpy as np
 import uvicorn
+from three_sites import SITES, decide, make_study, write_rows
 
 from coterie_chain.ledger.memory import MemoryChain
 from coterie_chain.ledger.protocol import Post, SiteEntry, Terms
@@ -31,9 +35,7 @@ from coterie_node.cli.site.init import init_command
 from coterie_node.network.devnet import start_network, start_programs, stop_programs
 from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.persons.roles import Person, Role
-from coterie_node.run.study_files import load_study
 from coterie_node.site.config import WebPart
-from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder, RunSettings
 from coterie_node.web.app import build_app
@@ -46,21 +48,8 @@ from coterie_node.web.sessions import MemorySessions
 
 ROLES = frozenset({"read"})
 RUNS = 20
+ROWS = 200
 PASSWORD = "a long password of hers"
-STUDY = """
-name = "{name}"
-sites = ["north", "south", "west"]
-formula = "died ~ age + male"
-[learner]
-name = "glore"
-[variables.died]
-type = "binary"
-[variables.male]
-type = "binary"
-[variables.age]
-type = "number"
-range = [-5, 5]
-"""
 
 
 class OneAccount:
@@ -227,11 +216,82 @@ async def measure_update(viewers: int) -> None:
         print(f"{viewers} viewers: first viewer {_describe(first)}; last viewer {_describe(last)}")
 
 
+class CostlyPage:
+    """What the parent asks of the process that answers: its CPU, and a round of the run."""
+
+    def __init__(self, run: LongRun) -> None:
+        self.run, self.round = run, 0
+
+    def answer(self, asked: str) -> float:
+        """The CPU seconds of this process so far, after a round if one is asked for."""
+        if asked == "round":
+            self.run.play_round(self.round)
+            self.round += 1
+        return time.process_time()
+
+
+def serve_costs(line: Connection, port: int, studies: int) -> None:
+    """A page in a process of its own, with so many studies besides the one that runs."""
+    with open_long_run(10, 60) as (run, services), ExitStack() as stack:
+        for number in range(studies):
+            hash_ = hashlib.sha256(str(number).encode()).digest()
+            terms = Terms(hash_, run.names, (), ("each", "server"), (), 60, 3600)
+            proposer = run.ledgers[run.names[0]]
+            proposer.decline([proposer.propose(terms)], 0)  # a site has 16 open proposals at most
+        stack.enter_context(serve(build_app(services), port))
+        page = CostlyPage(run)
+        while (asked := line.recv()) != "end":
+            line.send(page.answer(asked))
+
+
+async def measure_costs(line: Connection, port: int, viewers: int) -> tuple[float, float]:
+    """CPU seconds of the page's process for a round, and bytes to a viewer, mean of RUNS rounds."""
+    received = [0]
+    limits = httpx.Limits(max_connections=viewers + 5)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=limits) as client:
+        await sign_in(client)
+
+        async def count_bytes() -> None:
+            async with client.stream("GET", "/live/studies", timeout=None) as response:
+                async for chunk in response.aiter_bytes():
+                    received[0] += len(chunk)
+
+        tasks = [asyncio.create_task(count_bytes()) for _ in range(viewers)]
+        await asyncio.sleep(5)
+        received[0] = 0
+        line.send("cpu")
+        begin = line.recv()
+        for _ in range(RUNS):
+            line.send("round")
+            line.recv()
+            await asyncio.sleep(1)
+        line.send("cpu")
+        spent = (line.recv() - begin) / RUNS
+        for task in tasks:
+            task.cancel()
+        return spent, received[0] / RUNS / max(viewers, 1)
+
+
+def print_costs(viewers: int, studies: int) -> None:
+    """Print what a block costs the page's process without viewers and with them."""
+    port, (ours, theirs) = _free_port(), Pipe()
+    child = Process(target=serve_costs, args=(theirs, port, studies), daemon=True)
+    child.start()
+    while not _answers(port):
+        assert child.is_alive(), "the page does not start"
+        time.sleep(0.1)
+    for count in (0, viewers):
+        spent, sent = asyncio.run(measure_costs(ours, port, count))
+        print(f"{count} viewers, {studies} more studies: CPU {1000 * spent:.0f} ms, {sent:.0f} bytes to each, a block")
+    ours.send("end")
+    child.join(10)
+
+
 def measure_beside(pairs: int, viewers: int) -> None:
     """Print the ratio of a study's time with viewers to that without, in paired rounds on three nodes."""
     with tempfile.TemporaryDirectory() as root:
         place = RunFolder(Path(root))
-        start_network(place, ("north", "south", "west"), RunSettings("anvil", "folder"))
+        start_network(place, SITES, RunSettings("anvil", "folder"))
         try:
             ports = {site: prepare_site(place, site, k) for k, site in enumerate(place.settings().sites)}
             start_programs(place)
@@ -245,11 +305,8 @@ def measure_beside(pairs: int, viewers: int) -> None:
 
 def prepare_site(place: RunFolder, site: str, seed: int) -> int:
     """Rows and an account for a site; returns the port of its page."""
-    rng, root = np.random.default_rng(seed), place.site_root(site)
-    age, male = rng.normal(size=200).clip(-4, 4), rng.integers(0, 2, 200)
-    died = rng.random(200) < 1 / (1 + np.exp(-(0.5 * age - 0.3 * male)))
-    lines = [f"{int(d)},{a!r},{m}" for d, a, m in zip(died, age.tolist(), male.tolist(), strict=True)]
-    (root / "data.csv").write_text("died,age,male\n" + "\n".join(lines) + "\n")
+    root = place.site_root(site)
+    write_rows(root / "data.csv", seed, ROWS)
     FileAccounts(root / ACCOUNTS).save("ada", "Ada", tuple(Role), PASSWORD)
     return _free_port()
 
@@ -307,14 +364,9 @@ async def time_study(place: RunFolder, name: str, port: int, viewers: int) -> fl
 
 def run_study(place: RunFolder, name: str) -> float:
     """Propose and approve a study by decisions, and wait until it is completed."""
-    path = place.root / f"{name}.toml"
-    path.write_text(STUDY.format(name=name))
-    study = load_study(path)
+    study = make_study(place.root, name)
     start = time.perf_counter()
-    for site in place.settings().sites:
-        folder = find_node(place.site_root(site))
-        folder.decisions.save_document(study.hash, study.document)
-        folder.decisions.record(make_decision(study.hash, "propose" if site == "north" else "approve"))
+    decide({site: find_node(place.site_root(site)) for site in place.settings().sites}, study)
     folder = find_node(place.site_root("west"))
     while not any(study.hash.hex() in path.read_text() for path in folder.results.glob("*.json")):
         assert time.perf_counter() - start < 300, "the study did not end"
@@ -329,6 +381,8 @@ def main(kind: str, *numbers: str) -> None:
         measure_render(*(values or (50, 40)))
     elif kind == "update":
         asyncio.run(measure_update(*(values or (100,))))
+    elif kind == "cost":
+        print_costs(*(values or (100, 100)))
     else:
         measure_beside(*(values or (20, 100)))
 

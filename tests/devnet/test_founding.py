@@ -13,14 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.devnet.bed import SITES, STUDY, skip_without_programs
+from support.devnet.bed import SITES, STUDY
 from support.devnet.founding import (
     ADMIN_PATIENCE,
     await_true,
     examine_site,
     failed_checks,
-    find_first_ports,
-    found_network,
+    open_founded,
     run_and_fail,
     run_coterie,
 )
@@ -37,19 +36,13 @@ pytestmark = [pytest.mark.devnet, pytest.mark.long, pytest.mark.xdist_group("fou
 @pytest.fixture(scope="module")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A network that three sites founded, each by its own two commands."""
-    skip_without_programs()
     root = tmp_path_factory.mktemp("f")
-    try:
-        for printed in found_network(root, find_first_ports(len(SITES))):
-            assert "chain peers: 2; seen: " in printed
+    with open_founded(root) as printed:
+        assert all("chain peers: 2; seen: " in text for text in printed)
         CASE.write_sites(root / "rows", SITES)
         for site in SITES:
             shutil.copy(file_of(root / "rows" / site / "data.csv"), root / site / "data.csv")
         yield root
-    finally:
-        for site in SITES:
-            if (root / site / "node.toml").exists():
-                SitePrograms(root / site).stop()
 
 
 def propose(root: Path) -> int:

@@ -8,20 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.devnet.bed import SITES, skip_without_programs
+from support.devnet.bed import SITES
 from support.devnet.founding import (
     await_true,
     examine_site,
     failed_checks,
-    find_first_ports,
-    found_network,
+    open_founded,
     run_and_fail,
     run_coterie,
 )
 
 from coterie_chain.store.protocol import MemoryBlobs
 from coterie_node.demo.cases import find_case
-from coterie_node.network.site_programs import SitePrograms
 from coterie_node.retention.prune import list_payloads
 from coterie_node.run.view_grants import view_of
 from coterie_node.site.folder import find_node
@@ -41,20 +39,14 @@ def rename(text: str) -> str:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A network of three sites with columns of the same people, whose policies allow a learner with sealed payloads."""
-    skip_without_programs()
     root = tmp_path_factory.mktemp("l")
-    try:
-        found_network(root, find_first_ports(len(SITES)))
+    with open_founded(root):
         files = CASE.write_sites(root / "rows", PARTS)
         for part, site in zip(PARTS, SITES, strict=True):
             shutil.copy(files[part], root / site / "data.csv")
             change_settings(root / site, 'rebuild = "refuse"', 'rebuild = "allow"')
             run_coterie("site", "restart", "--only", "node", "--node", root / site)
         yield root
-    finally:
-        for site in SITES:
-            if (root / site / "node.toml").exists():
-                SitePrograms(root / site).stop()
 
 
 def change_settings(folder: Path, old: str, new: str) -> None:

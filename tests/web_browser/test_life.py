@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import time
@@ -26,9 +27,11 @@ from support.node.browsers import (
 )
 from support.node.processes import run_command
 
+from coterie_chain.ledger.protocol import Event
 from coterie_node.network.devnet import stop_programs
 from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.persons.accounts import LocalAccounts
+from coterie_node.persons.act_log import LogHead
 from coterie_node.persons.register import PersonEntry, PersonRegister
 from coterie_node.persons.roles import Role
 from coterie_node.site.run_folder import RunFolder
@@ -247,11 +250,36 @@ def test_persons_sign_a_study_with_passkeys_and_the_bundle_says_who(
         check_result(first.page, first.address, tmp_path)
         assert take_problems() == []
         verified = run_command("audit", "verify", tmp_path / "study.zip", "--at", town.place.root)
+        for site in sites:
+            check_acts(town.place, site)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     for signer in signers:
         meaning = "I propose this study" if signer is first else "I have read this study and approve"
         line = rf'{signer.name} for {signer.site}, in the role "\w+", on [^"]+: "{meaning}'
         assert re.search(line, verified.stdout), verified.stdout
+
+
+def check_acts(place: RunFolder, site: str) -> None:
+    """The ledger holds the head of the site's log of acts; a line that was changed afterwards is found."""
+    home, command = place.site(site), ("person", "log", "--ledger", "--node", place.site_root(site))
+    with home.open_ledger() as ledger:
+        joins = [e for e in ledger.history(1) if isinstance(e, Event) and (e.name, e.site) == ("StudyJoined", site)]
+    (statement,) = home.persons.list_statements()
+    assert [dict(e.details)["approvals"] for e in joins] == [f"0x{hashlib.sha256(statement.document).hexdigest()}"]
+    heads = [LogHead(entries=entry.number, hash=entry.hash) for entry in home.persons.log.read()]
+    assert statement.log in heads
+    found = run_command(*command)
+    assert found.returncode == 0, found.stderr
+    assert "The ledger holds the digests of 1 of these." in found.stdout
+    whole = home.persons.log.path.read_bytes()
+    cut = b"".join(whole.splitlines(True)[: statement.log.entries - 1])
+    for changed in (whole.replace(b'"sign-in"', b'"sign-on"', 1), cut):
+        assert changed != whole
+        home.persons.log.path.write_bytes(changed)
+        refused = run_command(*command)
+        assert refused.returncode != 0
+        assert "CO-A215" in refused.stderr + refused.stdout
+    home.persons.log.path.write_bytes(whole)
 
 
 def prepare_register(place: RunFolder, site: str, secrets: dict[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
@@ -42,7 +43,7 @@ PAGES = {
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageHouse]:
     root = tmp_path_factory.mktemp("page")
     with PageHouse(root / "nodes") as house:
         house.run(root)
@@ -53,8 +54,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for _ in range(6):  # not to its end: a run in the middle
             house.network.daemons["north"].tick()
             house.network.daemons["west"].tick()
-        with serve_app(house.app) as address:
-            yield address
+        yield house
+
+
+@pytest.fixture(scope="module")
+def address(house: PageHouse) -> Iterator[str]:
+    with serve_app(house.app) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -171,4 +177,37 @@ def test_every_page_works_without_a_script(browser: Browser, address: str) -> No
     for path in PAGES.values():
         page.goto(f"{address}{path}")
         assert page.get_by_role("heading", level=1).is_visible()
+    context.close()
+
+
+def test_a_change_leaves_what_stands_there_and_waits_for_who_is_writing(
+    browser: Browser, house: PageHouse, address: str, tmp_path: Path
+) -> None:
+    context, page = enter(browser, address, 360, "light")
+    page.goto(f"{address}/studies")
+    page.locator("#live-state").get_by_text("live", exact=True).wait_for()
+    page.evaluate("document.getElementById('study-1').dataset.seen = 'yes'")
+    page.locator("#study-1 a").focus()
+    house.propose(tmp_path, "fourth")
+    page.locator("#study-4").wait_for()
+    assert page.locator("#study-1").get_attribute("data-seen") == "yes"
+    assert page.evaluate("document.activeElement.closest('li').id") == "study-1"
+    page.evaluate(
+        "document.querySelector('[data-live]').insertAdjacentHTML('beforeend', '<input id=note>');"
+        "document.getElementById('note').focus()"
+    )
+    house.propose(tmp_path, "fifth")
+    house.propose(tmp_path, "sixth")
+    page.keyboard.type("nobody takes this away")
+    page.wait_for_timeout(2500)
+    assert page.locator("#note").input_value() == "nobody takes this away"
+    assert page.locator("#study-5").count() == 0
+    page.locator("#q").focus()
+    page.locator("#study-6").wait_for()
+    assert page.locator("#study-5").is_visible()
+    assert page.locator("#study-1").get_attribute("data-seen") == "yes"
+    page.evaluate("document.getElementById('study-1').remove()")  # the page has lost what the server counts on
+    house.propose(tmp_path, "seventh")
+    page.locator("#study-7").wait_for()
+    assert page.locator("#study-1").count() == 1
     context.close()

@@ -23,7 +23,7 @@ from coterie_chain.broker.message_log import MessageLog
 from coterie_chain.broker.moves import Move, decode_move
 from coterie_chain.errors import LedgerUnreachable, PostRejected
 from coterie_chain.ledger.memory import MemoryChain, MemoryLedger
-from coterie_chain.ledger.protocol import ZERO, Event, Head, Post, Record, SiteEntry, StudyView, Terms
+from coterie_chain.ledger.protocol import ZERO, Event, Head, Mark, Post, Record, SiteEntry, StudyView, Terms
 
 _PATIENCE = 60.0
 
@@ -90,6 +90,10 @@ class BrokerLedger:
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""
         return self._current().history(study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Record | Event, ...]]:
+        """The entries after a mark."""
+        return self._current().read_new(mark)
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records."""

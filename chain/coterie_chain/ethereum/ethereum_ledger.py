@@ -28,7 +28,18 @@ from coterie_chain.ethereum.seals import Sealing, detect_sealing
 from coterie_chain.ethereum.writer import Receipt, Writer
 from coterie_chain.keys.journal import Journal, MemoryJournal
 from coterie_chain.ledger.memory import find_post
-from coterie_chain.ledger.protocol import ZERO, Event, Head, PipelinedLedger, Post, Record, SiteEntry, StudyView, Terms
+from coterie_chain.ledger.protocol import (
+    ZERO,
+    Event,
+    Head,
+    Mark,
+    PipelinedLedger,
+    Post,
+    Record,
+    SiteEntry,
+    StudyView,
+    Terms,
+)
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.rules import MAX_SITES, MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
@@ -229,6 +240,10 @@ class EthereumLedger:
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all, in chain order."""
         return self._reader.history(study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Record | Event, ...]]:
+        """The entries after a mark of this handle, or all of them after a reorganisation."""
+        return self._reader.read_new(mark)
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records."""

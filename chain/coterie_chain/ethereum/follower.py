@@ -36,7 +36,7 @@ from coterie_chain.ethereum.decode import MEMBERSHIP, Decoder, Log, list_new_mod
 from coterie_chain.ethereum.entries.entry_log import Entry, EntryLog, Extent, MemoryEntryLog, Tip
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import AnswerTooLong, NodeRefused, Request, Rpc
-from coterie_chain.ledger.protocol import Event, Record
+from coterie_chain.ledger.protocol import Event, Mark, Record
 
 MAX_BLOCKS_PER_QUERY = 2000
 HEADERS_PER_BATCH = 100
@@ -85,6 +85,7 @@ class Follower:
         self._limit = self._most = self._page = page
         self._lock = threading.RLock()
         self.changes = 0
+        self._branch = -1
         self.newest, self.newest_time = -1, 0
         self._go_on()
         # Until the chain has shown a block of it, a log from before is no more than a copy.
@@ -104,6 +105,13 @@ class Follower:
         """The entries read so far, of all or of one study (0: of the membership), in chain order."""
         with self._lock:
             return self._log.read(study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Entry, ...]]:
+        """The entries read since a mark, and the mark of now; all of them if the log was cut since then."""
+        with self._lock:
+            known = mark.count if mark.branch == self._branch else 0
+            new = self._log.list_after(known)
+            return Mark(self._branch, known + len(new)), new
 
     def records(self, study: int, position: int) -> tuple[Record, ...]:
         """Records of a step, of all attempts, in chain order."""
@@ -161,6 +169,7 @@ class Follower:
         self._hashes: dict[int, str] = dict(place.landmarks)
         self._tip: Tip | None = place.tip
         self.changes += 1
+        self._branch += 1
 
     def _fetch_newest(self) -> Tip:
         tip = self._fetch_block("latest")

@@ -20,6 +20,7 @@ from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, 
 from coterie_chain.ledger.protocol import (
     Event,
     Head,
+    Mark,
     Post,
     Record,
     SiteEntry,
@@ -206,6 +207,12 @@ class Reader:
         with self._lock:
             self._sync()
             return self._follower.read(study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Record | Event, ...]]:
+        """The entries after a mark of this reader, or all of them after a reorganisation."""
+        with self._lock:
+            self._sync()
+            return self._follower.read_new(mark)
 
     def list_proposals(self, after: int) -> tuple[Event, ...]:
         """The proposals of studies with a number above `after`, in their order."""

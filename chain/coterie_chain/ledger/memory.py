@@ -36,6 +36,7 @@ from coterie_chain.ledger.protocol import (
     ZERO,
     Event,
     Head,
+    Mark,
     OpenStep,
     Post,
     Record,
@@ -128,6 +129,11 @@ class MemoryLedger:
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything written, of one study or of all."""
         return (e for e in tuple(self._chain.log) if study is None or get_study_number(e) == study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Record | Event, ...]]:
+        """The entries after a mark; nothing is ever taken back."""
+        new = tuple(self._chain.log[mark.count :])
+        return Mark(count=mark.count + len(new)), new
 
     def propose(self, terms: Terms, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> int:
         """Propose a study and join it."""

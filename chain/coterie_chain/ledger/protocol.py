@@ -156,6 +156,14 @@ class StudyView:
     superseded: bool = False
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How far a reader has read a history: so many entries. `branch` is another one after entries were taken back."""
+
+    branch: int = 0
+    count: int = 0
+
+
 def select_last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
     """Of a step's records those of its last attempt, in the order of the study's sites."""
     step_records = tuple(records)
@@ -204,6 +212,13 @@ class Ledger(Protocol):
 
     def history(self, study: int | None = None) -> Iterator[Record | Event]:
         """Everything on the ledger in the order it was written, of one study or of all."""
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[Record | Event, ...]]:
+        """The entries after a mark of this handle, in their order, and the mark for the next call.
+
+        The branch of the new mark is that of the old one, or the entries are all from the first on: a reorganisation
+        has taken some back. `Mark()` is the begin.
+        """
 
     def heads(self) -> dict[str, Head]:
         """Each site's chain of records, as the contract's state holds it."""

@@ -24,6 +24,7 @@ from coterie_chain.ledger.history_check import HistoryCheck, describe_step
 from coterie_chain.ledger.protocol import (
     Event,
     Head,
+    Mark,
     Record,
     SiteEntry,
     StudyView,
@@ -131,6 +132,10 @@ class VerifiedLedger(ReadOnly):
     def history(self, study: int | None = None) -> Iterator[_Entry]:
         """Everything written, of one study or of all."""
         return (e for e in self._entries if study is None or get_study_number(e) == study)
+
+    def read_new(self, mark: Mark) -> tuple[Mark, tuple[_Entry, ...]]:
+        """The entries after a mark; nothing comes after those of the evidence."""
+        return Mark(count=len(self._entries)), tuple(self._entries[mark.count :])
 
     def read_successor(self) -> str:
         """Address of the Catalog that succeeds this one; empty if none does."""

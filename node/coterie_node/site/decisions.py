@@ -209,6 +209,11 @@ class DecisionFolder:
         """Hashes of the studies about which something was decided."""
         return tuple(self.counts())
 
+    def list_signed_files(self) -> frozenset[str]:
+        """SHA-256 of each file of signatures in the site's own form that a decision names."""
+        named = [self.root / name for study in self.studies() for name in self._list_decisions(study)]
+        return frozenset(self._read_decision(path).approvals for path in named) - {""}
+
     def proposals(self, besides: Collection[bytes] = ()) -> tuple[bytes, ...]:
         """Hashes of the studies that this site's people propose, without some of them."""
         newest = {study: self.latest(study) for study in self.studies() if study not in besides}

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
+from coterie_chain.ledger.protocol import ZERO
 from coterie_node.audit.report.page import make_environment
 from coterie_node.data.findings import printable
 from coterie_node.persons.roles import Role
@@ -33,7 +34,12 @@ def make_templates() -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters |= {name: make_environment().filters[name] for name in ("num", "p", "plain", "short")}
-    jinja.filters |= {"moment": format_moment, "bytes": format_bytes, "plain_lines": spell_lines}
+    jinja.filters |= {
+        "moment": format_moment,
+        "bytes": format_bytes,
+        "plain_lines": spell_lines,
+        "nothing": spell_nothing,
+    }
     return jinja
 
 
@@ -65,6 +71,11 @@ def render_error(visit: Visit, status: int, code: str, message: str) -> Response
 def spell_lines(text: str) -> str:
     """Several lines without characters that steer a reader."""
     return "\n".join(printable(line) for line in str(text).splitlines())
+
+
+def spell_nothing(text: str) -> str:
+    """A text in which a digest of nothing but zeros is called what it is: none."""
+    return str(text).replace(f"0x{ZERO.hex()}", "none")
 
 
 def format_moment(seconds: int) -> str:

@@ -10,6 +10,7 @@ from coterie_node.web.accounts import Accounts
 from coterie_node.web.live.change_watch import ChangeWatch
 from coterie_node.web.live.jobs import JobDesk
 from coterie_node.web.live.part_cache import PartCache
+from coterie_node.web.live.person_watch import PersonWatch
 from coterie_node.web.live.places import WorkPlaces
 from coterie_node.web.live.site_reader import SiteReader
 from coterie_node.web.login.challenges import Challenges
@@ -42,12 +43,14 @@ class PageServices:
     jobs: JobDesk = field(default_factory=JobDesk)
     parts: PartCache = field(default_factory=PartCache)
     changes: ChangeWatch = field(init=False)
+    persons: PersonWatch = field(init=False)
     streams: WorkPlaces = field(default_factory=lambda: WorkPlaces(MOST_STREAMS, MOST_STREAMS_OF_ONE, "live parts"))
     questions: Challenges[SigningQuestion] = field(default_factory=Challenges)
     drafts: Challenges[str] = field(default_factory=Challenges)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "changes", ChangeWatch(lambda: self.version))
+        object.__setattr__(self, "persons", PersonWatch(self.accounts.refresh))
 
     @property
     def version(self) -> tuple[int, ...]:

@@ -50,7 +50,9 @@ def look(log: EntryLog) -> list[object]:
     steps = [log.list_records(study, position) for study in range(5) for position in range(3)]
     studies = [list(log.read(study)) for study in range(5)]
     counts = [log.count_events(["SiteAdmitted", "StudyProposed"], until) for until in (0, 4, 99)]
-    return [log.place, list(log.read()), steps, studies, log.list_proposals(4), log.count_records(), counts]
+    after = [log.list_after(count) for count in (0, 7, 99)]
+    assert after[0] == tuple(log.read())
+    return [log.place, after, steps, studies, log.list_proposals(4), log.count_records(), counts]
 
 
 def fill(log: EntryLog) -> None:

@@ -27,7 +27,7 @@ from coterie_chain.ethereum.decode import Decoder
 from coterie_chain.ethereum.follower import MAX_REORG_DEPTH, Follower
 from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import NodeRefused
-from coterie_chain.ledger.protocol import Event, Record
+from coterie_chain.ledger.protocol import Event, Mark, Record, get_study_number
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
 
@@ -221,6 +221,21 @@ def test_a_ledger_reads_right_after_a_reorganisation(scene: Scene) -> None:
     scene.rpc.call("anvil_reorg", 6, [])
     assert catch_refusal(reader.view, study) == ("BadState", 0)
     assert reader.heads()["ana"].seq == 0
+
+
+def test_what_is_new_is_everything_after_a_reorganisation(scene: Scene) -> None:
+    study = scene.sites.start()
+    reader = scene.sites.bench.ledger(None)
+    mark, _ = reader.read_new(Mark())
+    scene.sites.post(study, "ana")
+    mark, (post,) = reader.read_new(mark)
+    assert get_study_number(post) == study
+    scene.rpc.call("anvil_reorg", 1, [])
+    after, entries = reader.read_new(mark)
+    assert after.branch > mark.branch
+    assert entries == tuple(reader.history())
+    assert post not in entries
+    assert reader.read_new(after) == (after, ())
 
 
 def test_a_deep_rewind_is_a_mismatch(scene: Scene) -> None:

@@ -31,7 +31,7 @@ from support.chain.bench import (
 
 from coterie_chain.broker.message_log import MemoryBroker
 from coterie_chain.ledger.history_check import check_history
-from coterie_chain.ledger.protocol import ZERO, Event, Post, Record, Silence, State, Terms
+from coterie_chain.ledger.protocol import ZERO, Event, Mark, Post, Record, Silence, State, Terms, get_study_number
 from coterie_chain.store.cid import compute_raw_cid
 
 CID = compute_raw_cid(b"a payload")
@@ -533,3 +533,16 @@ def test_proposals_are_listed_from_a_number_on(sites: Sites) -> None:
     assert dict(events[0].details)["sites"] == ",".join(GLORE_TERMS.sites)
     assert sites["ana"].list_proposals(first) == events[1:]
     assert sites["ana"].list_proposals(second) == ()
+
+
+def test_a_mark_gives_what_was_written_since(sites: Sites) -> None:
+    reader = sites.bench.ledger(None)
+    mark, entries = reader.read_new(Mark())
+    assert entries == tuple(reader.history())
+    assert reader.read_new(mark) == (mark, ())
+    study = sites.start()
+    later, new = reader.read_new(mark)
+    assert (*entries, *new) == tuple(reader.history())
+    assert {get_study_number(entry) for entry in new} == {study}
+    assert reader.read_new(later) == (later, ())
+    assert reader.read_new(Mark()) == (later, (*entries, *new))

@@ -138,6 +138,11 @@ SLOW = {
 }
 
 
+def count_to(address: str, last: int) -> str:
+    """A table of the numbers from 1 on, in the server's words."""
+    return f"seq_1_to_{last}" if kind_of(address) == "mariadb" else f"generate_series(1, {last}) AS seq"
+
+
 @pytest.mark.parametrize("number", [0, *later(1, 2)])
 def test_a_query_that_waits_or_works_without_end_is_cut_off(tmp_path: Path, address: str, number: int) -> None:
     with pytest.raises(DataError, match="more than 1 s and was cut off") as caught:
@@ -149,7 +154,7 @@ def test_long_texts_are_refused_before_many_are_in_memory(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_table, "MOST_FETCHED", 64)
-    rows = "seq_1_to_400" if kind_of(address) == "mariadb" else "generate_series(1, 400) AS seq"
+    rows = count_to(address, 400)
     with pytest.raises(DataError, match=r"column 't', in row 1, a value has 1000000 characters; the limit") as caught:
         read_column(address, f"SELECT seq AS n, repeat('x', 1000000) AS t FROM {rows} ORDER BY 1", tmp_path)
     assert caught.value.code == "CO-D175"
@@ -162,9 +167,9 @@ def test_texts_that_are_too_many_letters_together_are_refused(
     tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql_table, "MAX_LETTERS", 100_000)
-    rows = "seq_1_to_5000" if kind_of(address) == "mariadb" else "generate_series(1, 5000) AS seq"
+    text = f"SELECT seq AS n, repeat('x', 1000) AS t FROM {count_to(address, 5000)} ORDER BY 1"
     with pytest.raises(DataError, match=r"texts in rows 1 to \d+ have \d+ characters; the limit is 100000") as caught:
-        read_column(address, f"SELECT seq AS n, repeat('x', 1000) AS t FROM {rows} ORDER BY 1", tmp_path)
+        read_column(address, text, tmp_path)
     assert caught.value.code == "CO-D175"
 
 

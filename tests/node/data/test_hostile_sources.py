@@ -61,7 +61,7 @@ def test_a_database_in_a_file_is_looked_for_beside_the_mapping(folder: Path, kin
         "duckdb:///q.duckdb?access_mode=read_write",
         "sqlite:///q.sqlite?mode=rwc",
         "postgresql://reader@127.0.0.1:1/x?options=-cdefault_transaction_read_only%3Doff",
-        "postgresql://reader@127.0.0.1:1/x?passfile=/root/.pgpass",
+        "postgresql://reader@127.0.0.1:1/x?passfile=/srv/reader/.pgpass",
         "postgresql://reader@127.0.0.1:1/x?password=geheim",
         "mariadb://reader@127.0.0.1:1/x?local_infile=1",
         "mariadb://reader@127.0.0.1:1/x?read_default_file=/etc/mysql/my.cnf",

@@ -10,9 +10,10 @@ from support.node.houses import NETWORK, NodeNetwork, study_file
 from support.node.persons import PersonsNetwork, decide, sign_as
 
 from coterie_chain.ledger.protocol import Event, State
+from coterie_node.audit.approvals.act_anchors import find_anchors
 from coterie_node.audit.approvals.signatures import SignedJoin, check_signatures
 from coterie_node.errors import AuditFailed, ConfigError
-from coterie_node.persons.act_log import ActLog
+from coterie_node.persons.act_log import ActLog, LogHead
 from coterie_node.persons.folder import PersonsFolder
 from coterie_node.persons.roles import Role
 from coterie_node.site.decisions import make_decision
@@ -149,6 +150,24 @@ def test_a_log_that_was_cut_does_not_reach_the_head_that_was_signed(node_network
         with pytest.raises(AuditFailed, match=r"cut or changed|does not follow") as caught:
             home.persons.log.verify(anchors)
         assert caught.value.code == "CO-A215"
+
+
+def test_a_log_written_anew_with_its_statements_is_not_that_of_the_ledger(node_network: NodeNetwork) -> None:
+    home = PersonsNetwork(node_network).open("south", "Ada Berg")
+    number, ledger = propose(node_network), node_network.chain.ledger(None)
+    decide(home, ledger.view(number), int(node_network.seconds), "Ada Berg")
+    for _ in range(4):
+        node_network.daemons["south"].tick()
+    (statement,) = home.persons.list_statements()
+    assert find_anchors(ledger.history(), "south", [statement], ()) == (statement.log,)
+    assert find_anchors(ledger.history(), "west", [statement], ()) == ()
+    forged = statement.model_copy(update={"log": LogHead()})
+    for statements in ([], [forged]):
+        with pytest.raises(AuditFailed, match=f"join of study {number} south put the digest") as caught:
+            find_anchors(ledger.history(), "south", statements, home.decisions.list_signed_files())
+        assert caught.value.code == "CO-A215"
+    digest = hashlib.sha256(statement.document).hexdigest()
+    assert find_anchors(ledger.history(), "south", [], {digest}) == ()
 
 
 def test_a_line_that_a_crash_cut_short_is_written_again_and_garbage_is_not(tmp_path: Path) -> None:

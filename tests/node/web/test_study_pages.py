@@ -14,7 +14,6 @@ from support.node.pages import PageHouse, find_token, send_form
 
 from coterie_node.site.decisions import Decision
 from coterie_node.web.live.stream import TOKEN_MARK
-from coterie_node.web.pages.run import render_run
 
 TITLE = '<script>alert("rows")</script>'
 
@@ -198,6 +197,8 @@ def test_the_history_filters_and_turns_pages(done: PageHouse) -> None:
     assert client.get("/audit").text.count("<tr>") > 27
     joined = client.get("/audit?kind=StudyJoined&site=west").text
     assert joined.count("<tr>") == 2
+    assert "approvals=none" in joined
+    assert "0" * 64 not in joined
     assert "No entry fits" in client.get("/audit?since=2999-01-01").text
     assert "No entry fits" in client.get("/audit?page=99").text
     assert client.get("/audit?page=no&study=%27").status_code == 200
@@ -227,17 +228,3 @@ def test_a_live_part_comes_after_each_change_with_the_viewers_own_token(done: Pa
     assert "Sites and steps" in part
     assert part.endswith("data: the session has ended\n\n")
     assert TOKEN_MARK not in part
-
-
-def test_a_part_is_rendered_once_for_all_viewers_with_the_same_roles(done: PageHouse) -> None:
-    made = []
-
-    def make() -> str:
-        made.append(1)
-        return render_run(done.services, frozenset({"read"}), 1)
-
-    parts = {done.services.parts.get("one", frozenset({"read"}), (1, 1), make) for _ in range(100)}
-    assert (len(made), len(parts)) == (1, 1)
-    done.services.parts.get("one", frozenset({"read", "release"}), (1, 1), make)
-    done.services.parts.get("one", frozenset({"read"}), (2, 1), make)
-    assert len(made) == 3

@@ -6,15 +6,17 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.devnet.bed import SITES
+from support.devnet.bed import SITES, skip_without_programs
 
 from coterie_chain.network.programs.ports import find_free_port
 from coterie_node.network.guided_founding import CARD_PREFIX
+from coterie_node.network.site_programs import SitePrograms
 
 ADMIN_PATIENCE = 240.0
 
@@ -68,6 +70,18 @@ def found_network(root: Path, ports: list[int]) -> list[str]:
         await_true(plan.exists, "founding.json")
         followers = [pool.submit(run_coterie, "site", "found", root / site, "--founding", plan) for site in others]
         return [done.result() for done in (deployer, *followers)]
+
+
+@contextmanager
+def open_founded(root: Path) -> Iterator[list[str]]:
+    """A network of the three sites that each founded by its own commands; gives what they printed, and stops it."""
+    skip_without_programs()
+    try:
+        yield found_network(root, find_first_ports(len(SITES)))
+    finally:
+        for site in SITES:
+            if (root / site / "node.toml").exists():
+                SitePrograms(root / site).stop()
 
 
 def examine_site(folder: Path) -> dict[str, dict[str, Any]]:

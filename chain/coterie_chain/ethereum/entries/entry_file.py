@@ -92,6 +92,11 @@ class EntryFile:
             return (_decode(body) for (body,) in rows)
         return self._read_all()
 
+    def list_after(self, count: int) -> tuple[Entry, ...]:
+        """All entries but the first `count`."""
+        rows = self._ask("SELECT body FROM entries WHERE id > ? ORDER BY id", count)
+        return tuple(_decode(body) for (body,) in rows)
+
     def list_records(self, study: int, position: int) -> tuple[Record, ...]:
         """The records of a step, of all attempts."""
         rows = self._ask("SELECT body FROM entries WHERE study = ? AND place = ? ORDER BY id", study, position)

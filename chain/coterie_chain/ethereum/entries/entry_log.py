@@ -56,6 +56,9 @@ class EntryLog(Protocol):
     def read(self, study: int | None = None) -> Iterator[Entry]:
         """All entries as of now, or those of one study (0: of the membership), in chain order."""
 
+    def list_after(self, count: int) -> tuple[Entry, ...]:
+        """All entries but the first `count`, in chain order."""
+
     def list_records(self, study: int, position: int) -> tuple[Record, ...]:
         """The records of a step, of all attempts."""
 
@@ -103,6 +106,10 @@ class MemoryEntryLog:
     def read(self, study: int | None = None) -> Iterator[Entry]:
         """All entries as of now, or those of one study."""
         return (entry for entry in tuple(self._entries) if study is None or study == get_study_number(entry))
+
+    def list_after(self, count: int) -> tuple[Entry, ...]:
+        """All entries but the first `count`."""
+        return tuple(self._entries[count:])
 
     def list_records(self, study: int, position: int) -> tuple[Record, ...]:
         """The records of a step, of all attempts."""

@@ -76,7 +76,7 @@ def add_signatures(
 def list_statement_cids(entries: Iterable[Record | Event], number: int) -> Iterator[str]:
     """CIDs of the statements that sites named when they joined a study."""
     for event in entries:
-        if isinstance(event, Event) and _is_named(event, "StudyJoined", number) and (digest := _read_digest(event)):
+        if isinstance(event, Event) and _is_named(event, "StudyJoined", number) and (digest := read_digest(event)):
             yield str(Cid(1, RAW, bytes.fromhex(digest)))
 
 
@@ -98,7 +98,7 @@ def read_statement(blobs: BlobStore, digest: str) -> bytes | None:
 def _check_join(
     event: Event, view: StudyView, keys: frozenset[str], proposed: int, blobs: BlobStore, domain: ActDomain
 ) -> SignedJoin:
-    digest = _read_digest(event)
+    digest = read_digest(event)
     document = read_statement(blobs, digest) if digest else None
     if document is None or not document.startswith(b'{"acts":'):
         return SignedJoin(event.site, digest, False)  # a file of signatures in the site's own form
@@ -115,7 +115,7 @@ def _check_join(
     return SignedJoin(event.site, digest, True, judge_statement(ApprovalStatement.parse(document, event.site), facts))
 
 
-def _read_digest(event: Event) -> str:
+def read_digest(event: Event) -> str:
     """The digest of a join, in hexadecimal digits; empty for none."""
     digest = str(dict(event.details)["approvals"]).removeprefix("0x")
     return digest if digest.strip("0") else ""

@@ -69,7 +69,11 @@ class Plot:
 
 def render_facts(title: str, facts: Mapping[str, Any]) -> str:
     """A list of facts: a heading, and a table of names and values."""
-    return render_block(title, ("", ""), [(name, str(value)) for name, value in facts.items()])
+    return render_block(title, ("", ""), [(name, _spell(value)) for name, value in facts.items()])
+
+
+def _spell(value: object) -> str:
+    return ", ".join(f"{k} = {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def render_block(title: str, head: Sequence[str], lines: Sequence[Sequence[str]], remarks: Sequence[str] = ()) -> str:

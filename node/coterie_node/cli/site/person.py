@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coterie_node.audit.approvals.act_anchors import find_anchors
 from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_document, print_rows
 from coterie_node.cli.site.signing import PassphraseFd, ask_passphrase
 from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
+from coterie_node.persons.act_log import LogHead
 from coterie_node.persons.acts import sign_digest
 from coterie_node.persons.names import check_person_name
 from coterie_node.persons.register import PersonEntry, PersonRegister, encode_canonical
@@ -109,22 +111,35 @@ def enrol_command(name: _Person, node: NodeOption = None) -> None:
 @person.command("log")
 def show_person_log_command(
     verify: Annotated[bool, typer.Option("--verify", help="Check the chain and the heads that were signed.")] = False,
+    ledger: Annotated[bool, typer.Option("--ledger", help="The same, with the heads that the ledger holds.")] = False,
     node: NodeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show what persons did at this site; with --verify check that nothing of it was changed or cut."""
+    """Show what persons did at this site; with --verify or --ledger check that nothing of it was changed or cut."""
     home = open_node_folder(node)
-    if verify:
-        statements = list(home.persons.list_statements())
-        head = home.persons.log.verify(statement.log for statement in statements)
-        text = f"{head.entries} entries follow from each other, and {len(statements)} signed statements fit them."
-        print_document({"entries": head.entries, "head": head.hash, "statements": len(statements)}, text, as_json)
+    if verify or ledger:
+        print_document(*_verify_log(home, ledger), as_json)
         return
     rows = [
         {"number": e.number, "time": _format_time(e.time), "act": e.act, "person": e.person, "subject": e.subject}
         for e in home.persons.log.read()
     ]
     print_rows(rows, as_json, ("number", "time", "act", "person", "subject"))
+
+
+def _verify_log(home: SiteFolder, ledger: bool) -> tuple[dict[str, Any], str]:
+    """What the check of the log found, and the same in words; AuditFailed (CO-A215) if the log was cut or changed."""
+    statements = list(home.persons.list_statements())
+    anchors: tuple[LogHead, ...] = ()
+    if ledger:
+        with home.open_ledger() as network:
+            anchors = find_anchors(network.history(), home.name, statements, home.decisions.list_signed_files())
+    head = home.persons.log.verify([*(statement.log for statement in statements), *anchors])
+    found = {"entries": head.entries, "head": head.hash, "statements": len(statements)}
+    text = f"{head.entries} entries follow from each other, and {len(statements)} signed statements fit them."
+    if not ledger:
+        return found, text
+    return found | {"on_ledger": len(anchors)}, f"{text} The ledger holds the digests of {len(anchors)} of these."
 
 
 def sign_register(home: SiteFolder) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the pages read of a site: its folder, its store, and the ledger as one thread follows it for all visitors.
 
-    ledger --a new block--> snapshot (views and entries of all studies, members) --> every page, every viewer
+    ledger --the new entries of a block--> snapshot (views and entries of all studies, members) --> every page
 
 A page never asks the chain itself, so a hundred viewers cost the chain node and the daemon what one does. Nothing here
 writes.
@@ -21,6 +21,7 @@ from coterie_chain.errors import ChainError
 from coterie_chain.ledger.protocol import (
     Event,
     Ledger,
+    Mark,
     Record,
     SiteEntry,
     State,
@@ -39,8 +40,8 @@ Kept = TypeVar("Kept")
 Entries = tuple[Record | Event, ...]
 # Seconds between two looks at the chain, and documents that are kept.
 FOLLOW_SECONDS = 0.3
-# ... and between two questions for the time while no block comes.
-TIME_SECONDS = 10.0
+# ... and between two questions for the ledger's time, while blocks come and while none comes.
+BLOCK_TIME_SECONDS, TIME_SECONDS = 1.0, 10.0
 MOST_DOCUMENTS = 200
 # Folders of the site in which the daemon and commands leave what pages show.
 WATCHED = ("decisions", "releases", "results", "faults", "ballots")
@@ -85,7 +86,7 @@ class SiteReader:
         self._snapshot = SiteSnapshot()
         self._lock = threading.RLock()
         self._follows = False
-        self._time_at = 0.0
+        self._mark, self._time_at = Mark(), -TIME_SECONDS
         self._documents: OrderedDict[bytes, Study] = OrderedDict()
         self.version = 0
 
@@ -144,37 +145,41 @@ class SiteReader:
         block = -1 if self._newest is None else self._newest()
         old = self._snapshot
         if block == old.block and self._newest is not None and not old.problem:
-            self._refresh_time()
+            self._snapshot = replace(old, now=self._read_time(TIME_SECONDS))
             return
         with self.ledger.read_at_one_block():
-            entries = tuple(self.ledger.history())
-            by_study: dict[int, list[Record | Event]] = {}
-            for entry in entries:
-                by_study.setdefault(get_study_number(entry), []).append(entry)
-            members = tuple(by_study.pop(0, ()))
-            same = members == old.members
-            studies = {
-                number: self._look_at(
-                    number, tuple(by_study.get(number, ())), old.studies.get(number) if same else None
-                )
-                for number in self.ledger.studies()
-            }
-            self._snapshot = SiteSnapshot(block, self.ledger.now(), self.ledger.sites(), studies, members)
-        if (studies, members, old.problem) != (old.studies, old.members, ""):
+            mark, new = self.ledger.read_new(self._mark)
+            is_cut = mark.branch != self._mark.branch
+            base = SiteSnapshot(now=old.now) if is_cut else old
+            self._snapshot = replace(
+                self._add(base, new) if new else base, block=block, now=self._read_time(BLOCK_TIME_SECONDS), problem=""
+            )
+            self._mark = mark
+        if new or is_cut or old.problem:
             self.version += 1
 
-    def _refresh_time(self) -> None:
-        """Ask for the ledger's time now and then, while no block comes."""
+    def _read_time(self, longest: float) -> int:
+        """The ledger's time; the one that was read last, if that was less than so many seconds ago."""
         now = time.monotonic()
-        if now >= self._time_at:
-            self._time_at = now + TIME_SECONDS
-            self._snapshot = replace(self._snapshot, now=self.ledger.now())
+        if self._newest is not None and now < self._time_at + longest:
+            return self._snapshot.now
+        read = self.ledger.now()
+        self._time_at = now
+        return read
 
-    def _look_at(self, number: int, entries: Entries, old: StudyLook | None) -> StudyLook:
-        """A study with its view, which is asked for again only after another entry."""
-        if old is not None and len(old.entries) == len(entries) and old.entries[-1:] == entries[-1:]:
-            return old
-        return StudyLook(self.ledger.view(number), entries)
+    def _add(self, old: SiteSnapshot, new: Entries) -> SiteSnapshot:
+        """A snapshot with more entries. Views are asked for of their studies; of all that go on, if members change."""
+        added: dict[int, list[Record | Event]] = {}
+        for entry in new:
+            added.setdefault(get_study_number(entry), []).append(entry)
+        changed = tuple(added.pop(0, ()))
+        going_on = {number for number, look in old.studies.items() if not look.is_over} if changed else set()
+        studies = dict(old.studies)
+        for number in sorted(going_on | set(added)):
+            known = studies[number].entries if number in studies else ()
+            studies[number] = StudyLook(self.ledger.view(number), (*known, *added.get(number, ())))
+        sites = self.ledger.sites() if changed else old.sites
+        return replace(old, sites=sites, studies=studies, members=old.members + changed)
 
     def find(self, number: int) -> StudyLook:
         """A study by its number; ConfigError (CO-F304) if the ledger has none."""

@@ -48,13 +48,11 @@ def open_run(visit: Visit) -> Response:
     head = make_head(visit)
     roles = frozenset(str(role) for role in visit.person.roles)
     services = visit.services
-    part = services.parts.get(
-        f"run {head.line.number}",
-        roles,
-        services.version,
-        lambda: render_run(services, roles, head.line.number),
-    )
-    return render(visit, "run.html.j2", head=head, part=part.replace(TOKEN_MARK, visit.session.token))
+    number = head.line.number
+    part = services.parts.start(
+        f"run {number}", roles, services.version, lambda: render_run(services, roles, number)
+    ).result()
+    return render(visit, "run.html.j2", head=head, part=part.html.replace(TOKEN_MARK, visit.session.token))
 
 
 def follow_run(visit: Visit) -> Response:

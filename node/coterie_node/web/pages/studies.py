@@ -19,6 +19,7 @@ from coterie_node.site.decisions import Decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import count_signers
 from coterie_node.web.access import Entrance, PageRoute, Visit
+from coterie_node.web.live.live_part import LivePart
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
 from coterie_node.web.live.stream import stream_part
 from coterie_node.web.rendering import render
@@ -64,7 +65,7 @@ def show_first(visit: Visit) -> Response:
 def show_studies(visit: Visit) -> Response:
     """All studies by group, or those that a search finds."""
     query = visit.request.query_params.get("q", "")[:200]
-    part = render_list(visit.services, query)
+    part = LivePart(render_list(visit.services, query)).html
     return render(visit, "studies.html.j2", query=query, part=part, may_propose=visit.person.may(Role.PROPOSE))
 
 
