@@ -23,6 +23,7 @@ SCRIPTS = (
     "MASS",
     "columns",
     "families",
+    "offsets",
     "weights",
     "fixed_effects",
     "survival",

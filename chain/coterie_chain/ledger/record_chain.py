@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from eth_hash.auto import keccak
 
@@ -13,6 +14,7 @@ from coterie_chain.store.cid import DAG_PB, RAW, Cid, parse_cid
 UNUSABLE = "unusable"
 
 
+@lru_cache(maxsize=4096)
 def compute_genesis_head(catalog: str, chain_id: int, site: int) -> bytes:
     """Head of a chain without records: bound to the Catalog's address, the chain and the site."""
     return keccak(b"".join(map(_encode_word, (int(catalog, 16), chain_id, site))))

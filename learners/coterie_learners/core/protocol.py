@@ -325,6 +325,7 @@ class Machine:
         self._tolerance = tolerance
         self._program = script
         self._drafted: tuple[Step, Payload] | None = None
+        self._seated = site
         self._script = script(site)
         self._resume(None)
 
@@ -342,7 +343,9 @@ class Machine:
 
     def seat(self, parties: tuple[str, ...], attempt: int) -> Site:
         """This site as a step sees it, with the parties of one attempt."""
-        return replace(self.site, parties=parties, attempt=attempt)
+        if (self._seated.parties, self._seated.attempt) != (parties, attempt):
+            self._seated = replace(self.site, parties=parties, attempt=attempt)
+        return self._seated
 
     def advance(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""

@@ -296,7 +296,7 @@ class Design:
         labels = {term: ":".join(self._label(Factor(name, power)) for name, power in term) for term in here}
         return {labels[term]: tuple(column.name for column in self._columns_of(term)) for term in here}
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the columns, as in the result table."""
         return tuple(c.name for c in self.columns)

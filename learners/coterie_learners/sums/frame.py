@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -63,16 +63,10 @@ class Layout:
     parts: tuple[_SiteColumns, ...]
     centred: tuple[bool, ...]
 
-    @classmethod
-    def of(cls, design: Design, linear: bool) -> Layout:
+    @staticmethod
+    def of(design: Design, linear: bool) -> Layout:
         """The layout of a design; `linear`: the outcome is measured, and centred too."""
-        keys = {monomial(column): j for j, column in enumerate(design.columns)}
-        mains = {name: j for name, j in _mains(design, keys).items() if design.formula.intercept}
-        closed = {name: j for name, j in mains.items() if _is_closed(name, keys)}
-        parts = tuple(_part(column, keys, closed) for column in design.columns)
-        pairs = zip(design.columns, parts, strict=True)
-        centred = tuple(bool(column.factors) and not part.is_product for column, part in pairs)
-        return cls(design, linear, parts, centred)
+        return _lay_out(design, linear)
 
     @property
     def p(self) -> int:
@@ -97,6 +91,18 @@ class Layout:
     def indicators(self) -> list[int]:
         """Columns that are 0 or 1 for every row, without the intercept."""
         return [j for j, c in enumerate(self.design.columns) if c.factors and _is_indicator(self.design, c)]
+
+
+@lru_cache(maxsize=128)
+def _lay_out(design: Design, linear: bool) -> Layout:
+    """The layout of a design, made once for each design."""
+    keys = {monomial(column): j for j, column in enumerate(design.columns)}
+    mains = {name: j for name, j in _mains(design, keys).items() if design.formula.intercept}
+    closed = {name: j for name, j in mains.items() if _is_closed(name, keys)}
+    parts = tuple(_part(column, keys, closed) for column in design.columns)
+    pairs = zip(design.columns, parts, strict=True)
+    centred = tuple(bool(column.factors) and not part.is_product for column, part in pairs)
+    return Layout(design, linear, parts, centred)
 
 
 @dataclass(frozen=True)

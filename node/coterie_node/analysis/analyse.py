@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from coterie_learners.core.fit import merge_fits
 from coterie_learners.errors import DataError
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import design_of
 from coterie_learners.study.document import Study as PlainStudy
 from coterie_learners.study.model_card import make_model_card
 from coterie_node.audit.printed.notebook import render_facts
@@ -62,7 +62,7 @@ def analyse(
     seconds = {k: sum(r.seconds[k] for r in runners.values()) for k in ("compute", "ledger", "store")}
     payload_bytes = sum(r.payload_bytes for r in runners.values())
     cost = Cost(outcome.verdict.records, payload_bytes, None, seconds | {"total": total})
-    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, Design(study).names)
+    fit = merge_fits({name: runner.machine.result for name, runner in runners.items()}, design_of(study).names)
     result = Result(study.name, study.sites, fit, cost, outcome.verdict, make_model_card(study))
     return describe_files(result, loaded)
 

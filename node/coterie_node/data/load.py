@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.design import Design
+from coterie_learners.study.design import Design, design_of
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
 from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data, OwnColumns, Rows
@@ -333,7 +333,7 @@ def load_site(
         return None
     if address is None:
         raise StudyError("CO-S105", f"{site} has data in the study {study.name!r}; name its file.")
-    design = Design(study, site)
+    design = design_of(study, site)
     objectors = read_objectors(exclude, design, site)
     if isinstance(address, Path) and _is_on_cluster(address, site):
         from coterie_node.data.cluster.load_cluster import load_cluster  # for sites with a cluster alone

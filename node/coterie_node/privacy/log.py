@@ -103,7 +103,7 @@ class PrivacyLog:
     def prepare(self, head: Head, printed: PrintedRows) -> Candidate:
         """The rows placed among the site's patients; nothing is written yet."""
         if printed.patients is None:
-            digests = printed.columns.digest()
+            digests = printed.columns.digests
             rows = _digest("".join(sorted(digests.values())).encode())
             own = replace(head, columns=digests, identified=False, rows=rows, n=printed.n)
             return Candidate(own, printed, PatientDictionary.empty(), np.empty(0, np.uint32), {})

@@ -16,6 +16,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -265,7 +266,8 @@ class ColumnPrints(Mapping[str, Fingerprints]):
         few = self._rows.find_few(name)
         return print_numbers(values, name, self._key) if few is None else print_numbers(few[0], name, self._key)[few[1]]
 
-    def digest(self) -> dict[str, str]:
+    @cached_property
+    def digests(self) -> dict[str, str]:
         """A keyed digest of each column's values in their order: the same for equal prints, with less work."""
         tagger = make_tagger(self._key)
         return {name: hashlib.sha256(self._tag_column(name, tagger)).hexdigest() for name in self._rows.values}

@@ -92,7 +92,7 @@ def list_names(storage: LogStorage, folder: str) -> list[str]:
     """The names that begin with a folder's name and /, in order; other folders are not looked into."""
     prefix = f"{folder}/"
     if not isinstance(storage, FolderStorage):
-        return sorted(name for name in storage if name.startswith(prefix))
+        return sorted([name for name in storage if name.startswith(prefix)])
     return sorted(storage.list_folder(folder))
 
 

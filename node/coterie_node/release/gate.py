@@ -19,6 +19,7 @@ from coterie_learners.core.payload import Payload, canonical
 from coterie_learners.core.protocol import Site, Step
 from coterie_learners.core.registry import learner_of
 from coterie_learners.core.study_disclosure import Disclosure
+from coterie_learners.study.design import PerStudy
 from coterie_learners.study.document import Floors, Study
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
@@ -29,6 +30,8 @@ from coterie_node.release.policy import Policy
 
 # Fields whose content is hidden by masks, a blinding or an order that are the same whenever the step is made again.
 HIDDEN = frozenset({"masked", "masked_blocks", "ciphers", "places"})
+# What each study discloses, in words.
+_DISCLOSURES: PerStudy[Disclosure] = PerStudy(lambda study: learner_of(study).discloses(study))
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,6 @@ class Gate:
     watch: Callable[[Release], None] = lambda _: None
     vault: MutableMapping[str, bytes] = field(default_factory=dict)
     _judgements: dict[str, Judgement | JudgementElsewhere] = field(default_factory=dict, init=False)
-    _disclosure: Disclosure | None = field(default=None, init=False)
 
     @property
     def floors(self) -> Floors:
@@ -142,9 +144,7 @@ class Gate:
 
     def _describe(self, step: Step, exposure: Exposure) -> Exposure:
         """The exposure under the words of the study's disclosure, where that speaks of this step."""
-        if self._disclosure is None:
-            self._disclosure = learner_of(self.study).discloses(self.study)
-        disclosed = self._disclosure.find_step(step.topic)
+        disclosed = _DISCLOSURES(self.study).find_step(step.topic)
         return exposure if disclosed is None else replace(exposure, what=disclosed.what)
 
     def _judge(self, step: Step, site: Site, exposure: Exposure | None) -> tuple[GateVerdict, Objection | None, str]:

@@ -604,6 +604,8 @@ def _add_cuts(head: Head, exposure: Exposure) -> Head:
         steps = exposure.times
         ends = tuple(steps.width * k for k in range(1, steps.steps))
         cuts = (*cuts, ColumnCut(steps.time, ends, (*steps.tables, steps.event)))
+    if not cuts:
+        return head
     new = [{"column": cut.column, "breaks": list(cut.breaks), "by": list(cut.by)} for cut in cuts]
     return replace(head, cuts=(*head.cuts, *(cut for cut in new if cut not in head.cuts)))
 

@@ -91,11 +91,13 @@ def write_site_files(data: str, count: int, folder: Path) -> dict[str, Path]:
         for row in csv.DictReader(file):
             if data == "stays":
                 row["logdays"] = repr(math.log(float(row["days"])))
+                row["part"] = repr(math.log(float(row["days"])) / 100.0)
                 row["capped"] = str(min(int(row["infections"]), 5))
                 row["entered"] = str(min(10 * int(row["f"]), int(row["days"]) - 5))
                 row["rare"] = str(int(row["readmit"] == "1" and int(row["infections"]) >= 4))
             else:
                 row["capped"] = str(min(int(row["visits"]), 9))
+                row["part"] = repr(math.log(float(row["followup"])) / 100.0)
                 row["stay"] = repr(math.exp(float(row["los"]) / 20.0))
             rows[split[row["site"]]].append(row)
     for site, lines in rows.items():
