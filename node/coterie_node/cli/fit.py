@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from coterie_node.run.study_files import load_study
 
 if TYPE_CHECKING:
     from coterie_node.run.preview import PayloadPreview
+    from coterie_node.site.run_folder import RunFolder
 
 
 def demo_command(
@@ -149,20 +151,26 @@ def take_part_command(
     from coterie_node.site.run_folder import RunFolder
 
     if to is not None:
-        from coterie_node.demo.forked_sites import fork_sites
+        from coterie_node.demo.forked_sites import fork_sites, leave
 
         name = fork_sites(RunFolder(at), dict(zip(site, to, strict=True)), partial(_start_site, at, approve))
-        if name is None:
-            return
-        site = [name]
+        if name is not None:
+            _take_part(RunFolder(at), name, approve)
+        leave()
+    _take_part(RunFolder(at), site[0], approve)
+
+
+def _take_part(place: RunFolder, site: str, approve: str) -> None:
+    """Take part as one site; progress and the report as JSON lines."""
     from coterie_node.site.participant import await_start, enter, open_node, report, take_part
 
-    node = open_node(RunFolder(at), site[0], approve, lambda p: _line(_step(p)))
-    number = enter(node)
-    await_start(node, number)
-    started = time.time()
-    runner = take_part(node, number)
-    _line({**report(node, number, runner), "started": started, "ended": time.time()})
+    node = open_node(place, site, approve, lambda p: _line(_step(p)))
+    with closing(node.journal):
+        number = enter(node)
+        await_start(node, number)
+        started = time.time()
+        runner = take_part(node, number)
+        _line({**report(node, number, runner), "started": started, "ended": time.time()})
 
 
 def _start_site(at: Path, approve: str, name: str, output: int) -> int:
