@@ -114,6 +114,7 @@ class EthereumLedger:
             wall=wall if sleeps else None,
             log=log,
             periodic=not (instant or self.mines_at_once or sleeps),
+            eager=instant,
         )
         self._writer = None
         if account is not None:

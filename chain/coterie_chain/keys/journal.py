@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -127,6 +127,8 @@ class SqliteJournal:
     def __init__(self, path: str | Path, migrations: Sequence[str] = MIGRATIONS) -> None:
         self._path, self._migrations = Path(path), migrations
         self._lock = threading.RLock()
+        # Noted as mined and not written yet: that goes with the next transaction that is saved.
+        self._mined: set[tuple[str, int]] = set()
         _create_private(self._path)
         self._db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -144,41 +146,45 @@ class SqliteJournal:
 
     def save(self, scope: str, tx: Signed) -> None:
         """Write a transaction down, durably."""
-        with self.transaction():
+        with self._writing_marks():
             self.ask("DELETE FROM sent WHERE scope = ? AND mined AND nonce < ?", scope, tx.nonce - MAX_MINED)
             row = (scope, tx.nonce, tx.purpose, tx.raw, tx.hash)
             self.ask("INSERT OR REPLACE INTO sent (scope, nonce, purpose, raw, hash) VALUES (?, ?, ?, ?, ?)", *row)
 
     def mark_mined(self, scope: str, nonce: int) -> None:
         """Note that a transaction is on the chain."""
-        # Not forced to the disk: after a crash the receipt shows the same.
+        # Not written at once: after a crash the receipt shows the same.
         with self._lock:
-            self.ask("PRAGMA synchronous = NORMAL")
-            try:
-                with self.transaction():
-                    self.ask("UPDATE sent SET mined = 1 WHERE scope = ? AND nonce = ?", scope, nonce)
-            finally:
-                self.ask("PRAGMA synchronous = FULL")
+            self._mined.add((scope, nonce))
 
     def forget(self, scope: str, nonce: int) -> None:
         """Strike a transaction."""
-        with self.transaction():
+        with self._writing_marks():
             self.ask("DELETE FROM sent WHERE scope = ? AND nonce = ?", scope, nonce)
 
     def list_sent(self, scope: str) -> tuple[tuple[Signed, bool], ...]:
         """All transactions kept, by nonce."""
-        rows = self.ask("SELECT nonce, purpose, raw, hash, mined FROM sent WHERE scope = ? ORDER BY nonce", scope)
-        return tuple((Signed(n, purpose, raw, hash_), bool(mined)) for n, purpose, raw, hash_, mined in rows)
+        with self._lock:
+            rows = self.ask("SELECT nonce, purpose, raw, hash, mined FROM sent WHERE scope = ? ORDER BY nonce", scope)
+            marks = set(self._mined)
+        return tuple(
+            (Signed(n, purpose, raw, hash_), bool(mined) or (scope, n) in marks)
+            for n, purpose, raw, hash_, mined in rows
+        )
 
     def copy_to(self, path: Path) -> None:
         """Write all of it, as of one moment, into a new file of mode 0600."""
         _create_private(path)
         with self._lock, self._translate_sqlite_errors(), closing(sqlite3.connect(path)) as copy:
+            self._write_marks("FULL")
             self._db.backup(copy)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
+            # Not forced to the disk: the receipts would show the same.
+            with suppress(StoreFault):
+                self._write_marks("NORMAL")
             self._db.close()
 
     def __enter__(self) -> Self:
@@ -204,6 +210,23 @@ class SqliteJournal:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _writing_marks(self) -> Iterator[None]:
+        """A transaction that first writes down what was noted as mined since the last one."""
+        with self._lock:
+            with self.transaction():
+                for mark in self._mined:
+                    self.ask("UPDATE sent SET mined = 1 WHERE scope = ? AND nonce = ?", *mark)
+                yield
+            self._mined.clear()
+
+    def _write_marks(self, synchronous: str) -> None:
+        """Write down what was noted as mined, if anything was."""
+        if self._mined:
+            self.ask(f"PRAGMA synchronous = {synchronous}")
+            with self._writing_marks():
+                pass
 
     def _open(self) -> None:
         # The lock is taken at the first write and kept until close or death, by whatever means.

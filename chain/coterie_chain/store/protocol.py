@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Protocol
 
 from coterie_chain.errors import BlobMissing, StoreFault
@@ -109,9 +110,14 @@ class FolderBlobs:
                 return
         with _translate_os_errors(place):
             place.parent.mkdir(exist_ok=True)
-            _write_then_rename(place, block)
+            # The subfolder's name and the block's bytes wait for the disk side by side; then the block's name.
+            beside = Thread(target=_sync_directory, args=(self.path,))
+            beside.start()
+            try:
+                _write_then_rename(place, block)
+            finally:
+                beside.join()
             _sync_directory(place.parent)
-            _sync_directory(self.path)
 
 
 def _read(place: Path) -> bytes:

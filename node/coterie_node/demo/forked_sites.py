@@ -25,10 +25,10 @@ from typing import IO, NoReturn
 from coterie_learners.core.registry import learner_of
 from coterie_node.errors import CoterieError
 from coterie_node.run.study_files import load_study
-from coterie_node.site.run_folder import RunFolder
+from coterie_node.site.run_folder import PARQUET, RunFolder
 
-# What a site imports only when it comes to it.
-_LATE = ("coterie_node.site.participant", "coterie_chain.keys.signer", "pyarrow.csv", "pyarrow.parquet", "numpy.ma")
+# What a site imports only when it comes to it; the last for the name of a host.
+_LATE = ("coterie_node.site.participant", "coterie_chain.keys.signer", "pyarrow.csv", "numpy.ma", "encodings.idna")
 # Sites share this machine's cores: one thread of linear algebra each.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -130,10 +130,12 @@ def fork_sites(place: RunFolder, outputs: Mapping[str, int], start: Callable[[st
     `outputs` has the open file of each site's lines. Where this process has other threads a fork is not safe: `start`
     starts each site as a new process and returns its number.
     """
+    # A search for cycles of garbage visits every imported object: here in vain, and in each site it copies their pages.
+    gc.disable()
     _import_all(place)
-    alone = len(os.listdir("/proc/self/task")) == 1
-    # A search for cycles of garbage would write to every imported object, and so copy its page, in each of the sites.
     gc.freeze()
+    gc.enable()
+    alone = len(os.listdir("/proc/self/task")) == 1
     children: dict[int, str] = {}
     for name, output in outputs.items():
         child = os.fork() if alone else start(name, output)
@@ -159,7 +161,9 @@ def leave() -> NoReturn:
 
 def _import_all(place: RunFolder) -> None:
     """Import what the sites of a run will use; what is wrong with the run each site says itself."""
-    for module in _LATE:
+    tables = ("pyarrow.parquet",) if any(place.root.glob(f"sites/*/{PARQUET}")) else ()
+    channels = ("coterie_node.peers.tls",) if place.talk.exists() else ()
+    for module in (*_LATE, *tables, *channels):
         import_module(module)
     with suppress(*CoterieError):
         study = load_study(place.study)

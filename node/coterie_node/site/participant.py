@@ -25,7 +25,6 @@ from coterie_node.data.load import Loaded, load_site
 from coterie_node.data.source import check_unchanged
 from coterie_node.errors import ConfigError, DeadlinePassed
 from coterie_node.peers.interactive_session import Exchange
-from coterie_node.peers.tls import TlsExchange
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
@@ -137,6 +136,8 @@ def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, n
         return None
     if name not in addresses:
         raise ConfigError("CO-F342", f"{place.talk} lacks the address of {name}. Add it.")
+    from coterie_node.peers.tls import TlsExchange  # certificates take long to import, and few studies talk
+
     entries = {entry.name: entry.sealing for entry in ledger.sites()}
     return TlsExchange(name, addresses, lambda peer: keys.derive_shared_secret(entries[peer]), network.scope)
 

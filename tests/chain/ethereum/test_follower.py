@@ -117,6 +117,30 @@ def test_the_number_of_studies_is_asked_for_once_a_block(scene: Scene) -> None:
     assert reader.studies() == (1, 2)
 
 
+def test_a_chain_of_this_machine_is_looked_at_more_often(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = scene.sites.bench.network  # type: ignore[attr-defined]
+
+    def list_pauses(*, eager: bool) -> list[float]:
+        reader = Reader(scene.rpc, network, confirmations=0, poll=0.02, clock="latest", eager=eager)
+        reader.studies()
+        pauses: list[float] = []
+
+        def note(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 20:
+                raise LedgerUnreachable("CO-C301", "enough")
+
+        monkeypatch.setattr("coterie_chain.ethereum.reader.time.sleep", note)
+        with pytest.raises(LedgerUnreachable, match="enough"):
+            reader.wait(60.0)
+        return pauses
+
+    eager, calm = list_pauses(eager=True), list_pauses(eager=False)
+    assert all(short <= long for short, long in zip(eager, calm, strict=True))
+    assert sum(eager) < sum(calm) / 2
+    assert (eager[-1], calm[-1]) == (pytest.approx(0.02), 0.02)
+
+
 def test_a_node_that_bounds_its_answers_is_asked_for_less(scene: Scene) -> None:
     play_long_story(scene)
     reference = scene.follower()

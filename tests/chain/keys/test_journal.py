@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -132,6 +133,28 @@ def test_nothing_that_was_saved_is_lost_by_a_kill(tmp_path: Path) -> None:
             assert set(range(last + 1)) <= set(saved)
             assert all(saved[n].raw == bytes([n % 256]) * 300 for n in range(last + 1))
             assert int(journal.vault["last"]) >= last
+
+
+def test_a_crash_may_forget_that_a_transaction_was_mined_and_never_the_transaction(tmp_path: Path) -> None:
+    def crash() -> tuple[tuple[Signed, bool], ...]:
+        """What a second journal finds that is made of the files as they lie on the disk."""
+        for file in tmp_path.glob("journal.db*"):
+            shutil.copy(file, tmp_path / file.name.replace("journal", "after"))
+        with SqliteJournal(tmp_path / "after.db") as after:
+            return after.list_sent("net")
+
+    with SqliteJournal(tmp_path / "journal.db") as journal:
+        journal.save("net", build_signed(1))
+        journal.mark_mined("net", 1)
+        assert journal.list_sent("net") == ((build_signed(1), True),)
+        assert crash() == ((build_signed(1), False),)
+        journal.save("net", build_signed(2))
+        journal.mark_mined("net", 2)
+        assert crash() == ((build_signed(1), True), (build_signed(2), False))
+        journal.copy_to(tmp_path / "copy.db")
+    for name in ("journal.db", "copy.db"):
+        with SqliteJournal(tmp_path / name) as journal:
+            assert journal.list_sent("net") == ((build_signed(1), True), (build_signed(2), True))
 
 
 def test_two_processes_cannot_hold_it(tmp_path: Path) -> None:

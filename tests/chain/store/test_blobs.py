@@ -262,6 +262,26 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path, monkeyp
     assert list_files(tmp_path) == []
 
 
+def test_a_block_and_all_names_on_its_way_are_on_the_disk_when_put_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, flushed, block_flushed = os.fsync, list[str](), threading.Event()
+
+    def watch(handle: int) -> None:
+        name = Path(os.readlink(f"/proc/self/fd/{handle}")).relative_to(tmp_path)
+        if not name.parts:
+            assert block_flushed.wait(60)  # that of the store's own folder comes last of the two side by side
+        flush(handle)
+        flushed.append("the block" if name.name.endswith(".part") else str(name))
+        block_flushed.set()
+
+    store = FolderBlobs(tmp_path)
+    monkeypatch.setattr(os, "fsync", watch)
+    cid = store.put(b"hello world")
+    assert sorted(flushed) == sorted([".", "the block", cid[-3:-1]])
+    assert flushed.index(cid[-3:-1]) > flushed.index("the block")
+
+
 def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreFault, match="file"):

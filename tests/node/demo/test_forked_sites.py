@@ -83,3 +83,10 @@ def test_a_process_with_other_threads_forks_nothing(tmp_path: Path) -> None:
         with site.stdout as lines:
             assert lines.read() == ""
     assert {site.wait() for site in sites.values()} <= {7, 77}
+
+
+def test_a_process_that_leaves_has_said_all_and_runs_nothing_more() -> None:
+    program = "import atexit; from coterie_node.demo.forked_sites import leave\natexit.register(print, 'late')"
+    words = [sys.executable, "-c", f"{program}\nprint('a line', end='')\nleave()"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a line", "")
