@@ -70,7 +70,7 @@ def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(de
     assert mine["terms"] == theirs["terms"]
     assert (mine["replay"]["verdict"], mine["replay"]["grade"]) == ("PASS", "identical")
     assert mine["seconds"]["round"] == pytest.approx(mine["seconds"]["total"] / mine["rounds"])
-    assert mine["ledger"]["records"] == 6 + 4 * mine["rounds"] + 1  # two steps open the pool, one concludes
+    assert mine["ledger"]["records"] == 9 + 4 * mine["rounds"] + 1  # three steps open the pool, one concludes
 
 
 def test_web3_py_solc_x_and_ipfshttpclient_do_their_part_on_the_network(demo: Path) -> None:

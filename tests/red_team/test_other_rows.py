@@ -177,7 +177,11 @@ def test_the_opening_of_evaluated_patients_counts_no_events_by_level() -> None:
     _, protocol = play_evaluation(study, split_older_stays(study))
     design = EvaluationPlan.of(study, "logit", True).design
     form = Opening(design, 5, True, lambda site: CodedBlocks(design, site.codes), prefix=PREFIX, events_by_level=False)
-    counts = masked_sum.unmask_sums(protocol.posts("evaluation/opening"), form.shapes)
+    counts = form.begin()
+    for stage in form.stages:
+        opened = masked_sum.unmask_sums(protocol.posts(form.topic_of(stage)), form.shapes_of(stage))
+        assert not opened["events"].size
+        counts = stage.add(counts, opened)
     assert counts["patients"].min() >= 5
     assert not counts["events"].any()
 

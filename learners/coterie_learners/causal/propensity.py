@@ -47,7 +47,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.sums.opening.steps import open_pool, schedule_opening
 
-_VERSION = "1"
+_VERSION = "2"
 # A weighted mean may leave its range by so much of itself through rounding.
 _ROUNDING = 1e-9
 # Sums of squares.
@@ -159,7 +159,7 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server: those of the score, the means, the sandwich, whose server's post ends them."""
     plan = PropensityPlan.of(study)
-    opening = schedule_opening("counts" if plan.masked else "none")
+    opening = schedule_opening("counts" if plan.masked else "none", plan.opening)
     rounds = plan.options.max_rounds * (2 if plan.hazards else 1) + MORE_ROUNDS
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 

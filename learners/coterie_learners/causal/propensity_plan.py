@@ -101,16 +101,16 @@ class ArmOpening(Opening):
         name = self.design.study.learner.options["treatment"]
         return f", {name} = 1", f", {name} = 0"
 
-    def _parts(self, block: Block) -> Iterator[tuple[str, Array]]:
+    def _parts(self, block: Block) -> Iterator[tuple[str, int, Array]]:
         name = str(self.design.study.learner.options["treatment"])
         with_treatment, without = self._arm_names
         treated = (block.x[:, self.design.names.index(name)] != 0).astype(np.float64)
-        own = {name, f"{name} = 0"}
-        for level, inside in super()._parts(block):
-            yield level, inside
+        own, more = {name, f"{name} = 0"}, self.joins[name]
+        for level, joined, inside in super()._parts(block):
+            yield level, joined, inside
             if level not in own and level != "the pool":
-                yield level + with_treatment, inside * treated
-                yield level + without, inside * (1.0 - treated)
+                yield level + with_treatment, joined + more, inside * treated
+                yield level + without, joined + more, inside * (1.0 - treated)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
 from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 
-_VERSION = "4"
+_VERSION = "5"
 # A table of the whole grid: 22 MB of BFV ciphertexts, 16 MB of masked words.
 _TOPIC, _TEST_TOPIC = "table", "agreement"
 _SINGLE = ("saturated", "constant")
@@ -461,7 +461,7 @@ def _check_newton(plan: TablePlan) -> None:
 def _schedule(study: Study) -> Schedule:
     """By scheme: one table and the fit; key, tables, sum, opened, fit; the test before each fit; or rounds."""
     plan = plan_secure_table(study)
-    o, opening = secure_options(plan), schedule_opening(secure_options(plan).opening)
+    o, opening = secure_options(plan), schedule_opening(secure_options(plan).opening, build_opening(plan))
     end = ("each", "server", "server") if tests_agreement(study) else ("server", "server")
     if o.scheme == "masks":
         return Schedule(opening=(*opening, "each", *end))

@@ -15,7 +15,7 @@ from coterie_learners.cox.site_baseline import fit_site_baseline
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.sums.opening.steps import open_pool, schedule_opening
 
-_VERSION = "2"
+_VERSION = "3"
 
 
 def cox(site: Site) -> Script:
@@ -41,7 +41,7 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged, and the sums at the end."""
     plan = CoxPlan.of(study)
-    opening = schedule_opening(plan.options.opening) if _opens(plan) else ()
+    opening = schedule_opening(plan.options.opening, plan.opening) if _opens(plan) else ()
     grid = ("each", "each") if plan.options.baseline == "common" else ()
     return Schedule(
         opening=(*opening, *grid),

@@ -90,7 +90,12 @@ def open_evaluated(plan: EvaluationPlan) -> Generator[Step, Posts, PooledCounts]
 
     Events are not counted by level: those of a level of one patient would show that patient's outcome.
     """
-    opening = Opening(
+    return (yield from open_pool(build_evaluated_opening(plan)))
+
+
+def build_evaluated_opening(plan: EvaluationPlan) -> Opening:
+    """The opening of the evaluated rows."""
+    return Opening(
         plan.design,
         plan.floor,
         True,
@@ -98,7 +103,6 @@ def open_evaluated(plan: EvaluationPlan) -> Generator[Step, Posts, PooledCounts]
         prefix=PREFIX,
         events_by_level=False,
     )
-    return (yield from open_pool(opening))
 
 
 def add_pool(steps: Script, pooled: PooledCounts) -> Script:

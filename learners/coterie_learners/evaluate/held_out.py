@@ -19,7 +19,13 @@ from coterie_learners.errors import StudyError
 from coterie_learners.evaluate.evaluation_disclosure import disclose_evaluated, disclose_evaluation
 from coterie_learners.evaluate.evaluation_plan import EvaluationPlan, check_evaluation
 from coterie_learners.evaluate.evaluation_result import write_notes
-from coterie_learners.evaluate.evaluation_steps import add_pool, evaluate_model, open_evaluated, stand_on_part
+from coterie_learners.evaluate.evaluation_steps import (
+    add_pool,
+    build_evaluated_opening,
+    evaluate_model,
+    open_evaluated,
+    stand_on_part,
+)
 from coterie_learners.evaluate.parts import OwnParts, find_seed
 from coterie_learners.evaluate.site_scores import ScoreModel
 from coterie_learners.study.document import Schedule, Study
@@ -49,7 +55,7 @@ def evaluate_after(read_choice: ReadChoice) -> Callable[[Learner], Learner]:
         def schedule(study: Study) -> Schedule:
             own = learner.schedule(study)
             plan = plan_of(study)
-            opening = (*schedule_opening(find_mode(plan)), *own.opening)
+            opening = (*schedule_opening(find_mode(plan), build_evaluated_opening(plan)), *own.opening)
             closing = (*own.closing[:-1], *plan.steps, own.closing[-1])
             return own.model_copy(update={"opening": opening, "closing": closing})
 

@@ -33,7 +33,7 @@ from coterie_learners.sums.opening.counts import Opening
 from coterie_learners.sums.opening.disclosure import disclose_opening, list_seen_in_opening
 from coterie_learners.sums.opening.steps import OpeningMode, open_pool, schedule_opening
 
-_VERSION = "1"
+_VERSION = "2"
 # Names that a message lists.
 _SHOWN = 5
 
@@ -85,9 +85,12 @@ def validate(site: Site) -> Script:
 
 def _open_first(plan: EvaluationPlan, steps: Script) -> Script:
     """The steps after the pool's counts of the formula's levels, which the gate hears of at each of them."""
-    opening = Opening(plan.design, plan.floor, True, lambda site: CodedBlocks(plan.design, site.codes), by_rows=True)
-    pooled = yield from open_pool(opening)
+    pooled = yield from open_pool(_build_opening(plan))
     return (yield from add_pool(steps, pooled))
+
+
+def _build_opening(plan: EvaluationPlan) -> Opening:
+    return Opening(plan.design, plan.floor, True, lambda site: CodedBlocks(plan.design, site.codes), by_rows=True)
 
 
 def build_validation(plan: EvaluationPlan, evaluation: dict[str, Any]) -> Fit:
@@ -133,7 +136,9 @@ def _check_study(study: Study) -> None:
 def _schedule(study: Study) -> Schedule:
     """The steps of an evaluation, and the conclusion."""
     plan = plan_validation(study)
-    return Schedule(opening=(*schedule_opening(_find_mode(plan)), *plan.steps), closing=("server",))
+    return Schedule(
+        opening=(*schedule_opening(_find_mode(plan), _build_opening(plan)), *plan.steps), closing=("server",)
+    )
 
 
 def _discloses(study: Study) -> Disclosure:

@@ -557,14 +557,14 @@ def _schedule(study: Study) -> Schedule:
     """Rounds of each and server until a server's post says converged."""
     options = options_of(study, GloreOptions)
     if has_levels(options.family):
-        opening, rounds = schedule_opening(options.opening), options.max_rounds
+        opening, rounds = schedule_opening(options.opening, CategoryPlan.of(study, options).opening), options.max_rounds
         return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
     return schedule_rounds(GlorePlan.of(study))
 
 
 def schedule_rounds(plan: GlorePlan) -> Schedule:
     """The schedule of `fit_rounds`: one more round for the test whether the sites agree, and for each exclusion."""
-    opening, rounds = schedule_opening(plan.opens), plan.options.max_rounds + len(plan.study.sites)
+    opening, rounds = schedule_opening(plan.opens, plan.opening), plan.options.max_rounds + len(plan.study.sites)
     rounds += (LIMIT_ROUNDS if plan.profiles else 0) + bool(plan.options.standardise)
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=rounds)
 

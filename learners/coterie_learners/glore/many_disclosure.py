@@ -18,6 +18,7 @@ from coterie_learners.glore.glore_disclosure import Extras, disclose_rounds
 from coterie_learners.glore.many_plan import ModelsPlan
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Study
+from coterie_learners.sums.opening.counts import PooledCounts
 from coterie_learners.sums.sums_disclosure import ModelPath, solve_jointly
 
 JOINT_PATTERNS = f"{PATTERNS} of all models"
@@ -69,7 +70,7 @@ def expose_models(
     """
     exposures = [_expose_one(plan, name, own, site, payload) for name, own in rounds.items()]
     whole = merge_exposures(exposures)
-    pooled = _merge_pools(plan) if plan.opens else {}
+    pooled = merge_pools(plan, plan.pools) if plan.opens else {}
     if plan.masked:
         return replace(whole, pooled=pooled, unopened=not plan.opens)
     paths = (*rounds.items(), *past.items())
@@ -116,13 +117,13 @@ def _events_per_parameter(exposure: Exposure) -> float:
     return events / exposure.parameters if exposure.parameters else float("inf")
 
 
-def _merge_pools(plan: ModelsPlan) -> dict[str, tuple[float, float]]:
+def merge_pools(plan: ModelsPlan, pools: Mapping[str, PooledCounts]) -> PooledCounts:
     """The pool's patients and events by level, the events being of the first outcome; those of others by name."""
     out: dict[str, tuple[float, float]] = {}
     first = plan.design.formula.outcome
     outcomes = {name: model.design.formula.outcome for name, model in plan.plans.items()}
     for name, outcome in sorted(outcomes.items(), key=lambda own: own[1] != first):
-        for level, (patients, events) in plan.pools.get(name, {}).items():
+        for level, (patients, events) in pools.get(name, {}).items():
             out.setdefault(level, (patients, events if outcome == first else float("nan")))
             out.setdefault(name_events(level, first, outcome), (patients, events))
     return out

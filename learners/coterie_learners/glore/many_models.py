@@ -35,7 +35,7 @@ from coterie_learners.glore.glore import (
     resume_model,
     rounds_ran_out,
 )
-from coterie_learners.glore.many_disclosure import ModelRound, disclose_models, expose_models
+from coterie_learners.glore.many_disclosure import ModelRound, disclose_models, expose_models, merge_pools
 from coterie_learners.glore.many_plan import ModelsPlan, check_models, schedule_models
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
@@ -109,7 +109,7 @@ def fit_models(site: Site) -> Script:
     """All models of a study, together in rounds until each has come to rest or has ended."""
     plan = ModelsPlan.of(site.study)
     if plan.opens:
-        plan = plan.with_pools((yield from open_pools(plan.lead, plan.openings)))
+        plan = plan.with_pools((yield from open_pools(plan.lead, plan.openings, partial(merge_pools, plan))))
     running: Running = {name: RunningModel.begin(own) for name, own in plan.plans.items()}
     ends = Ends()
     for t in range(plan.most_rounds):

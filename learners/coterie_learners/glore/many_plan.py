@@ -58,8 +58,10 @@ class ModelsPlan:
 
     @property
     def openings(self) -> dict[str, Opening]:
-        """What is counted before the sums, by model."""
-        return {name: plan.opening for name, plan in self.plans.items()}
+        """What is counted before the sums, by model: of all of them in the same stages."""
+        own = {name: plan.opening for name, plan in self.plans.items()}
+        beside = tuple(sorted({joined for opening in own.values() for joined in opening.joined if joined}))
+        return {name: replace(opening, beside=beside) for name, opening in own.items()}
 
     @property
     def lead(self) -> Opening:
@@ -114,5 +116,5 @@ def _check_columns(study: Study) -> None:
 def schedule_models(study: Study) -> Schedule:
     """The steps of the opening, then rounds of each and server until all models have come to their ends."""
     plan = ModelsPlan.of(study)
-    opening = schedule_opening("counts" if plan.opens else "none")
+    opening = schedule_opening("counts" if plan.opens else "none", *plan.openings.values())
     return Schedule(opening=opening, loop=("each", "server"), closing=("server",), max_rounds=plan.most_rounds)

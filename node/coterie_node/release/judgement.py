@@ -137,7 +137,9 @@ class Judgement:
         head = self.log.find(site.session, site.parties)
         if head is not None and head.kind == "plain":
             self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
-        if head is not None and head.labels and exposure.pooled and not head.pooled and not head.uncounted:
+        # While a study opens, its counts are not whole: they are kept with the first sums after them.
+        counted = exposure.pooled and not exposure.opening
+        if head is not None and head.labels and counted and not head.pooled and not head.uncounted:
             self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
         if head is not None and exposure.uncounted and not head.uncounted:
             self.log.put_head(replace(head, uncounted=True))

@@ -255,6 +255,6 @@ def test_a_baseline_of_each_site_has_no_option_of_a_common_one(options: dict[str
 def test_the_schedule_has_the_steps_of_the_script() -> None:
     study = complete_study(common_study(opening="counts"))
     schedule = learner_of(study).schedule(study)
-    assert schedule.opening == ("each",) * 4
+    assert schedule.opening == ("each",) * 5
     assert schedule.closing == ("each", "server", "server")
     assert share_rows(read_cohort(), study.sites).keys() == set(study.sites)

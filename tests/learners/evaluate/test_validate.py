@@ -101,7 +101,7 @@ def test_under_masks_nothing_but_words_leaves_a_site() -> None:
     _, protocol = play_evaluation(study, split_stays(study))
     own = [topic for topic in protocol.topics if topic.split("/")[1:2] and "pool" not in topic]
     each = [topic for topic in own if len(protocol.posts(topic)) == len(study.sites)]
-    assert len(each) == 8
+    assert len(each) == 9
     assert {name for topic in each for post in protocol.posts(topic).values() for name in post} == {"masked"}
 
 

@@ -26,14 +26,14 @@ FLOOR = 5
 WIDTH = PrimeField.of_size(75).width
 
 
-def study_of(sites: int, outcome: str = "binary") -> Study:
+def study_of(sites: int, outcome: str = "binary", formula: str = "y ~ a + g") -> Study:
     names = [f"s{k}" for k in range(sites)]
     counts = outcome != "binary"
     kind = 'type = "count"\nrange = [0, 9]' if counts else 'type = "binary"'
     family = "poisson" if counts else "binomial"
     return complete_study(
         Study.from_toml(
-            f'name = "bits"\nsites = {names}\nformula = "y ~ a + g"\n[learner]\nname = "glore"\n'
+            f'name = "bits"\nsites = {names}\nformula = "{formula}"\n[learner]\nname = "glore"\n'
             f'opening = "bits"\nfamily = "{family}"\n'
             f'[variables.y]\n{kind}\n[variables.a]\ntype = "binary"\n[variables.g]\ntype = "category"\n'
             'levels = ["p", "q", "r"]\n'
@@ -56,7 +56,7 @@ class Pool:
             def count(self, site: Site) -> dict[str, Array]:
                 return counts[site.name]
 
-        rows = ArrayRows(np.zeros((0, 4)), np.zeros(0))
+        rows = ArrayRows(np.zeros((0, len(Design(self.study).columns))), np.zeros(0))
         return Counted(Design(self.study), FLOOR, True, lambda _: rows, by_bits=True)
 
     def compare(self, wire: RecordedWire) -> list[Payload]:
@@ -72,15 +72,19 @@ class Pool:
             return list(crew.map(run, names))
 
     def answers(self) -> list[int]:
-        """The answers by the pooled table."""
+        """The answers by the pooled table; after a yes there is none of what may be part of that level."""
         keys = ("patients", "events", "sites")
         n, events, sites = (np.sum([count[key] for count in self.counts.values()], axis=0) for key in keys)
         full = (n > 0) & (n == events)
         if self.study.variables["y"].type != "binary" and full[0]:
             full = np.zeros(len(n), bool)
-        small = (n > 0) & (n < FLOOR)
-        few = (sites > 0) & (sites < 3)
-        return [int(bit) for bit in (*small, *few, *full, n[0] <= 4)]
+        # Each answer, and its stage: that of products of two after levels, that all have the outcome one later.
+        joined = np.array([1 + name.count(":") for name in self.opening.names])
+        rows = n[0] <= len(Design(self.study).columns)
+        answers = np.array([*((n > 0) & (n < FLOOR)), *((sites > 0) & (sites < 3)), *full, rows])
+        stages = np.array([*joined, *joined, *(joined + 1), 1])
+        last = stages[answers].min(initial=9)
+        return [int(bit) for bit in answers & (stages <= last)]
 
 
 def draw(study: Study, seed: int, most: int = 4) -> Pool:
@@ -96,15 +100,57 @@ def draw(study: Study, seed: int, most: int = 4) -> Pool:
     return Pool(study, counts)
 
 
-@pytest.mark.parametrize(("sites", "outcome", "most"), [(3, "binary", 4), (4, "count", 3), (6, "binary", 3)])
-def test_bits_are_those_of_the_pooled_table(sites: int, outcome: str, most: int) -> None:
-    study, seen = study_of(sites, outcome), np.zeros(0)
+@pytest.mark.parametrize(
+    ("sites", "outcome", "most", "formula"),
+    [
+        (3, "binary", 4, "y ~ a + g"),
+        (4, "count", 3, "y ~ a + g"),
+        (6, "binary", 3, "y ~ a + g"),
+        (3, "binary", 30, "y ~ a * g"),
+    ],
+)
+def test_bits_are_those_of_the_pooled_table(sites: int, outcome: str, most: int, formula: str) -> None:
+    study, seen = study_of(sites, outcome, formula), np.zeros(0)
     for seed in range(6):
         pool = draw(study, seed, most)
         posts = pool.compare(RecordedWire())
         assert [post["bits"].tolist() for post in posts] == [pool.answers()] * sites
         seen = np.append(seen, pool.answers())
     assert 0 < seen.mean() < 1
+
+
+def fill(study: Study, **patients: int) -> Pool:
+    """Ten patients of each level at each site, and three with the outcome; of the levels named here others."""
+    names = Pool(study, {}).opening.names
+    counts = {}
+    for k, site in enumerate(study.sites):
+        n = np.array([patients.get(name, 30) // 3 + (k < patients.get(name, 30) % 3) for name in names], float)
+        counts[site] = {"patients": n, "events": np.minimum(3.0, n), "sites": (n > 0).astype(float)}
+    return Pool(study, counts)
+
+
+@pytest.mark.parametrize(
+    ("patients", "answers"),
+    [
+        ({}, set()),
+        # A level, so that nothing is said of its products, nor of who has the outcome.
+        ({"a": 4, "a:g[q]": 2}, {"a small"}),
+        # A product: that all of it have the outcome, or are at one site, is the next stage or the same.
+        ({"a:g[q]": 1}, {"a:g[q] small", "a:g[q] few"}),
+        # All of a level have the outcome: of its products nobody knows it, while a small one is of the same stage.
+        ({"a": 9, "a:g[q]": 9}, {"a full"}),
+        ({"a": 9, "a:g[r]": 3}, {"a full", "a:g[r] small"}),
+        ({"a:g[q]": 9}, {"a:g[q] full"}),
+    ],
+)
+def test_bits_of_products_and_of_outcomes_come_after_those_of_levels(
+    patients: dict[str, int], answers: set[str]
+) -> None:
+    pool = fill(study_of(3, formula="y ~ a * g"), **patients)
+    post = pool.compare(RecordedWire())[0]["bits"]
+    names = [f"{name} {kind}" for kind in ("small", "few", "full") for name in pool.opening.names]
+    assert {name for name, bit in zip([*names, "rows"], post.tolist(), strict=True) if bit} == answers
+    assert post.tolist() == pool.answers()
 
 
 def test_a_count_outcome_that_everybody_has_is_no_full_cell() -> None:

@@ -50,7 +50,7 @@ pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("bundle")]
 
 
 # Steps that open the pool's counts before the first sums.
-OPENING = 2
+OPENING = 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class HonestRun:
         return self.records[-1]
 
     def record(self, position: int, site: str) -> Record:
-        """A site's record at a position after the two steps that open the pool's counts."""
+        """A site's record at a position after the three steps that open the pool's counts."""
         return next(r for r in self.records if (r.post.position, r.site) == (position + OPENING, site))
 
 

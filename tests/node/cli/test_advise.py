@@ -308,7 +308,7 @@ def test_show_prints_what_leaves_and_which_sites_to_trust(file: Path) -> None:
     assert "s1 holds the key and learns the summed table" in output
     description = json.loads(run("study", "show", file, "--json"))
     fit = ["only:s1", "each", "server", "only:s1", "each", "server", "server"]
-    assert description["schedule"]["opening"] == ["each", "each", *fit]
+    assert description["schedule"]["opening"] == ["each", "each", "each", *fit]
     assert description["sites"] == ["s0", "s1", "s2"]
     protections = {step["topic"]: step["protection"] for step in description["discloses"]["steps"]}
     assert protections["table"] == "masked"

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("demo")]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("learner", "records"), [("cola", 5), ("secure_cola", 17)])
+@pytest.mark.parametrize(("learner", "records"), [("cola", 5), ("secure_cola", 20)])
 def test_the_demo_equals_the_pooled_fit_and_replays_identically(learner: str, records: int, tmp_path: Path) -> None:
     done = run_process("demo", "--learner", learner, "--json", "--keep", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -42,7 +42,7 @@ def test_the_demo_equals_the_pooled_fit_and_replays_identically(demo_run: Path) 
     assert result["pooled"]["max_abs_std_error"] < 1e-9
     assert (result["replay"]["verdict"], result["replay"]["grade"]) == ("PASS", "identical")
     # Three sites' labels and counts of levels, then the rounds, and the conclusion.
-    assert result["ledger"]["records"] == 6 + 4 * result["rounds"] + 1
+    assert result["ledger"]["records"] == 9 + 4 * result["rounds"] + 1
     assert result["ledger"]["gas"] > 0
 
 
@@ -221,7 +221,7 @@ def until_server_step(network: DemoNetwork, number: int, runners: dict[str, Runn
 def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
-    until_server_step(network, number, runners, 5)
+    until_server_step(network, number, runners, 6)
     honest = network.nodes["south"]
     step = runners["south"].machine.awaits
     assert step is not None
@@ -241,7 +241,7 @@ def test_a_server_post_off_by_a_millionth_fails_the_replay_and_is_disputed(netwo
 def test_a_record_of_another_study_s_payload_fails_the_replay_and_names_the_step(network: DemoNetwork) -> None:
     number = network.start()
     runners = runners_of(network, number)
-    until_server_step(network, number, runners, 3)
+    until_server_step(network, number, runners, 4)
     node = network.nodes["north"]
     step = runners["north"].machine.awaits
     assert step is not None

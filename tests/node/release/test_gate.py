@@ -109,10 +109,10 @@ def second_round(change: bool, gate: Gate) -> tuple[World, Runner]:
     study = cohorts.study(count=3, opening="counts")
     world = World(study, cohorts.split(study, CODES))
     north, others = runner(world, "north", gate), world.crew(("south", "east"))
-    until(lambda: north.position == 2, [north, *others.values()])
+    until(lambda: north.position == 3, [north, *others.values()])
     if change:
         world.forge("south", change_payload)
-    until(lambda: north.position == 4, [north, *others.values()])
+    until(lambda: north.position == 5, [north, *others.values()])
     return world, north
 
 
@@ -121,7 +121,7 @@ def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     gate = Gate(cohorts.study(count=3, opening="counts"))
     before, north = second_round(False, gate)
     north.turn()
-    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 4))
+    (sent_record,) = (r for r in before.records() if (r.site, r.post.position) == ("north", 5))
     after, north = second_round(True, gate)
     step, open_ = north.machine.awaits, after.view().open
     assert step is not None
@@ -136,7 +136,7 @@ def test_no_other_numbers_leave_under_masks_that_were_used() -> None:
     with pytest.raises(ReleaseRefused) as refused:
         north.turn()
     assert refused.value.code == "CO-R302"
-    assert ("north", 4) not in {(r.site, r.post.position) for r in after.records()}
+    assert ("north", 5) not in {(r.site, r.post.position) for r in after.records()}
     (event,) = after.events("StudyAborted")
     assert dict(event.details)["reason"] == Reason.RELEASE_REFUSED
 
@@ -146,7 +146,7 @@ def test_the_same_numbers_leave_under_their_masks_again() -> None:
     for _ in range(2):
         world, north = second_round(False, gate)
         assert north.turn()
-        assert ("north", 4) in {(r.site, r.post.position) for r in world.records()}
+        assert ("north", 5) in {(r.site, r.post.position) for r in world.records()}
 
 
 def test_plain_sums_above_the_floor_pass_and_their_verdict_is_the_digest_on_record() -> None:

@@ -51,7 +51,7 @@ step_seconds = {step_seconds}
 
 """
 # Steps that open the pool's counts before the first sums.
-OPENING = 2
+OPENING = 3
 # No patient has this age; it must never be found outside the file of the site that holds it.
 CANARY = "61.7351946"
 END_TIMEOUT = 240.0

@@ -1,6 +1,7 @@
 """The pool's levels compared with the floor on shares: of the counts only answers of yes or no are opened.
 
 The stricter opening (`opening = "bits"`): one bit for each level and rule, and nothing else, even if the study stops.
+They are opened in the stages of `counts`: once a level is refused, nobody learns whether all of it have the outcome.
 
 Theory of operation. A site's counts go through these states:
 
@@ -32,6 +33,7 @@ from coterie_learners.shares.field import Elements, PrimeField
 from coterie_learners.shares.session import Randomness, Session, open_session, pack_account
 from coterie_learners.shares.shamir3 import COMPUTING, SECURITY, ThreePartyShamir, supply
 from coterie_learners.sums.opening.counts import SITES, Opening, check_numbers
+from coterie_learners.sums.opening.stages import Stages
 
 BITS_TOPIC = "bits"
 # Binary digits of the numbers that are compared: the pool's counts and their differences are below half of 2^32.
@@ -124,8 +126,23 @@ def _open_answers(opening: Opening, trio: ThreePartyShamir, pool: Elements) -> B
     some = 1 - none
     answers = trio.reshare(np.concatenate([some * small, some * few, some * full, negative[-1:]]) % _FIELD.p)
     answers = _judge_full(opening, trio, answers, len(patients))
-    opened = trio.open(answers, exact=True)
-    return np.array(opened.tolist(), dtype=np.uint8)
+    return _open_stages(opening, trio, answers)
+
+
+def _open_stages(opening: Opening, trio: ThreePartyShamir, answers: Elements) -> Bits:
+    """The answers, stage by stage; once one of them is yes those of later stages stay shares, and are written as 0."""
+    out, stages = np.zeros(len(answers), np.uint8), _list_stages(opening)
+    for number in range(1, int(stages.max()) + 1):
+        at = np.flatnonzero(stages == number)
+        out[at] = np.array(trio.open(answers[at], exact=True).tolist(), dtype=np.uint8)
+        if out.any():
+            break
+    return out
+
+
+def _list_stages(opening: Opening) -> Stages:
+    """In which stage each answer (3 k + 1,) is opened: that all have the outcome comes when events are counted."""
+    return np.concatenate([opening.levels_at, opening.levels_at, opening.events_at, [1]])
 
 
 def _judge_full(opening: Opening, trio: ThreePartyShamir, answers: Elements, levels: int) -> Elements:

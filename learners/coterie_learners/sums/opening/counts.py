@@ -6,6 +6,11 @@ anyway: patients, events and number of sites for each level. The study goes on i
 floor, at none or at least three sites, and if not everybody in it has the outcome. Else it stops, and nothing more is
 known than these counts.
 
+The counts are opened in stages (`stages`). What may be part of a level is counted only once every level of the stages
+before has passed: first each level of one column of the file, the outcome's too; then levels that join two columns, and
+the events in each level of one; then levels that join three, and the events in those of two; sizes of weights at the
+end. So of a level of one patient that one number is known, and not the outcome.
+
 With `opening = "bits"` nobody sees the counts: the sites compare them with the floor on shares (`bits`).
 """
 
@@ -29,6 +34,7 @@ from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.opening.labels import PostedLabels
+from coterie_learners.sums.opening.stages import Stage, Stages, count_columns, list_stages, order_levels
 
 # Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
 SITES = 3
@@ -54,7 +60,8 @@ class Opening:
     level, where the sums that follow tell how many have each. `outcome_levels`: those of an outcome with several, which
     are counted too, and in each of which events are counted. `cause`: the level of the outcome that is its event, where
     the design and its rows have it as 0 or 1. `prefix`: of its steps' names, where a study opens two sets of rows.
-    `events_by_level`: events are counted in each level too, and not of the pool alone.
+    `events_by_level`: events are counted in each level too, and not of the pool alone. `beside`: how many columns the
+    levels of other models join, which are opened in the same steps.
     """
 
     design: Design
@@ -71,12 +78,19 @@ class Opening:
     cause: str = ""
     prefix: str = ""
     events_by_level: bool = True
+    beside: tuple[int, ...] = ()
+    _counted: dict[int, tuple[object, dict[str, Array]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The levels (k,) by name: whole groups first, then every column that may be zero."""
-        empty = Block(np.zeros((0, len(self.design.columns))), np.zeros(0))
-        return (*(name for name, _ in self._parts(empty)), *self.mass_names, *self.value_names)
+        return (*(name for name, _, _ in self._parts(self._empty)), *self.mass_names, *self.value_names)
+
+    @property
+    def _empty(self) -> Block:
+        return Block(np.zeros((0, len(self.design.columns))), np.zeros(0))
 
     @property
     def mass_names(self) -> tuple[str, ...]:
@@ -106,6 +120,71 @@ class Opening:
         """Which levels (k,) are the outcome's own: in these no events are counted."""
         return np.isin(self.names, self.outcome_names)
 
+    @cached_property
+    def is_of_weight(self) -> NDArray[np.bool_]:
+        """Which levels (k,) are sizes of weights."""
+        return np.isin(self.names, self.mass_names)
+
+    @cached_property
+    def joined(self) -> tuple[int, ...]:
+        """How many columns of the file each level (k,) joins; everybody joins none."""
+        outcome = self.joins[self.design.formula.outcome]
+        # An outcome's value is part of the outcome.
+        more = (0,) * len(self.mass_names) + (outcome + 1,) * len(self.value_names)
+        return (*(joined for _, joined, _ in self._parts(self._empty)), *more)
+
+    @cached_property
+    def joins(self) -> Mapping[str, int]:
+        """How many columns of the file are behind each variable of a level."""
+        names = (factor.variable for column in self.design.columns for factor in column.factors)
+        return {name: count_columns(self.design, name) for name in (*names, self.design.formula.outcome)}
+
+    @cached_property
+    def levels_at(self) -> Stages:
+        """The stage in which each level (k,) is counted."""
+        return order_levels(self.joined, self.beside, self.is_of_weight)
+
+    @cached_property
+    def events_at(self) -> Stages:
+        """The stage in which events in each level (k,) are counted: after the level, and after the outcome."""
+        outcome = self.levels_at[self.is_of_outcome]
+        return np.maximum(self.levels_at, outcome.min() if len(outcome) else 1) + 1
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is opened one after the other."""
+        no_events = not self.events or not self.events_by_level
+        without = self.is_of_outcome | self.is_of_weight | np.isin(self.names, self.value_names) | no_events
+        return list_stages(self.levels_at, np.where(without, 0, self.events_at))
+
+    def shapes_of(self, stage: Stage) -> dict[str, tuple[int, ...]]:
+        """Shapes of a site's counts in one stage."""
+        levels, events = (len(stage.levels),), self.shapes["events"][:-1]
+        return {"patients": levels, "events": (*events, len(stage.events)), "sites": levels}
+
+    def count_stage(self, stage: Stage, site: Site) -> dict[str, Array]:
+        """This site's counts of one stage; its rows are counted once."""
+        data, counts = self._counted.get(id(site.data), (None, {}))
+        if data is None or data is not site.data:
+            counts = self.count(site)
+            self._counted[id(site.data)] = (site.data, counts)
+        return {
+            "patients": counts["patients"][stage.levels],
+            "events": counts["events"][..., stage.events],
+            "sites": counts["sites"][stage.levels],
+        }
+
+    def begin(self) -> dict[str, Array]:
+        """The pool's counts before any is opened: none, and NaN for events that are still to be counted."""
+        later = [stage.events for stage in self.stages]
+        events = np.zeros(self.shapes["events"])
+        events[..., np.concatenate(later)] = np.nan
+        return {"patients": np.zeros(len(self.names)), "events": events, "sites": np.zeros(len(self.names))}
+
+    def topic_of(self, stage: Stage) -> str:
+        """The name of a stage's step."""
+        return self.topic if stage.number == 1 else f"{self.topic}/{stage.number}"
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a site's counts."""
@@ -126,7 +205,7 @@ class Opening:
 
     def _count_block(self, block: Block) -> tuple[Array, Array | float]:
         """Patients of a block by level (k,), and events by level of a covariate."""
-        masks = np.array([mask for _, mask in self._parts(block)])
+        masks = np.array([mask for _, _, mask in self._parts(block)])
         weight = np.ones(len(block)) if block.weight is None else block.weight
         masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
         patients = np.concatenate([masks @ weight, masses, self._count_values(block.y, weight)])
@@ -168,7 +247,7 @@ class Opening:
         having: list[set[int]] = [set() for _ in self.names]
         for block in self.rows_of(site).blocks():
             assert block.group is not None
-            for k, (_, mask) in enumerate(self._parts(block)):
+            for k, (_, _, mask) in enumerate(self._parts(block)):
                 inside[k] |= set(block.group[mask > 0].tolist())
                 having[k] |= set(block.group[(mask > 0) & (block.y != 0)].tolist()) if self.events else set()
             masses = len(self.mass_names)
@@ -250,31 +329,37 @@ class Opening:
         message = "The study stops before its sums are opened: the pool has no more rows than columns"
         raise Withheld("CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows.")
 
-    def _parts(self, block: Block) -> Iterator[tuple[str, Array]]:
-        """The levels with who is in them (m,), 1 or 0: everybody, each level of a category, zero and not zero."""
-        yield "the pool", np.ones(len(block))
+    def _parts(self, block: Block) -> Iterator[tuple[str, int, Array]]:
+        """The levels: each one's name, how many columns of the file it joins, and who is in it (m,), 1 or 0.
+
+        They are everybody, each level of a category, zero and not zero.
+        """
+        yield "the pool", 0, np.ones(len(block))
         for j, column in enumerate(self.design.columns):
             if column.name == INTERCEPT:
                 continue
-            inside = (block.x[:, j] != 0).astype(np.float64)
-            yield f"{column.name}, not zero" if self._is_measured(column) else f"{column.name}", inside
+            inside, joined = (block.x[:, j] != 0).astype(np.float64), self._join(column)
+            yield f"{column.name}, not zero" if self._is_measured(column) else f"{column.name}", joined, inside
             if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
-                yield f"{column.name} = 0", 1.0 - inside
+                yield f"{column.name} = 0", joined, 1.0 - inside
         yield from self._references(block)
         kinds = range(len(self.outcome_levels)) if self.outcome_levels else (1, 0)
         for name, kind in zip(self.outcome_names, kinds, strict=False):
             has = block.y == kind if self.outcome_levels else (block.y != 0) == kind
-            yield name, has.astype(np.float64)
+            yield name, self.joins[self.design.formula.outcome], has.astype(np.float64)
         for j, column in enumerate(self.design.columns):
             for value in self._grid_of(column):
-                yield f"{column.name} = {value:g}", (block.x[:, j] == value).astype(np.float64)
+                yield f"{column.name} = {value:g}", self._join(column), (block.x[:, j] == value).astype(float)
+
+    def _join(self, column: Column) -> int:
+        return sum(self.joins[factor.variable] for factor in column.factors)
 
     def _grid_of(self, column: Column) -> tuple[float, ...]:
         if len(column.factors) != 1 or column.factors[0].power != 1:
             return ()
         return self.grids.get(column.factors[0].variable, ())
 
-    def _references(self, block: Block) -> Iterator[tuple[str, Array]]:
+    def _references(self, block: Block) -> Iterator[tuple[str, int, Array]]:
         """The first level of each category: who is in none of the others."""
         groups: dict[str, list[int]] = {}
         for j, column in enumerate(self.design.columns):
@@ -282,7 +367,7 @@ class Opening:
                 groups.setdefault(column.factors[0].variable, []).append(j)
         for variable, at in groups.items():
             first = self.design.declared[variable].levels[0]
-            yield f"{variable}[{first}]", 1.0 - block.x[:, at].sum(axis=1)
+            yield f"{variable}[{first}]", self.joins[variable], 1.0 - block.x[:, at].sum(axis=1)
 
     def _is_measured(self, column: Column) -> bool:
         kinds = (self.design.declared[factor.variable].type for factor in column.factors)
@@ -302,10 +387,11 @@ WAY_OUT = (
 )
 
 
-def share_counts(site: Site, opening: Opening) -> Payload:
-    """This site's counts under masks; DataError where a number has so few values that its moments show them."""
-    check_numbers(site, opening)
-    return masked_sum.mask_sums(site, opening.topic, opening.count(site))
+def share_counts(site: Site, opening: Opening, stage: Stage) -> Payload:
+    """A stage's counts under masks; DataError where a number has so few values that its moments show them."""
+    if stage.number == 1:
+        check_numbers(site, opening)
+    return masked_sum.mask_sums(site, opening.topic_of(stage), opening.count_stage(stage, site))
 
 
 def check_numbers(site: Site, opening: Opening) -> None:
@@ -357,8 +443,10 @@ def _has_few_values(parts: Iterable[list[float]]) -> bool:
     return bool(values)
 
 
-def expose_counts(opening: Opening, labels: PostedLabels, what: str, site: Site, payload: Payload) -> Exposure:
-    """What the counts reveal: the pool's, or with `by_bits` answers on these."""
+def expose_counts(
+    opening: Opening, labels: PostedLabels, what: str, pooled: PooledCounts, site: Site, payload: Payload
+) -> Exposure:
+    """What the counts reveal: the pool's beside those of earlier stages, or with `by_bits` answers on these."""
     return Exposure(
         what=what,
         rows=opening.rows_of(site).n,
@@ -366,6 +454,7 @@ def expose_counts(opening: Opening, labels: PostedLabels, what: str, site: Site,
         parties=len(site.parties),
         labels=labels,
         opening=True,
+        pooled=pooled,
         by_patient=opening.by_patient,
         least_pattern=opening.least,
     )
