@@ -27,7 +27,8 @@ from coterie_node.run.study_files import load_study
 from coterie_node.site.run_folder import RunFolder
 
 # What a site imports only when it comes to it.
-_LATE = ("coterie_node.site.participant", "coterie_chain.keys.signer", "pyarrow.csv", "pyarrow.parquet", "numpy.ma")
+_ARROW = ("pyarrow.compute", "pyarrow.csv", "pyarrow.parquet")
+_LATE = ("coterie_node.site.participant", "coterie_chain.keys.signer", *_ARROW, "numpy.ma")
 # Sites share this machine's cores: one thread of linear algebra each.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
