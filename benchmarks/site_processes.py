@@ -67,7 +67,7 @@ class Bench:
     def deploy_catalog(self) -> None:
         """The Catalog, until each site's own chain node has it."""
         chain, first = self.place.chain(), self.sites[0]
-        payer = self.place.site(first).load_keys().account
+        payer = self.place.site(first).load_keys().signer
         network = deploy(chain.url(first), self.entries, payer, confirmations=chain.confirmations)
         self.place.save(self.place.settings(), network)
         for site in self.sites:

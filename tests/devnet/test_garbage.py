@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from eth_account.types import TransactionDictType
 from eth_typing import HexStr
+from support.chain.web3_reader import connect_web3
 from support.devnet.bed import skip_without_programs
 from support.node.commands import SITES, run
 from support.node.garbage import check_garbage
 
-from coterie_chain.network.deploy import connect
 from coterie_node.network.devnet import make_settings, start_network, stop_programs
 from coterie_node.site.run_folder import RunFolder
 
@@ -27,7 +27,7 @@ ENDLESS = "0x5b600056"
 def fill_half_a_block(place: RunFolder) -> None:
     """A member burns two thirds of a block's gas, after which the base fee is never 0 again (EIP-1559)."""
     account = place.site(SITES[0]).load_keys().account
-    with connect(place.chain().url(SITES[0])) as w3:
+    with connect_web3(place.chain().url(SITES[0])) as w3:
         transaction: TransactionDictType = {
             "data": HexStr(ENDLESS),
             "gas": 20_000_000,

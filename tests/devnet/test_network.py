@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from support.chain.web3_reader import connect_web3
 from support.devnet.bed import SITES, skip_without_programs
 
 from coterie_chain.errors import BlobMissing, LedgerUnreachable, StoreFault
 from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.network.clique import CliqueChain, await_block
-from coterie_chain.network.deploy import connect
 from coterie_chain.network.programs import kubo
 from coterie_chain.network.programs.executables import IPFS
 from coterie_chain.network.programs.ports import read_ports
@@ -74,11 +74,11 @@ def test_the_demo_on_clique_and_kubo_has_the_coefficients_of_the_one_on_anvil(de
 
 
 def test_web3_py_solc_x_and_ipfshttpclient_do_their_part_on_the_network(demo: Path) -> None:
-    """web3 deployed the code that py-solc-x compiles; ipfshttpclient stores, and reads what the audit asks for."""
+    """web3 reads the code that py-solc-x compiles; ipfshttpclient stores, and reads what the audit asks for."""
     place = RunFolder(demo)
     subprocess.run([sys.executable, ROOT / "contracts/scripts/compile.py", "--check"], timeout=240, check=True)
     network = place.network("north")
-    with connect(network.url) as w3:
+    with connect_web3(network.url) as w3:
         code = bytes(w3.eth.get_code(w3.to_checksum_address(network.catalog)))
     assert load_artifact("Catalog").matches(code)
     node = Kubo(demo / "sites/north/kubo")

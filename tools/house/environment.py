@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PINS = "pins.txt"
 BROUGHT_BY_PIP = frozenset({"pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils"})
 
 
@@ -38,8 +39,12 @@ def weigh(folder: Path) -> dict[str, int]:
 def make_environment(folder: Path, *packages: str | Path, tree: Path = ROOT) -> Path:
     """A new environment with these packages, at the pinned versions where there are any; the folder of its programs."""
     venv.create(folder, with_pip=True)
-    pins = folder / "pins.txt"
-    pins.write_text("\n".join(read_pins(tree)), encoding="utf-8")
-    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", pins, *packages]
-    subprocess.run([str(part) for part in install], check=True)
+    (folder / PINS).write_text("\n".join(read_pins(tree)), encoding="utf-8")
+    install(folder / "bin", *packages)
     return folder / "bin"
+
+
+def install(programs: Path, *packages: str | Path) -> None:
+    """Install more packages into such an environment, at the same pins."""
+    command = [programs / "python", "-m", "pip", "install", "--quiet", "-c", programs.parent / PINS, *packages]
+    subprocess.run([str(part) for part in command], check=True)

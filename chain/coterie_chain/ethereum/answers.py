@@ -92,6 +92,7 @@ _is_receipt = _has(
     root=_maybe(is_data),
     type=_maybe(is_quantity),
     gasUsed=is_quantity,
+    contractAddress=_maybe(is_address),
     cumulativeGasUsed=is_quantity,
     logsBloom=is_data,
     logs=_each(_has(**_LOG_CONTENT)),

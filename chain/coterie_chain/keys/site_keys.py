@@ -92,7 +92,7 @@ class SiteKeys:
 
     @cached_property
     def account(self) -> LocalAccount:
-        """The account as the general library has it, for what deploys contracts."""
+        """The account as the general library has it, for what signs something else than calls."""
         from eth_account import Account  # it takes half a second to import, and many commands sign nothing
 
         account: LocalAccount = Account.from_key(self.signing)

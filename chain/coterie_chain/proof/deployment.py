@@ -53,6 +53,11 @@ def encode_deployment(founders: Sequence[Event]) -> bytes:
         [from_hex(str(d["sealing"])) for d in details],
         [from_hex(str(d["peer"])) for d in details],
     )
+    return encode_constructor(columns)
+
+
+def encode_constructor(columns: Sequence[Sequence[object]]) -> bytes:
+    """The Catalog's code with its founders behind it: their names, addresses, sealing keys and peer keys."""
     return load_artifact("Catalog").bytecode + encode(COLUMNS, columns)
 
 

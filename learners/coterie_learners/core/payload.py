@@ -11,18 +11,23 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from coterie_learners.errors import ProtocolError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Payload = Mapping[str, Any]
 
@@ -32,6 +37,12 @@ STORED, DEFLATE, SHUFFLE_ZSTD = 0, 1, 2
 MAX_RAW = 1 << 27
 MAX_HEADER = 1 << 16
 MAX_ARRAYS = 256
+_FAST_WITHOUT_SIZE: Mapping[int, int] = {
+    zstd.CompressionParameter.compression_level: 1,
+    zstd.CompressionParameter.content_size_flag: 0,
+}
+# A frame may ask for no more memory than the largest payload takes.
+_BOUNDED_WINDOW: Mapping[int, int] = {zstd.DecompressionParameter.window_log_max: 27}
 _DTYPE = re.compile(r"<f8|<i8|<u8|\|u1|\|b1|\|S[1-9][0-9]{0,3}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 
@@ -100,7 +111,7 @@ def pack(raw: bytes, codec: int) -> bytes:
     if codec == DEFLATE:
         body = zlib.compress(raw, 6)
     elif codec == SHUFFLE_ZSTD:
-        body = zstandard.ZstdCompressor(level=1, write_content_size=False).compress(_shuffle(raw))
+        body = zstd.compress(_shuffle(raw), options=_FAST_WITHOUT_SIZE)
     else:
         body = raw
     return MAGIC + bytes([codec]) + len(raw).to_bytes(8, "little") + body
@@ -239,18 +250,32 @@ def _inflate(codec: int, body: bytes, size: int) -> bytes:
     try:
         if codec == DEFLATE:
             stream = zlib.decompressobj()
-            raw = stream.decompress(body, size + 1)
-            if len(raw) <= size and (not stream.eof or stream.unused_data):
-                raise _reject("CO-P103", "The payload does not unpack: its stream is cut, or bytes follow it.")
-            return raw
+            return _read_whole(stream, stream.decompress(body, size + 1), size)
         if codec == SHUFFLE_ZSTD:
-            # Reading on across frames makes bytes behind the first one an error instead of ignoring them.
-            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-            with decompressor.stream_reader(body, read_across_frames=True) as reader:
-                return _unshuffle(reader.read(size + 1))
-    except (zlib.error, zstandard.ZstdError) as error:
+            frame = zstd.ZstdDecompressor(options=_BOUNDED_WINDOW)
+            return _unshuffle(_read_whole(frame, frame.decompress(body, size + 1), size))
+    except (zlib.error, zstd.ZstdError) as error:
         raise _reject("CO-P103", f"The payload does not unpack: {error}.") from None
     return body
+
+
+class _Decompressor(Protocol):
+    """What has unpacked the beginning of some bytes."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """The bytes behind its end."""
+
+
+def _read_whole(stream: _Decompressor, raw: bytes, size: int) -> bytes:
+    """What one whole stream unpacks to; more than `size` bytes are refused later."""
+    if len(raw) <= size and (not stream.eof or stream.unused_data):
+        raise _reject("CO-P103", "The payload does not unpack: its stream is cut, or bytes follow it.")
+    return raw
 
 
 def _shuffle(raw: bytes) -> bytes:

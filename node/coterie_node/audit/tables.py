@@ -9,10 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry
+from coterie_node.data.arrow import pa, pq
 from coterie_node.data.findings import printable
 
 _NUMBER_COLUMNS = frozenset({"block", "study", "round", "position", "attempt", "size"})

@@ -1,4 +1,4 @@
-"""Between Arrow and numpy without pandas: pyarrow's own conversions import it, where it is installed, for nothing."""
+"""Between Arrow and numpy without pandas: Arrow's own conversions import it, where it is installed, for nothing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
+from coterie_node.data.arrow import pa, pc
 
 # Any type of element: the caller knows which.
 Values: TypeAlias = "pa.Array[Any]"

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.days import read_day, write_day
 from coterie_learners.study.document import Variable
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Mask, Values, read_doubles, read_mask, set_null, text_values
 from coterie_node.data.findings import join_values
 

@@ -15,9 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-import pyarrow as pa
-
 from coterie_learners.study.design import Design
+from coterie_node.data.arrow import pa
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, printable, quote
 from coterie_node.data.source import Batch, check_header, check_kinds

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from coterie_chain.keys.private_files import OTHERS
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Variable
+from coterie_node.data.arrow import find_arrow_version, pa
 from coterie_node.data.coding import Coded, faults
 from coterie_node.data.patients.site_rows import raw_of_codes
 from coterie_node.data.streaming import width
@@ -38,7 +38,7 @@ from coterie_node.privacy.prints import RawRows
 _MAGIC = b"coterie rows 2\0\0"
 HEADER_BYTES = len(_MAGIC) + 64
 # What reads and checks: a copy of another program is none.
-PROGRAM = (_MAGIC.hex(), version("coterie"), pa.__version__, np.__version__)
+PROGRAM = (_MAGIC.hex(), version("coterie"), find_arrow_version(), np.__version__)
 # Bytes of one copy, of all copies of a site, and of the disk that no copy takes from the journal and the results.
 LARGEST, LARGEST_FOLDER, SPARE = 1 << 30, 4 << 30, 1 << 30
 VALUE, IDENTIFIER, COUNTS = "value:", "identifier:", b"counts"

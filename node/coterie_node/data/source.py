@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow as pa
-
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
+from coterie_node.data.arrow import pa
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.coding import is_storable
 from coterie_node.data.findings import FileOrigin, Origin, join_values, quote

@@ -28,7 +28,14 @@ from coterie_node.run.study_files import load_study
 from coterie_node.site.run_folder import PARQUET, RunFolder
 
 # What a site imports only when it comes to it; the last for the name of a host.
-_LATE = ("coterie_node.site.participant", "coterie_chain.keys.signer", "pyarrow.csv", "numpy.ma", "encodings.idna")
+_LATE = (
+    "coterie_node.site.participant",
+    "coterie_chain.keys.signer",
+    "pyarrow.compute",
+    "pyarrow.csv",
+    "numpy.ma",
+    "encodings.idna",
+)
 # Sites share this machine's cores: one thread of linear algebra each.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 

@@ -35,7 +35,7 @@ class CliqueNetworks:
         chain, swarm = self._find(keys)
         entries = [SiteEntry(k, name, own.address, own.sealing) for k, (name, own) in enumerate(keys.items(), 1)]
         first = next(iter(keys))
-        network = deploy(chain.url(first), entries, keys[first].account, confirmations=chain.confirmations)
+        network = deploy(chain.url(first), entries, keys[first].signer, confirmations=chain.confirmations)
         with ExitStack() as stack:
             ledgers: dict[str, Ledger] = {}
             for name, own in keys.items():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import Codes
+from coterie_node.data.arrow import arrow_csv, pa
 from coterie_node.data.load import load_site
 from coterie_node.data.patients.site_rows import WithRaw
 from coterie_node.errors import ConfigError
@@ -84,9 +85,6 @@ def _write_nhefs(folder: Path) -> Path:
 
 def _write_breast_cancer(folder: Path) -> Path:
     """Wolberg's breast cancer data as scikit-learn brings them; the outcome `benign`, names with underscores."""
-    import pyarrow as pa
-    import pyarrow.csv as pc
-
     try:
         from sklearn.datasets import load_breast_cancer
     except ImportError:
@@ -95,7 +93,7 @@ def _write_breast_cancer(folder: Path) -> Path:
     data = load_breast_cancer()
     names = [str(name).replace(" ", "_") for name in data.feature_names]
     table = pa.table({"benign": data.target, **dict(zip(names, data.data.T, strict=True))})
-    pc.write_csv(table, folder / "breast_cancer.csv")
+    arrow_csv.write_csv(table, folder / "breast_cancer.csv")
     return folder / "breast_cancer.csv"
 
 

@@ -8,10 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from coterie_node.data.arrow import arrow_csv, pq
 from coterie_node.errors import ConfigError
 from coterie_node.experiment.box_plots import draw_box_plots
 from coterie_node.experiment.results import Experiment, list_usable
@@ -87,7 +86,7 @@ def write_experiment(experiment: Experiment, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        pc.write_csv(table, folder / "trials.csv")
+        arrow_csv.write_csv(table, folder / "trials.csv")
         pq.write_table(table, folder / "trials.parquet")
     except OSError as error:
         message = f"{folder} cannot be written: {error.strerror or error}. Check the disk and the rights."

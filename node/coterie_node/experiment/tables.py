@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-
+from coterie_node.data.arrow import pa
 from coterie_node.experiment.comparison import Quartiles
 from coterie_node.experiment.results import Experiment, list_usable
 

@@ -55,7 +55,7 @@ def start_network(place: RunFolder, sites: Sequence[str], settings: RunSettings)
     chain.start()
     store.start()
     # The account that deploys the Catalog gets no rights by it, but it must pay the gas.
-    payer = place.site(sites[0]).load_keys().account
+    payer = place.site(sites[0]).load_keys().signer
     network = deploy(chain.url(sites[0]), entries, payer, confirmations=chain.confirmations)
     place.save(settings, network)
     for name in sites:

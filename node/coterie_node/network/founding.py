@@ -232,7 +232,7 @@ def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Netw
     keys = SiteKeys.load(folder / KEYS, read_passphrase(folder / PASSPHRASE))
     entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
     confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
-    return deploy(url, entries, keys.account, confirmations=confirmations)
+    return deploy(url, entries, keys.signer, confirmations=confirmations)
 
 
 def make_trial(root: Path, sites: Sequence[str], *, period: int = DEFAULT_PERIOD) -> dict[str, str]:

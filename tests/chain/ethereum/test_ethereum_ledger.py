@@ -23,6 +23,7 @@ from support.chain.bench import (
     catch_refusal,
     derive_account,
 )
+from support.chain.web3_reader import connect_web3
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum import ethereum_ledger
@@ -34,7 +35,7 @@ from coterie_chain.keys.journal import MemoryJournal, SqliteJournal
 from coterie_chain.ledger.protocol import Event, Record, State
 from coterie_chain.ledger.rules import VOTE_TIME
 from coterie_chain.network import deploy as deployment
-from coterie_chain.network.deploy import Network, connect, deploy, discover
+from coterie_chain.network.deploy import Network, deploy, discover
 from coterie_chain.network.seat_reader import SeatReader
 
 pytestmark = pytest.mark.anvil
@@ -139,7 +140,7 @@ def test_founders_that_the_catalog_refuses_are_said(anvil: AnvilClient) -> None:
 
 
 def test_web3_reads_the_same_network(bench: AnvilBench) -> None:
-    with connect(bench.network.url) as w3:
+    with connect_web3(bench.network.url) as w3:
         catalog = w3.eth.contract(address=bench.network.catalog, abi=load_artifact("Catalog").abi)  # type: ignore[call-overload]
         assert catalog.functions.siteCount().call() == len(BENCH_FOUNDERS)
         assert load_artifact("Catalog").matches(bytes(w3.eth.get_code(catalog.address)))

@@ -27,7 +27,7 @@ FAST = 2
 def draw_transaction(rng: random.Random, fees: dict[str, int]) -> TransactionDictType:
     address = Account.from_key(rng.randbytes(32)).address
     return {
-        "to": address,
+        "to": rng.choice([address, address, ""]),
         "data": "0x" + rng.randbytes(rng.choice([0, 1, 4, 55, 56, 300])).hex(),
         "gas": rng.choice([0, 21_000, 8_000_000]),
         "nonce": rng.choice([0, 1, 127, 128, 1 << 40]),

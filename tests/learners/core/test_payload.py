@@ -16,6 +16,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
+from support.lanes import later
 
 from coterie_learners.core import payload as pay
 from coterie_learners.core.payload import DEFLATE, SHUFFLE_ZSTD, STORED, Field, Payload, Schema, Stamp
@@ -70,6 +71,53 @@ def test_any_payload_comes_back_from_every_codec(payload: Payload) -> None:
         assert stamp == STAMP
         assert are_equal(back, payload)
         assert pay.canonical(back) == pay.canonical(payload)
+
+
+@given(payloads)
+@settings(deadline=None)
+def test_another_package_packs_to_the_same_bytes(payload: Payload) -> None:
+    """Releases until 0.2.0 pack with `zstandard`: a site of one and a site of another post equal blobs."""
+    raw = pay.encode(STAMP, payload)
+    frame = zstandard.ZstdCompressor(level=1, write_content_size=False).compress(pay._shuffle(raw))
+    assert pay.pack(raw, SHUFFLE_ZSTD)[13:] == frame
+
+
+@pytest.mark.parametrize("rows", [0, 1, 17_000, later(1 << 21)[0]])
+def test_large_arrays_have_the_same_bytes_as_well(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    columns = {"a": rng.normal(size=rows), "b": rng.integers(0, 9, rows), "c": np.zeros(rows)}
+    raw = pay.encode(STAMP, {**columns, "d": np.round(columns["a"], 2)})
+    packed = pay.pack(raw, SHUFFLE_ZSTD)
+    shuffled = pay._shuffle(raw)
+    assert packed[13:] == zstandard.ZstdCompressor(level=1, write_content_size=False).compress(shuffled)
+    # A frame of the other package, which may have its size and a sum of checks, is read too.
+    other = zstandard.ZstdCompressor(level=19 if rows < 1 << 20 else 3, write_checksum=True).compress(shuffled)
+    assert pay.unpack(packed) == pay.unpack(packed[:13] + other) == raw
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: frame[:-1],
+        lambda frame: frame + b"\0",
+        lambda frame: frame + frame,
+        lambda frame: frame + zstandard.compress(b""),
+        lambda frame: frame + b"\x50\x2a\x4d\x18" + bytes(4),
+        lambda frame: b"",
+    ],
+    ids=["cut", "extended", "twice", "an empty frame behind it", "a frame to skip behind it", "nothing"],
+)
+def test_a_payload_is_one_whole_frame(change: Callable[[bytes], bytes]) -> None:
+    packed = pay.pack(pay.encode(STAMP, {"a": np.arange(9.0)}), SHUFFLE_ZSTD)
+    blob = packed[:13] + change(packed[13:])
+    assert "cut, or bytes follow" in refusal("CO-P103", lambda: pay.unpack(blob))
+
+
+def test_two_frames_are_refused_even_where_their_lengths_add_up() -> None:
+    packed = pay.pack(pay.encode(STAMP, {"a": np.arange(9.0)}), SHUFFLE_ZSTD)
+    shuffled = pay._shuffle(pay.unpack(packed))
+    frames = zstandard.compress(shuffled[:40]) + zstandard.compress(shuffled[40:])
+    refusal("CO-P103", lambda: pay.unpack(packed[:13] + frames))
 
 
 @given(payloads, st.randoms(use_true_random=False))

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import random
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.node.bare import run_bare
 from support.node.chains import Run
 from support.node.forging import (
     Files,
@@ -129,14 +128,11 @@ def test_an_honest_bundle_passes(honest: HonestRun, tmp_path: Path) -> None:
     assert all(entry.address in text for entry in honest.ledger.sites())
 
 
-def test_it_passes_in_a_fresh_process_without_network_node_or_keys(honest: HonestRun, tmp_path: Path) -> None:
+def test_it_passes_in_a_fresh_process_without_network_node_keys_or_extras(honest: HonestRun, tmp_path: Path) -> None:
     path = write_bundle(honest.files, tmp_path)
     # A proxy that leads nowhere: whatever would be fetched fails.
-    environment = {**os.environ, "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "coterie_node", "audit", "verify", str(path), "--json"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env=environment, cwd=tmp_path
-    )
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    done = run_bare("audit", "verify", path, "--json", folder=tmp_path, environment=proxies)
     verdict = json.loads(done.stdout)
     assert (done.returncode, verdict["verdict"], verdict["grade"]) == (0, "PASS", "identical")
     assert verdict["chain"]["kind"] == "none"

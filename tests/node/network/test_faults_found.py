@@ -19,6 +19,7 @@ from coterie_chain.keys.private_files import replace_private
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.programs.kubo import create_swarm_key
 from coterie_chain.network.swarm import Kubo
+from coterie_node.network.checks import machine_checks
 from coterie_node.network.checks.check_result import CheckResult
 from coterie_node.network.checks.ledger_checks import check_lost_journal, examine_seat
 from coterie_node.network.founding import FounderCard
@@ -148,6 +149,7 @@ FAULTS = [
     Fault("the swarm's key is another one", change_swarm_key, "swarm peers", "fingerprint here"),
     Fault("the cable is pulled", lambda w: w.pull_cable(), "chain peers", "cable"),
     Fault("the file of rows is gone", remove("data.csv"), "rows", "Put the file there"),
+    Fault("the package that reads rows is missing", lambda _: None, "rows", "coterie[site]"),
     Fault("the journal is gone", forget_records, "journal of records", "coterie restore"),
     Fault(
         "[talk] listens where this machine is not",
@@ -199,6 +201,8 @@ def test_a_planted_fault_is_found_with_its_remedy(
     if fault.check == "disk":
         usage = shutil.disk_usage(world.root)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20 << 20))
+    if "package" in fault.name:
+        monkeypatch.setattr(machine_checks, "find_arrow_version", lambda: "none")
     planted = fault.plant(world)
     row = planted if isinstance(planted, CheckResult) else world.examine()[fault.check]
     assert row.well is False
@@ -210,4 +214,4 @@ def test_the_page_lists_every_fault_with_its_row() -> None:
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     listed = {cells[0].strip(): cells[1].strip(" `") for cells in (line.strip("|").split("|") for line in lines)}
     assert {fault.name: fault.check for fault in FAULTS}.items() <= listed.items()
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS) == 36
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS) == 37

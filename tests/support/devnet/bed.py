@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.devnet.doomed import OPENING as OPENING
 from support.node.rows_files import file_of
 
 from coterie_chain.errors import StoreFault
@@ -50,8 +51,6 @@ missing = "drop"
 step_seconds = {step_seconds}
 
 """
-# Steps that open the pool's counts before the first sums.
-OPENING = 3
 # No patient has this age; it must never be found outside the file of the site that holds it.
 CANARY = "61.7351946"
 END_TIMEOUT = 240.0

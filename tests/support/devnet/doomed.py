@@ -19,6 +19,8 @@ from coterie_node.run.runner import Runner
 from coterie_node.site import participant
 
 CALLS_INTO_A_COMPUTATION = 5
+# Steps that open the pool's counts before the first sums.
+OPENING = 3
 kill_signal = signal.SIGKILL
 
 
@@ -77,9 +79,9 @@ def kill_inside(owner: Any, name: str, matches: Callable[..., bool]) -> None:
 
 
 def compute_position(topic: str) -> int:
-    """Where a step of GLORE stands in its study: two that open the pool, then each and server, round after round."""
+    """Where a step of GLORE stands in its study: those that open the pool, then each and server, round after round."""
     kind, _, turn = topic.partition("/")
-    return 2 + 2 * int(turn) + (kind == "model")
+    return OPENING + 2 * int(turn) + (kind == "model")
 
 
 def install_kill_point(point: str, topic: str) -> None:

@@ -10,14 +10,12 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-import pyarrow as pa
 import typer
-from pyarrow import csv
-from pyarrow.parquet import ParquetWriter
 
 from coterie_node.analysis.predict import PredictedRows, open_predictor, predict_rows
 from coterie_node.audit.publication import read_published_model
 from coterie_node.cli.options import ModelName
+from coterie_node.data.arrow import arrow_csv, pa, pq
 from coterie_node.data.installed_source import parse_rows_address
 from coterie_node.errors import ConfigError
 
@@ -48,7 +46,7 @@ def predict_command(
 def _write(batches: Iterator[pa.Table], out: Path | None) -> None:
     """Write the predictions as they come; a new file is private, and is removed if a later row is refused."""
     if out is None:
-        _write_tables(batches, sys.stdout.buffer, csv.CSVWriter)
+        _write_tables(batches, sys.stdout.buffer, arrow_csv.CSVWriter)
         return
     try:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -57,7 +55,7 @@ def _write(batches: Iterator[pa.Table], out: Path | None) -> None:
     with ExitStack() as unfinished:
         unfinished.callback(out.unlink)
         with os.fdopen(handle, "wb") as file:
-            _write_tables(batches, file, ParquetWriter if out.suffix == ".parquet" else csv.CSVWriter)
+            _write_tables(batches, file, pq.ParquetWriter if out.suffix == ".parquet" else arrow_csv.CSVWriter)
         unfinished.pop_all()
 
 

@@ -17,16 +17,16 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from coterie_learners.errors import DataError, LearnerError
+from coterie_node.data.arrow import find_arrow_version
 from coterie_node.data.findings import Origin, printable
 from coterie_node.data.mapping.document import DaskSource
 from coterie_node.data.tables.packages import import_extra
 
 CLUSTER_SECONDS = 10
 # What the numbers depend on.
-WORKER_PROGRAM = {"coterie": version("coterie"), "numpy": np.__version__, "pyarrow": pa.__version__}
+WORKER_PROGRAM = {"coterie": version("coterie"), "numpy": np.__version__, "pyarrow": find_arrow_version()}
 Waited = TypeVar("Waited")
 # Progress: what is done, how many parts of how many.
 Observer = Callable[[str, int, int], None]

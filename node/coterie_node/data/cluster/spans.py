@@ -14,11 +14,11 @@ from itertools import accumulate, chain
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from coterie_learners.numeric.parallel import one_thread
 from coterie_learners.study.rows import ArrayCodes, Block, CodedRows, Codes
+from coterie_node.data.arrow import pa
 from coterie_node.data.cluster.parts import Cut, PartJob, PartSummary, read_cut
 from coterie_node.data.commitment import hash_runs
 from coterie_node.data.patients.site_rows import raw_of_codes

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
@@ -19,6 +18,7 @@ from coterie_learners.study.design import Design
 from coterie_learners.study.identifiers import normalise
 from coterie_learners.study.preparation.kinds import ValueType
 from coterie_learners.study.preparation.plan import ConditionCount, Preparation
+from coterie_node.data.arrow import pa
 from coterie_node.data.arrow_values import Mask, Values, set_null, text_values
 from coterie_node.data.coding import FAULTS, as_text, code, faults, value_at
 from coterie_node.data.cohort.flow import FlowStep

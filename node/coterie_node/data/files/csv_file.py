@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
 
 from coterie_learners.errors import DataError
+from coterie_node.data.arrow import arrow_csv, pa
 from coterie_node.data.findings import EXAMPLES, ColumnFault, FileOrigin, printable, quote
 from coterie_node.data.source import Batch, FileRows, check_header, unreadable_error
 

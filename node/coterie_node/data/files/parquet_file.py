@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
+from coterie_node.data.arrow import pa, pq
 from coterie_node.data.findings import FileOrigin, printable
 from coterie_node.data.source import Batch, FileRows, check_header, check_kinds, unreadable_error
 

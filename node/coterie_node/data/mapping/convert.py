@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Mask, Values, read_doubles, read_mask, set_null, text_values
 from coterie_node.data.coding import MISSING, NUMBER, DictionaryValues
 from coterie_node.data.mapping.document import ColumnMapping, TableForm

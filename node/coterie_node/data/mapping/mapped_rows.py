@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-
 from coterie_learners.study.design import Design
+from coterie_node.data.arrow import pa
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import FileOrigin, Origin, printable, quote
 from coterie_node.data.mapping.convert import Conversion, ValueKind

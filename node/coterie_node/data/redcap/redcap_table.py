@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Mask, Values, read_mask
 from coterie_node.data.findings import FileOrigin, Origin, join_values, quote
 from coterie_node.data.redcap.dictionary import CHOOSING, RedcapField, read_dictionary

@@ -9,9 +9,8 @@ from decimal import Decimal
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Values, read_doubles, set_null
 
 # A column of a workbook or a query may hold so many letters in one cell.

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from coterie_learners.study.design import Design
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, printable
 from coterie_node.data.installed_source import RowsAddress

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
+from coterie_node.data.arrow import pa
 from coterie_node.data.files.parquet_file import BATCH_ROWS, open_parquet_reader, parquet_error
 from coterie_node.data.findings import FileOrigin
 from coterie_node.data.source import Batch, FileRows, check_header

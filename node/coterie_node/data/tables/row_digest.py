@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Values, read_doubles, read_mask
 
 

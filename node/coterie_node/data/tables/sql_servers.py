@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
+from coterie_node.data.arrow import pa
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
 

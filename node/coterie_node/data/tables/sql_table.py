@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.findings import Origin, quote
 from coterie_node.data.mapping.document import SqlQuery

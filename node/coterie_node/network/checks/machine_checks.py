@@ -16,6 +16,7 @@ from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import check_mode, read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_node.data.arrow import ROWS_EXTRA, find_arrow_version
 from coterie_node.network.checks.check_result import CheckResult, run_check
 from coterie_node.peers.address import address_of
 from coterie_node.site.folder import SiteFolder
@@ -129,6 +130,9 @@ def _check_rows(home: SiteFolder) -> CheckResult:
     """Whether the file of rows that node.toml names is there; the rows are read when a study wants them."""
     from pathlib import Path
 
+    if find_arrow_version() == "none":
+        cure = f"Install it at this site: pip install 'coterie[{ROWS_EXTRA}]'."
+        return CheckResult("rows", False, "the package that reads rows, pyarrow, is missing", cure)
     address = home.locate_rows("")
     if not isinstance(address, Path):
         return CheckResult("rows", None, f"{address.name}: asked when a study wants them")

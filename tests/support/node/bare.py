@@ -1,0 +1,34 @@
+"""The command as an installation without extras has it: what only an extra brings cannot be imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# Modules that the first installation does not bring.
+MISSING = ("pyarrow", "pandas", "web3", "requests", "zstandard")
+_HOOK = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+_MAIN = """
+from coterie_node.cli.main import main
+main()
+"""
+
+
+def run_bare(
+    *words: str | Path, folder: Path, script: str = _MAIN, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, or a script, in a process that has no extras."""
+    code = _HOOK.format(missing=MISSING) + script
+    command = [sys.executable, "-c", code, *map(str, words)]
+    whole = {**os.environ, **(environment or {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=folder, env=whole, check=False)
