@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -118,15 +119,9 @@ class EthereumLedger:
         )
         self._writer = None
         if account is not None:
-            self._writer = Writer(
-                self._rpc,
-                account,
-                journal or MemoryJournal(),
-                network,
-                gas_price=choose_gas_price(instant) if gas_price is None else gas_price,
-                confirmations=confirmations,
-                patience=patience,
-            )
+            price = choose_gas_price(instant) if gas_price is None else gas_price
+            open_writer = partial(Writer, gas_price=price, confirmations=confirmations, patience=patience)
+            self._writer = open_writer(self._rpc, account, journal or MemoryJournal(), network)
 
     def close(self) -> None:
         """Close the connection; the journal is its owner's."""

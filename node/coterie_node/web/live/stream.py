@@ -27,7 +27,7 @@ SIGN_SECONDS, STREAM_SECONDS = 15.0, 600.0
 TOKEN_MARK = "%csrf%"
 
 RenderPart = Callable[[PageServices, frozenset[str]], str]
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 def stream_part(visit: Visit, name: str, make: RenderPart) -> Response:
@@ -62,6 +62,6 @@ async def _may_watch(visit: Visit) -> bool:
     return services.sessions.peek(visit.session.name) and await _wait(services.persons.start(visit.person))
 
 
-async def _wait(answer: Future[Answer]) -> Answer:
+async def _wait(answer: Future[Value]) -> Value:
     """The answer of a thread, which many may wait for: who stops waiting does not stop it."""
     return answer.result() if answer.done() else await asyncio.shield(asyncio.wrap_future(answer))
