@@ -32,7 +32,7 @@ def disclose_evaluated(plan: EvaluationPlan) -> tuple[StepDisclosure, ...]:
         "The study stops before its fit, and names the level, if the evaluated patients of the pool that have it, or "
         "the outcome, are fewer than the floor, or at one or two sites."
     )
-    return disclose_labels(PREFIX), StepDisclosure(f"{PREFIX}opening", "each", what, None, "masked", (stop,))
+    return disclose_labels(PREFIX), StepDisclosure(f"{PREFIX}opening*", "each", what, None, "masked", (stop,))
 
 
 def _disclose_spread(plan: EvaluationPlan, protection: Protection) -> tuple[StepDisclosure, ...]:

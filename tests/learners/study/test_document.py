@@ -360,7 +360,7 @@ def test_the_schedule_has_an_opening_of_masked_sums_and_leaves_rounds_for_the_te
     study = complete_study(Study.from_toml(change_text("ridge = 0.5", "max_rounds = 7")))
     loop, rounds = ("each", "server"), 7 + len(study.sites)
     assert GLORE.schedule(study) == Schedule(
-        opening=("each", "each"), loop=loop, closing=("server",), max_rounds=rounds
+        opening=("each", "each", "each"), loop=loop, closing=("server",), max_rounds=rounds
     )
     plain = study.model_copy(update={"learner": study.learner.model_copy(update={"aggregation": "plain"})})
     assert GLORE.schedule(plain) == Schedule(loop=loop, closing=("server",), max_rounds=rounds)

@@ -131,8 +131,8 @@ class TestInspection:
         facts = json.loads(done.stdout)
         result = json.loads((demo_run / "result.json").read_text())
         assert (done.returncode, facts["verdict"], facts["snapshot"]) == (0, "PASS", "equal")
-        # Two posts open the pool's counts; then come the rounds, of which the last has the test of agreement.
-        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (2 + result["rounds"])
+        # Three posts open the pool's counts; then come the rounds, of which the last has the test of agreement.
+        assert [post["outcome"] for post in facts["posts"]] == ["equal"] * (3 + result["rounds"])
         history = json.loads(
             run_command("audit", "history", "--at", demo_run, "--kind", "StudyJoined", "--json").stdout
         )

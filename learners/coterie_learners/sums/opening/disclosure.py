@@ -37,7 +37,7 @@ def disclose_opening(mode: OpeningMode) -> tuple[StepDisclosure, ...]:
         return ()
     labels = disclose_labels()
     if mode == "counts":
-        return labels, StepDisclosure("opening", "each", _COUNTS, None, "masked", (_STOP,))
+        return labels, StepDisclosure("opening*", "each", _COUNTS, None, "masked", (_STOP,))
     commitment = StepDisclosure("opening", "each", _COMMITMENT, None, "blinded")
     return labels, commitment, StepDisclosure("bits", "each", _BITS, rebuilds=(_NO_COUNTS, _STOP), talks=True)
 
