@@ -515,8 +515,12 @@ def test_a_deployment_that_no_block_takes_says_what_to_look_for(
 ) -> None:
     monkeypatch.setattr(deployment, "DEPLOYMENT_TIMEOUT", 0.1)
     anvil.rpc("evm_setAutomine", False)
-    with pytest.raises(LedgerUnreachable, match=r"the newest is \d+\. .*signed recently") as caught:
-        deploy(anvil.url, [build_entry(name) for name in BENCH_FOUNDERS])
+    try:
+        with pytest.raises(LedgerUnreachable, match=r"the newest is \d+\. .*signed recently") as caught:
+            deploy(anvil.url, [build_entry(name) for name in BENCH_FOUNDERS])
+    finally:
+        anvil.rpc("evm_setAutomine", True)
+        anvil.rpc("evm_mine")
     assert caught.value.code == "CO-C304"
 
 
