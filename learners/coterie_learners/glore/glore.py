@@ -333,24 +333,30 @@ def _explain_nonconvergence(model: Payload) -> str:
 def share_stats(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
     """What one site posts: its sums after a server's post, under masks where the study says so."""
     sums = compute_local_sums(plan, site, model)
-    if plan.closes(model):
-        sums |= measure_agreement(plan, site, model)
     return masked_sum.mask_sums(site, topic, sums) if plan.masked else sums
 
 
 def compute_local_sums(plan: GlorePlan, site: Site, model: Payload) -> dict[str, Array]:
-    """The sums of this site's rows that the last server post asks for."""
+    """The sums of this site's rows that the last server post asks for, with its part of the test where that is due."""
     kind, frame, rows = newton.kind_of(model), plan.frame(model), plan.rows_of(site)
     if plan.options.site_intercepts and kind == "look":
         return site_profile.sum_moments(plan.model, rows, frame)
     if plan.options.site_intercepts:
-        return site_profile.sum_round(plan.model, rows, frame, model["beta"])
+        sums = site_profile.sum_round(plan.model, rows, frame, model["beta"])
+        return sums | (measure_agreement(plan, site, model) if plan.closes(model) else {})
     if kind == "look":
         return plan.model.look(rows, frame)
-    sums = plan.model.at_state(model).round(kind, rows, frame, model["beta"], float(model["null"]))
+    closes = plan.closes(model)
+    sums = plan.model.at_state(model).round(kind, rows, frame, model["beta"], float(model["null"]), fits=closes)
     if plan.options.firth:
         sums["score"] = sums["score"] + firth.correct_score(plan.model, rows, frame, model)
-    return sums
+    return (sums | _measure_agreement_of_sums(plan, site, model, sums)) if closes else sums
+
+
+def _measure_agreement_of_sums(plan: GlorePlan, site: Site, model: Payload, sums: Payload) -> dict[str, Array]:
+    gradient, note = plan.rules.penalty.gradient(plan.frame(model), model["beta"]), partial(note_own_sums, site, plan)
+    part = agreement.measure_of_sums(plan.model, sums, model, gradient, note)
+    return part | _measure_meat(plan, site, model)
 
 
 def share_agreement(site: Site, plan: GlorePlan, topic: str, model: Payload) -> Payload:
@@ -371,9 +377,13 @@ def measure_agreement(plan: GlorePlan, site: Site, model: Payload) -> dict[str, 
         part = agreement.measure(
             plan.model.at_state(model), rows, frame, model, gradient, partial(note_own_sums, site, plan)
         )
-    if plan.robust:
-        part |= robust.measure_meat(plan.model.at_state(model), rows, frame, model, plan.robust)
-    return part
+    return part | _measure_meat(plan, site, model)
+
+
+def _measure_meat(plan: GlorePlan, site: Site, model: Payload) -> dict[str, Array]:
+    if not plan.robust:
+        return {}
+    return robust.measure_meat(plan.model.at_state(model), plan.rows_of(site), plan.frame(model), model, plan.robust)
 
 
 def note_own_sums(site: Site, plan: GlorePlan, score: Array, information: Array) -> None:

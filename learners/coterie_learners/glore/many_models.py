@@ -179,8 +179,7 @@ def share_round(site: Site, plan: ModelsPlan, topic: str, running: Running) -> P
 def _sum_model(site: Site, model: RunningModel) -> dict[str, Array]:
     if model.tests:
         return measure_agreement(model.plan, site, model.state)
-    sums = compute_local_sums(model.plan, site, model.state)
-    return sums | (measure_agreement(model.plan, site, model.state) if model.plan.closes(model.state) else {})
+    return compute_local_sums(model.plan, site, model.state)
 
 
 def form_round(plan: ModelsPlan, running: Running) -> Schema:

@@ -83,19 +83,31 @@ def measure(
     `end`: the last server post (beta, information); `penalty` (p,): the gradient of the penalty there, of which each
     site carries its share of the information. `note` gets the site's own score (p,) and information (p, p).
     """
-    beta, whole = end["beta"], symmetric(end["information"], model.p)
-    score, information, pearson, ends = np.zeros(model.p), np.zeros((model.p, model.p)), 0.0, False
+    beta, information, score = end["beta"], np.zeros((model.p, model.p)), np.zeros(model.p)
+    pearson, ends = 0.0, 0.0
 
-    def sum_block(block: Block) -> tuple[Array, Array, float, bool]:
+    def sum_block(block: Block) -> tuple[Array, Array, Mapping[str, Array | float]]:
         return _block(model, model.weigh(frame.block(block)), beta)
 
-    for one, two, three, at_an_end in over_blocks_in_parallel(sum_block, rows):
-        score, information, pearson = score + one, information + two, pearson + three
-        ends = ends or at_an_end
+    for one, two, fit in over_blocks_in_parallel(sum_block, rows):
+        score, information = score + one, information + two
+        pearson, ends = pearson + float(fit["pearson"]), ends + float(fit["at_an_end"])
+    return _finish(score, information, {"pearson": pearson, "at_an_end": ends}, end, penalty, note)
+
+
+def measure_of_sums(model: Model, sums: Payload, end: Payload, penalty: Array, note: Note) -> dict[str, Array]:
+    """The same from a round's sums with `fits` at the same coefficients, without another pass over the rows."""
+    return _finish(sums["score"], symmetric(sums["information"], model.p), sums, end, penalty, note)
+
+
+def _finish(
+    score: Array, information: Array, fit: Mapping[str, Array | float], end: Payload, penalty: Array, note: Note
+) -> dict[str, Array]:
+    whole = symmetric(end["information"], len(score))
     if np.any(penalty):
         score = score - information @ np.linalg.solve(whole, penalty)
     note(score, information)
-    return pack_part(part_of(score, information, whole), pearson, ends)
+    return pack_part(part_of(score, information, whole), float(fit["pearson"]), bool(fit["at_an_end"]))
 
 
 def pack_part(part: Mapping[str, Array | float], pearson: float, ends: bool) -> dict[str, Array]:
@@ -105,13 +117,12 @@ def pack_part(part: Mapping[str, Array | float], pearson: float, ends: bool) -> 
     return {name: np.asarray(out[name], dtype=np.float64).reshape(shape) for name, shape in shapes(p).items()}
 
 
-def _block(model: Model, block: Block, beta: Array) -> tuple[Array, Array, float, bool]:
+def _block(model: Model, block: Block, beta: Array) -> tuple[Array, Array, Mapping[str, Array | float]]:
     eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
     parts = model.family.parts(eta, block.y)
-    own = np.ones_like(eta) if block.weight is None else block.weight
+    own = 1.0 if block.weight is None else block.weight
     information = compute_gram(block.x, parts.weight * own)
-    pearson = float(np.sum(own * (block.y - parts.mean) ** 2 / model.family.variance(parts.mean)))
-    return block.x.T @ (parts.residual * own), information, pearson, model.family.at_an_end(parts.mean)
+    return block.x.T @ (parts.residual * own), information, model.measure_fit(block, parts.mean)
 
 
 def part_of(score: Array, information: Array, whole: Array) -> dict[str, Array | float]:

@@ -34,6 +34,8 @@ Weighting = Literal["", "prior", "frequency", "sampling"]
 HUGE = 1e100
 # A deviance may be negative by rounding, by so much for each row.
 NOTHING = 1e-6
+# What is summed of a fit beside its score and information.
+FIT = ("pearson", "at_an_end")
 
 Sums = Payload
 
@@ -161,11 +163,26 @@ class Model:
 
     def look(self, rows: Rows, frame: Frame) -> dict[str, Array]:
         """Moments of this site's rows in a frame."""
-        return self._add_up(rows, "look", lambda block: self._moments(self._frame(block, frame)))
+        return self._add_up(rows, self.shapes("look"), lambda block: self._moments(self._frame(block, frame)))
 
-    def round(self, kind: Kind, rows: Rows, frame: Frame, beta: Array, null: float) -> dict[str, Array]:
-        """Sums of this site's rows at beta (p,); in the first round also those of an intercept of `null` alone."""
-        return self._add_up(rows, kind, lambda block: self._block_sums(kind, self._frame(block, frame), beta, null))
+    def round(
+        self, kind: Kind, rows: Rows, frame: Frame, beta: Array, null: float, fits: bool = False
+    ) -> dict[str, Array]:
+        """Sums of this site's rows at beta (p,); in the first round also those of an intercept of `null` alone.
+
+        `fits`: beside them what `measure_fit` says of the rows.
+        """
+
+        def measure(block: Block) -> dict[str, Array | float]:
+            return self._block_sums(kind, self._frame(block, frame), beta, null, fits)
+
+        return self._add_up(rows, self.shapes(kind) | (dict.fromkeys(FIT, ()) if fits else {}), measure)
+
+    def measure_fit(self, block: Block, mean: Array) -> dict[str, Array | float]:
+        """Pearson's chi-squared of rows in a frame with these means (m,), and 1 where a mean is at an end, else 0."""
+        own = 1.0 if block.weight is None else block.weight
+        pearson = float(np.sum(own * (block.y - mean) ** 2 / self.family.variance(mean)))
+        return {"pearson": pearson, "at_an_end": float(self.family.at_an_end(mean))}
 
     def _frame(self, block: Block, frame: Frame) -> Block:
         """Weighed rows in a frame, which the next block overwrites."""
@@ -187,9 +204,8 @@ class Model:
         return {"n": float(len(block)), "weight": weight} if self.weighs else {"n": weight}
 
     def _add_up(
-        self, rows: Rows, kind: Kind, measure: Callable[[Block], Mapping[str, Array | float]]
+        self, rows: Rows, shapes: Mapping[str, tuple[int, ...]], measure: Callable[[Block], Mapping[str, Array | float]]
     ) -> dict[str, Array]:
-        shapes = self.shapes(kind)
         sums = {name: np.zeros(shape) for name, shape in shapes.items() if name not in ("information", "curvature")}
         square = {name: np.zeros((self.p, self.p)) for name in shapes if name in ("information", "curvature")}
         for part in over_blocks_in_parallel(measure, rows):
@@ -216,7 +232,7 @@ class Model:
             out["offset"] = sum_rows(block.offset, block)
         return out
 
-    def _block_sums(self, kind: Kind, block: Block, beta: Array, null: float) -> dict[str, Array | float]:
+    def _block_sums(self, kind: Kind, block: Block, beta: Array, null: float, fits: bool) -> dict[str, Array | float]:
         eta = block.x @ beta if block.offset is None else block.x @ beta + block.offset
         parts = self.family.parts(eta, block.y)
         own = 1.0 if block.weight is None else block.weight
@@ -236,7 +252,7 @@ class Model:
             out["shape"] = np.array([sum_rows(v, block) for v in self.family.shape_parts(block.y, parts.mean)])
         if "null" in self.shapes(kind):
             out["null"] = self._null(block, null)
-        return out
+        return out | (self.measure_fit(block, parts.mean) if fits else {})
 
     def _null(self, block: Block, null: float) -> Array:
         eta = np.full(len(block), null) if block.offset is None else null + block.offset

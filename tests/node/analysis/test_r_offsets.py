@@ -29,6 +29,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian_log": (f"stay ~ {X}", {"family": "gaussian", "link": "log"}),
     "gamma_inverse": (f"stay ~ {X}", {"family": "gamma"}),
     "gamma_identity": (f"stay ~ {X}", {"family": "gamma", "link": "identity"}),
+    # Halved steps, each of which is a round, keep the means of the canonical link above zero.
+    "inverse_gaussian": (f"stay ~ {X}", {"family": "inverse_gaussian", "max_rounds": 60}),
+    "inverse_gaussian_identity": (f"stay ~ {X}", {"family": "inverse_gaussian", "link": "identity"}),
     "inverse_gaussian_log": (f"stay ~ {X}", {"family": "inverse_gaussian", "link": "log"}),
     "cohort_probit": (f"death ~ {C}", {"link": "probit"}),
     "cohort_cauchit": (f"death ~ {C}", {"link": "cauchit"}),

@@ -50,6 +50,8 @@ def parts_of(law: Law, link: Link, eta: Array, y: Array) -> Parts:
     inside, outside = _bring_inside(law, link, eta)
     out = _pieces(law, link.at(inside, np.exp), y)
     large = np.abs(out.residual) + out.weight + out.deviance > BEYOND
+    # A step that leads outside is halved whatever is summed there, which only has to fit the sum.
+    large |= outside & (np.abs(out.curvature) > BEYOND)
     if np.any(large):
         out = _pieces(law, link.at(np.where(large, _safe(law, link), inside), np.exp), y)
     deviance = out.deviance + BARRIER * (outside | large)

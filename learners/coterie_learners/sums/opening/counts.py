@@ -207,7 +207,8 @@ class Opening:
         """Patients of a block by level (k,), and events by level of a covariate."""
         masks = np.array([mask for _, _, mask in self._parts(block)])
         weight = np.ones(len(block)) if block.weight is None else block.weight
-        masses = [weight[self._mass(block) >= power].sum() for power in _POWERS[: len(self.mass_names)]]
+        mass = self._mass(block) if self.mass_names else weight
+        masses = [weight[mass >= power].sum() for power in _POWERS[: len(self.mass_names)]]
         patients = np.concatenate([masks @ weight, masses, self._count_values(block.y, weight)])
         return patients, self._count_events(masks, weight, block.y)
 
