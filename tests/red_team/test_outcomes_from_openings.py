@@ -328,10 +328,31 @@ def test_the_outcome_of_the_one_patient_of_a_level_who_lacks_the_other(
     assert worlds[0] == worlds[1]
 
 
+@pytest.mark.long
 def test_a_cell_of_a_product_all_of_whose_patients_have_the_outcome(tmp_path: Path) -> None:
     """Seven patients with hiv and without the other level, all of whom have died."""
     network = hold_complement(tmp_path / "full", 1)
     for rows in network.data.values():
         rows["hiv"][[20, 21]], rows["sex"][[20, 21]], rows["death"][[20, 21]] = 1, 0, 1
-    with pytest.raises(Withheld, match=r"sex = 0 and hiv = 1 has the outcome in every patient \(full cell\)"):
+    with pytest.raises(Withheld, match=r"hiv = 1 and sex = 0 has the outcome in every patient \(full cell\)"):
         network.fit(text("death ~ sex * hiv", "abc", LEARNERS["glore"], LOOSE))
+
+
+@pytest.mark.long  # `node/release/test_staged_counts.py` has the rule in `make test`
+@pytest.mark.parametrize("second", ["death ~ hiv * sex", "death ~ hiv + sex + hiv:sex"])
+def test_a_new_patient_of_a_product_in_a_study_with_another_order_of_terms(tmp_path: Path, second: str) -> None:
+    """Of sixty new patients one alone has both levels: by this one the two studies' sums differ."""
+    network = Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")})
+    whole = dict(network.data)
+    for site in "abc":
+        rows, new = network.data[site], np.arange(60)
+        rows["hiv"][-60:], rows["sex"][-60:] = new % 2, (new + 1) % 2
+        network.data[site] = {name: column[:-60] for name, column in rows.items()}
+    whole["b"]["sex"][-1] = 1
+    known = 'patient = "pseudonym"'
+    network.fit(text("death ~ sex * hiv", "abc", LEARNERS["glore"], known))
+    network.data |= whole
+    with pytest.raises(
+        ReleaseRefused, match=r"\(difference\).*(hiv:sex|hiv = 1 and sex = 1) has fewer than 5 patients"
+    ):
+        network.fit(text(second, "abc", LEARNERS["glore"], known))

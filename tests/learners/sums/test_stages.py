@@ -89,8 +89,8 @@ def test_products_come_after_their_factors_and_before_their_events() -> None:
             "y ~ a * g",
             {"a = 1 and g[p]"} | {f"a = 0 and g[{level}]" for level in "pqr"},
         ),
-        ("y ~ 0 + g + a:g", {f"g[{level}] and a = 0" for level in "pqr"} | {"a = 1"}),
-        ("y ~ x * a", {"x not zero and a = 0"}),
+        ("y ~ 0 + g + a:g", {f"a = 0 and g[{level}]" for level in "pqr"} | {"a = 1"}),
+        ("y ~ x * a", {"a = 0 and x not zero"}),
         ("y ~ x * n", set()),
     ],
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 
@@ -82,16 +81,9 @@ class _Closure:
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
 
-    @cached_property
-    def _order(self) -> dict[str, int]:
-        """The place of each variable in the formula."""
-        names = dict.fromkeys(factor.variable for column in self.design.columns for factor in column.factors)
-        return {name: k for k, name in enumerate(names)}
-
     def name(self, conditions: Conditions) -> str:
-        """Conditions in words, in the formula's order."""
-        ordered = sorted(conditions, key=lambda one: self._order[one[0]])
-        return " and ".join(_name_one(self.design, *one) for one in ordered)
+        """Conditions in words, in the order of the alphabet, so that studies with other orders of terms agree."""
+        return " and ".join(_name_one(self.design, *one) for one in sorted(conditions))
 
     def add(self, conditions: Conditions) -> None:
         """Add conditions whose sums are known, and all that follows."""
