@@ -263,3 +263,96 @@ def test_a_fit_whose_levels_are_large_opens_the_events_after_the_patients(
     network, reader = Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")}), Reader(monkeypatch)
     network.fit(text("death ~ sex + hiv", "abc", LEARNERS[learner]))
     assert list(reader.posts)[:3] == ["labels", "opening", "opening/2"]
+
+
+CUT = "cut(age, c(-Inf, 60, Inf))"
+PRODUCTS = {
+    "two levels": "death ~ sex * hiv",
+    "three levels": "death ~ grade * hiv",
+    "cut": f"death ~ {CUT} * hiv",
+    "without a factor": "death ~ hiv + sex:hiv",
+    "derived": "death ~ man * hiv",
+    "several levels of the outcome": "stage ~ sex * hiv",
+}
+
+
+def hold_complement(tmp_path: Path, death: int) -> Network:
+    """Three sites; all with hiv have the other levels too, but for one patient, who has none of these."""
+    data = {site: draw(k) for k, site in enumerate("abc")}
+    for k, rows in enumerate(data.values()):
+        rows["hiv"][:] = 0
+        rows["months"] = np.round(np.random.default_rng(9 + k).uniform(1, 59, N), 1)
+        rows["grade"] = np.array(GRADES)[np.random.default_rng(k).integers(0, 3, N)]
+        many = slice(10, 15)
+        rows["hiv"][many], rows["sex"][many], rows["age"][many] = 1, 1, 70.5
+        rows["death"][many] = 0, 0, 1, 0, 1
+        rows["grade"][many] = GRADES[1], GRADES[1], GRADES[1], GRADES[2], GRADES[2]
+    # In either world as many events with hiv, without, and in every other level: only pairs of levels differ.
+    one, four = data["b"], [VICTIM, OTHER, 9, 10]
+    one["death"][four], one["relapse"][four] = (death, 1 - death, death, 1 - death), 0
+    one["hiv"][four], one["sex"][four] = (1, 0, 0, 1), (0, 0, 1, 1)
+    one["age"][four] = 40.5, 40.5, 70.5, 70.5
+    one["grade"][four] = GRADES[0], GRADES[0], GRADES[1], GRADES[1]
+    for rows in data.values():
+        rows["stage"] = np.where(rows["death"] == 1, GRADES[0], np.where(rows["relapse"] == 1, *GRADES[1:]))
+    tmp_path.mkdir()
+    return Network(tmp_path, data)
+
+
+def read_complement(tmp_path: Path, learner: str, product: str, death: int) -> dict[str, Any]:
+    derived = f'{LOOSE}\n[derive]\nman = "sex == 1"'
+    stage = {"stage": MORE["grade"]}
+    study = text(PRODUCTS[product], "abc", LEARNERS[learner], derived, **MORE, **stage)
+    return stop(hold_complement(tmp_path, death), study)
+
+
+@pytest.mark.parametrize(
+    ("learner", "product"),
+    [
+        ("glore", "two levels"),
+        *(pytest.param("glore", name, marks=pytest.mark.long) for name in list(PRODUCTS)[1:-1]),
+        *(
+            pytest.param(name, "two levels", marks=pytest.mark.long)
+            for name in LEARNERS
+            if name not in ("glore", "several levels", "propensity")
+        ),
+        pytest.param("bits", "three levels", marks=pytest.mark.long),
+        pytest.param("several levels", "several levels of the outcome", marks=pytest.mark.long),
+    ],
+)
+def test_the_outcome_of_the_one_patient_of_a_level_who_lacks_the_other(
+    tmp_path: Path, learner: str, product: str
+) -> None:
+    """Events with a level less those of a product would be the outcome of the only patient between the two."""
+    worlds = [read_complement(tmp_path / str(death), learner, product, death) for death in (0, 1)]
+    assert worlds[0] == worlds[1]
+
+
+@pytest.mark.long
+def test_a_cell_of_a_product_all_of_whose_patients_have_the_outcome(tmp_path: Path) -> None:
+    """Seven patients with hiv and without the other level, all of whom have died."""
+    network = hold_complement(tmp_path / "full", 1)
+    for rows in network.data.values():
+        rows["hiv"][[20, 21]], rows["sex"][[20, 21]], rows["death"][[20, 21]] = 1, 0, 1
+    with pytest.raises(Withheld, match=r"hiv = 1 and sex = 0 has the outcome in every patient \(full cell\)"):
+        network.fit(text("death ~ sex * hiv", "abc", LEARNERS["glore"], LOOSE))
+
+
+@pytest.mark.long  # `node/release/test_staged_counts.py` has the rule in `make test`
+@pytest.mark.parametrize("second", ["death ~ hiv * sex", "death ~ hiv + sex + hiv:sex"])
+def test_a_new_patient_of_a_product_in_a_study_with_another_order_of_terms(tmp_path: Path, second: str) -> None:
+    """Of sixty new patients one alone has both levels: by this one the two studies' sums differ."""
+    network = Network(tmp_path, {site: draw(k) for k, site in enumerate("abc")})
+    whole = dict(network.data)
+    for site in "abc":
+        rows, new = network.data[site], np.arange(60)
+        rows["hiv"][-60:], rows["sex"][-60:] = new % 2, (new + 1) % 2
+        network.data[site] = {name: column[:-60] for name, column in rows.items()}
+    whole["b"]["sex"][-1] = 1
+    known = 'patient = "pseudonym"'
+    network.fit(text("death ~ sex * hiv", "abc", LEARNERS["glore"], known))
+    network.data |= whole
+    with pytest.raises(
+        ReleaseRefused, match=r"\(difference\).*(hiv:sex|hiv = 1 and sex = 1) has fewer than 5 patients"
+    ):
+        network.fit(text(second, "abc", LEARNERS["glore"], known))

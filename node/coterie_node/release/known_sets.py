@@ -228,6 +228,7 @@ def judge_pool_difference(
     `pooled`: patients and events by level, as the opening step has shown them; events count where both studies have the
     same outcome.
     """
+    pooled, former = _order_levels(pooled), replace(former, pooled=_order_levels(former.pooled))
     whole = pooled["the pool"][0] - former.pooled["the pool"][0]
     for name, (patients, _) in pooled.items():
         if name not in former.pooled or not whole:
@@ -237,6 +238,17 @@ def judge_pool_difference(
             yield _refuse_pool_difference(name, f"has fewer than {floor} patients (small level)", former)
         elif floor > 1 and more and more in _list_event_differences(name, head.outcome, pooled, former):
             yield _refuse_pool_difference(name, "has the outcome in every patient (full cell)", former)
+
+
+def _order_levels(pooled: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Counts by level, with the factors of each product in the order of the alphabet, whatever the formula's."""
+    return {_order_factors(name): (counts[0], counts[1]) for name, counts in pooled.items()}
+
+
+def _order_factors(level: str) -> str:
+    """A product's level with its factors in order: `b:a, not zero` as `a:b, not zero`."""
+    product, *rest = re.split(r"(, | \(with )", level, maxsplit=1)
+    return "".join([":".join(sorted(product.split(":"))), *rest])
 
 
 def _list_event_differences(

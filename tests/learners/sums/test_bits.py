@@ -79,7 +79,7 @@ class Pool:
         if self.study.variables["y"].type != "binary" and full[0]:
             full = np.zeros(len(n), bool)
         # Each answer, and its stage: that of products of two after levels, that all have the outcome one later.
-        joined = np.array([1 + name.count(":") for name in self.opening.names])
+        joined = np.array([1 + name.count(":") + name.count(" and ") for name in self.opening.names])
         rows = n[0] <= len(Design(self.study).columns)
         answers = np.array([*((n > 0) & (n < FLOOR)), *((sites > 0) & (sites < 3)), *full, rows])
         stages = np.array([*joined, *joined, *(joined + 1), 1])

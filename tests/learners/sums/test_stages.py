@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import complete_study
+from coterie_learners.errors import StudyError
 from coterie_learners.glore.glore import GlorePlan
 from coterie_learners.glore.many_plan import ModelsPlan
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayRows, Block
+from coterie_learners.sums.opening.cells import list_product_cells, mark_columns
 from coterie_learners.sums.opening.counts import Opening
 
 VARIABLES = """
@@ -65,9 +70,75 @@ def test_events_in_a_level_come_after_the_level() -> None:
 def test_products_come_after_their_factors_and_before_their_events() -> None:
     steps = list_steps(open_study("y ~ a * b * x"))
     pairs, triple = {"a:b", "a:x, not zero", "b:x, not zero"}, {"a:b:x, not zero"}
+    pairs |= {"a = 0 and b = 1", "a = 1 and b = 0", "a = 0 and b = 0", "a = 0 and x not zero", "b = 0 and x not zero"}
+    triple |= {f"a = {a} and b = {b} and x not zero" for a, b in ((0, 1), (1, 0), (0, 0))}
     single = {"a", "a = 0", "b", "b = 0", "x, not zero"}
     assert [levels for levels, _ in steps] == [single | OUTCOME, pairs, triple, set()]
     assert [events for _, events in steps] == [set(), single | {"the pool"}, pairs, triple]
+
+
+@pytest.mark.parametrize(
+    ("formula", "cells"),
+    [
+        ("y ~ a + b + g", set()),
+        ("y ~ a:b", {"not (a = 1 and b = 1)"}),
+        ("y ~ a + a:b", {"a = 1 and b = 0"}),
+        ("y ~ a + a:b:high", {"a = 1 and not (b = 1 and high = 1)"}),
+        ("y ~ a + a:g", {"a = 1 and g[p]"}),
+        (
+            "y ~ a * g",
+            {"a = 1 and g[p]"} | {f"a = 0 and g[{level}]" for level in "pqr"},
+        ),
+        ("y ~ 0 + g + a:g", {f"a = 0 and g[{level}]" for level in "pqr"} | {"a = 1"}),
+        ("y ~ x * a", {"a = 0 and x not zero"}),
+        ("y ~ x * n", set()),
+    ],
+)
+def test_the_cells_whose_sums_follow_from_those_of_products(formula: str, cells: set[str]) -> None:
+    opening = open_study(formula)
+    several = {cell.name for cell in list_product_cells(opening.design) if len(cell.variables) > 1}
+    assert several == {name for name in cells if " and " in name or "not" in name}
+    assert cells <= set(opening.names)
+    assert len(set(opening.names)) == len(opening.names)
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ a * b * g", "y ~ 0 + g + a:g:x + b:high", "y ~ a + a:b:high", "y ~ x * a * b"]
+)
+def test_cells_hold_the_rows_that_meet_their_conditions(formula: str) -> None:
+    """In every row a cell is 1 if the row is what the cell's name says, and else 0."""
+    design, rng = open_study(formula).design, np.random.default_rng(7)
+    codes = {name: rng.integers(0, 2, 300).astype(float) for name in ("y", "a", "b", "high", "x")}
+    codes["g"] = rng.integers(0, 3, 300).astype(float)
+    masks = mark_columns(design, design.raw(codes, 300))
+    cells = list_product_cells(design)
+    for cell in cells:
+        masks[cell.key] = cell.find(masks)
+        assert np.array_equal(masks[cell.key], meet_conditions(cell.name, codes)), cell.name
+    assert cells
+
+
+def meet_conditions(name: str, codes: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Which rows meet what a cell's name says, read from the name alone."""
+    head, _, inside = name.partition("not (")
+    out = 1.0 - meet_conditions(inside[:-1], codes) if inside else np.ones(300)
+    for part in filter(None, head.split(" and ")):
+        if part.startswith("g["):
+            out = out * (codes["g"] == "pqr".index(part[2]))
+        else:
+            variable, value = part.replace("x not zero", "x = 1").split(" = ")
+            out = out * (codes[variable] == float(value))
+    return out
+
+
+def test_too_many_cells_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"v{k}" for k in range(10)]
+    monkeypatch.setitem(
+        globals(), "VARIABLES", VARIABLES + "".join(f'[variables.{v}]\ntype = "binary"\n' for v in names)
+    )
+    opening = open_study(f"y ~ {'*'.join(names)}")
+    with pytest.raises(StudyError, match=r"more than 4000 cells.*Use a shorter formula"):
+        _ = opening.names
 
 
 def test_a_power_joins_no_other_column() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from coterie_learners.errors import Withheld
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.release.judgement import Judgement
+from coterie_node.release.known_sets import judge_pool_difference
 
 SITES = ("north", "south", "west")
 FIRST = {"the pool": (300.0, float("nan")), "male": (140.0, float("nan"))}
@@ -81,3 +83,17 @@ def test_counts_of_a_study_that_its_opening_stopped_stand_for_no_later_study(tmp
             network.fit(text("death ~ sex", rest=loose))
     else:
         network.fit(text("death ~ sex", rest=loose))
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [("old:male", "male:old"), ("old:male, not zero", "male:old, not zero"), ("age[a]:old", "old:age[a]")],
+)
+def test_products_are_compared_whatever_the_order_of_their_factors(here: str, there: str) -> None:
+    log = PrivacyLog()
+    write_steps(log, open_counts({}), Exposure("sums", 100, sums_only=True, parties=3, pooled=WHOLE))
+    (head,) = log.heads()
+    former = replace(head, pooled={"the pool": (300.0, 90.0), there: (70.0, 20.0)})
+    found = list(judge_pool_difference(head, {"the pool": (360.0, 110.0), here: (71.0, 20.0)}, former, 5))
+    assert [objection.subject for objection in found] == [f"difference: {min(here, there)}"]
+    assert "small level" in found[0].sentence

@@ -33,6 +33,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
+from coterie_learners.sums.opening.cells import Cell, list_product_cells, mark_columns
 from coterie_learners.sums.opening.labels import PostedLabels
 from coterie_learners.sums.opening.stages import Stage, Stages, count_columns, list_stages, order_levels
 
@@ -333,7 +334,7 @@ class Opening:
     def _parts(self, block: Block) -> Iterator[tuple[str, int, Array]]:
         """The levels: each one's name, how many columns of the file it joins, and who is in it (m,), 1 or 0.
 
-        They are everybody, each level of a category, zero and not zero.
+        They are everybody, each level of a category, zero and not zero, and the cells of products.
         """
         yield "the pool", 0, np.ones(len(block))
         for j, column in enumerate(self.design.columns):
@@ -344,6 +345,7 @@ class Opening:
             if not self._is_measured(column) and len(column.factors) == 1 and column.factors[0].level is None:
                 yield f"{column.name} = 0", joined, 1.0 - inside
         yield from self._references(block)
+        yield from self._list_cells(block)
         kinds = range(len(self.outcome_levels)) if self.outcome_levels else (1, 0)
         for name, kind in zip(self.outcome_names, kinds, strict=False):
             has = block.y == kind if self.outcome_levels else (block.y != 0) == kind
@@ -361,14 +363,30 @@ class Opening:
         return self.grids.get(column.factors[0].variable, ())
 
     def _references(self, block: Block) -> Iterator[tuple[str, int, Array]]:
-        """The first level of each category: who is in none of the others."""
+        """The first level of each category, unless it has a column: who is in none of the others."""
         groups: dict[str, list[int]] = {}
         for j, column in enumerate(self.design.columns):
             if len(column.factors) == 1 and column.factors[0].level is not None:
                 groups.setdefault(column.factors[0].variable, []).append(j)
         for variable, at in groups.items():
-            first = self.design.declared[variable].levels[0]
-            yield f"{variable}[{first}]", self.joins[variable], 1.0 - block.x[:, at].sum(axis=1)
+            levels = self.design.declared[variable].levels
+            if len(at) < len(levels):
+                yield f"{variable}[{levels[0]}]", self.joins[variable], 1.0 - block.x[:, at].sum(axis=1)
+
+    @cached_property
+    def _cells(self) -> tuple[Cell, ...]:
+        return list_product_cells(self.design)
+
+    def _list_cells(self, block: Block) -> Iterator[tuple[str, int, Array]]:
+        """Who has some levels of a product and not the others."""
+        if not self._cells:
+            return
+        masks = mark_columns(self.design, block.x)
+        by_itself = {column.factors[0].variable for column in self.design.columns if len(column.factors) == 1}
+        for cell in self._cells:
+            masks[cell.key] = cell.find(masks)
+            if len(cell.variables) > 1 or not cell.variables <= by_itself:
+                yield cell.name, sum(self.joins[name] for name in cell.variables), masks[cell.key]
 
     def _is_measured(self, column: Column) -> bool:
         kinds = (self.design.declared[factor.variable].type for factor in column.factors)

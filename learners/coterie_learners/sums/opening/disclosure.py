@@ -12,7 +12,8 @@ from coterie_learners.sums.opening.steps import OpeningMode
 _COUNTS = "Counts of its patients and of events by level, and which levels it has"
 _STOP = (
     "The study stops and names the level if the pool has fewer patients of it than the floor. It also stops if only "
-    "one or two sites have the level, or if all in it have the outcome. The outcome, and its absence, are levels too. "
+    "one or two sites have the level, or if all in it have the outcome. The outcome, and its absence, are levels too, "
+    "and so is each cell of a product. "
     "Products of levels, levels derived from several columns, and events in a level are opened after the level, "
     "and only if it has passed."
 )
