@@ -142,7 +142,7 @@ def _fetch_receipt(rpc: Rpc, name: str) -> _Receipt | None:
 
 
 def await_confirmations(rpc: Rpc, number: int) -> None:
-    """Wait for a block; the time begins anew with each new one, since many sealers need many confirmations.
+    """Wait for a block; the time begins again with each new one, since many sealers need many confirmations.
 
     LedgerUnreachable (CO-C304) after 120 s without any new block.
     """
