@@ -74,7 +74,7 @@ def deploy(
                 "Two founders may share a name or a key, a key may be zero, or there are more than a block has room "
                 "for (50 founders).",
             )
-        _await_block(rpc, receipt.block + confirmations)
+        await_confirmations(rpc, receipt.block + confirmations)
         network = _describe(rpc, url, receipt.address, receipt.block, founders)
         verify(network, rpc, confirmations)
         return network
@@ -141,13 +141,19 @@ def _fetch_receipt(rpc: Rpc, name: str) -> _Receipt | None:
         raise rpc.explain_garbled("eth_getTransactionReceipt") from None
 
 
-def _await_block(rpc: Rpc, number: int) -> None:
-    deadline = time.monotonic() + DEPLOYMENT_TIMEOUT
-    while rpc.call_quantity("eth_blockNumber") < number:
-        if time.monotonic() > deadline:
-            raise LedgerUnreachable(
-                "CO-C304", f"No block {number} within {DEPLOYMENT_TIMEOUT:g} s after the deployment. {STALLED}"
-            )
+def await_confirmations(rpc: Rpc, number: int) -> None:
+    """Wait for a block; the time begins again with each new one, since many sealers need many confirmations.
+
+    LedgerUnreachable (CO-C304) after 120 s without any new block.
+    """
+    newest, deadline = -1, 0.0
+    while (found := rpc.call_quantity("eth_blockNumber")) < number:
+        now = time.monotonic()
+        if found > newest:
+            newest, deadline = found, now + DEPLOYMENT_TIMEOUT
+        if now > deadline:
+            message = f"No block after {newest} came within {DEPLOYMENT_TIMEOUT:g} s; the Catalog counts from {number}"
+            raise LedgerUnreachable("CO-C304", f"{message} on. {STALLED}")
         time.sleep(0.05)
 
 

@@ -7,6 +7,7 @@ three at a signal. A site with systemd or containers has their supervisor instea
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ class SitePrograms:
         self._write_settings()
         for name, service in self.services().items():
             if name == "node" and service.pid is None:
-                await_catalog(find_node(self.folder).network())
+                await_catalog(find_node(self.folder).network(), site=self.folder.absolute().name)
             self.start_one(name, service)
             if name == "node":
                 api = find_node(self.folder).config.api
@@ -69,9 +70,13 @@ class SitePrograms:
         recipe = RECIPES[name](self.folder)
         environment = {**os.environ, **recipe.environment}
         for line in recipe.prepare:
-            done = subprocess.run(
-                list(line), env=environment, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=False
-            )
+            try:
+                done = subprocess.run(
+                    list(line), env=environment, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=False
+                )
+            except subprocess.TimeoutExpired:
+                message = f"{name} is not prepared within {PREPARE_SECONDS:g} s by {shlex.join(line)[:300]}"
+                raise StoreFault("CO-C336", f"{message}. Repeat the command when the machine is less busy.") from None
             if done.returncode:
                 message = f"{name} cannot be prepared: {(done.stderr or done.stdout)[-500:].strip()}"
                 raise StoreFault("CO-C336", f"{message}. Correct the cause, and start again.")

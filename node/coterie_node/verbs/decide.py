@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from coterie_chain.ledger.protocol import State, StudyView
+from coterie_chain.ledger.protocol import Ledger, State, StudyView
 from coterie_learners.errors import DataError
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
@@ -120,6 +120,8 @@ def approve(
 ) -> tuple[StudyView, Study, list[str]]:
     """Approve a study: this site's node joins it with this site's rows; returns the study and what it discloses."""
     view, study = read_proposal(folder, which)
+    with folder.open_ledger() as ledger:
+        _check_seats(ledger, (folder.name,))
     decision = make_decision(study.hash, "approve", data=data, reason=reason, approvals=approvals, view=view, by=by)
     folder.decisions.save_document(study.hash, study.document)
     signed = record_decision(folder, decision, signer)
@@ -219,12 +221,23 @@ def look_at_rows(folder: SiteFolder, study: Study) -> Iterator[str]:
 
 
 def _check_new(folder: SiteFolder, study: Study) -> None:
-    """ConfigError if the ledger has the study: it takes each document once."""
+    """ConfigError if the ledger has the study, since it takes each document once, or a site of it has no seat."""
     with folder.open_ledger() as ledger:
+        _check_seats(ledger, study.sites)
         existing = next((v for v in map(ledger.view, ledger.studies()) if v.terms.hash == study.hash), None)
     if existing is not None:
         message = f"This is study {existing.id} of the ledger, which is {existing.state.name.lower()}"
         raise ConfigError("CO-F328", f"{message}. To run it once more, give it another name.")
+
+
+def _check_seats(ledger: Ledger, names: Sequence[str]) -> None:
+    """ConfigError (CO-F334) where one of these sites was revoked or never admitted: the ledger takes no act of it."""
+    seats = {seat.name: seat.active for seat in ledger.sites()}
+    gone = [f"{name} ({'revoked' if name in seats else 'unknown'})" for name in names if not seats.get(name)]
+    if gone:
+        active = ", ".join(name for name, is_active in seats.items() if is_active)
+        message = f"No seat in this network: {', '.join(gone)[:200]}; the active sites are {active[:500]}"
+        raise ConfigError("CO-F334", f"{message}. Name only active sites in the study (coterie site list).")
 
 
 def find_open_study(folder: SiteFolder, which: str) -> StudyView:

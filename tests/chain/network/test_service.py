@@ -14,7 +14,7 @@ import pytest
 from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.network.programs.executables import Program
 from coterie_chain.network.programs.ports import find_free_port, reserve_for_all, reserve_ports
-from coterie_chain.network.programs.service import Service
+from coterie_chain.network.programs.service import Service, stretch_wait
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -43,6 +43,21 @@ def test_a_service_is_found_again_and_ended(tmp_path: Path) -> None:
     assert process.memory == process.handles == 0
     assert not (tmp_path / "run.json").exists()
     process.stop()
+
+
+def test_a_wait_grows_by_the_time_without_a_processor_up_to_ten_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = build_service(tmp_path)
+    assert process.queued == 0.0
+    process.start()
+    pid, first = process.pid, process.queued
+    measured = Path(f"/proc/{pid}/schedstat").read_text().split()[1]
+    assert 0.0 <= first <= int(measured) / 1e9
+    process.stop()
+    for queued, wait in ((0.0, 60.0), (45.0, 105.0), (9999.0, 600.0)):
+        monkeypatch.setattr(Service, "queued", queued)
+        assert stretch_wait(60.0, process) == wait
 
 
 def test_a_service_that_does_not_listen_is_killed(tmp_path: Path) -> None:

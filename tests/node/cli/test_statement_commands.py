@@ -171,3 +171,28 @@ def test_the_next_person_signs_a_proposal_by_the_digits_of_its_hash(nodes: Path)
         ("Ada Berg", "propose"),
         ("Bo Dahl", "propose"),
     ]
+
+
+def test_a_revoked_or_unknown_site_is_named_before_a_study_is_proposed_or_approved(nodes: Path) -> None:
+    text = (nodes / "split.toml").read_text()
+    late, later, strange = (nodes / f"{name}.toml" for name in ("late", "later", "strange"))
+    for file in (late, later):
+        file.write_text(text.replace('name = "split"', f'name = "{file.stem}"'))
+    strange.write_text(late.read_text().replace('"west"', '"nobody"').replace("west = ", "nobody = "))
+    unknown = refusal("study", "propose", strange, "--node", nodes / "south")
+    assert unknown.code == "CO-F334"
+    assert "nobody (unknown); the active sites are north, south, west" in unknown.message
+    listed = json.loads(run("study", "list", "--node", nodes / "south", "--json"))
+    run("study", "propose", late, "--node", nodes / "south")
+    serve(nodes, lambda events: sum(e.name == "StudyProposed" for e in events) > len(listed))
+    for voter in ("south", "west"):
+        run("site", "revoke", "west", "--node", nodes / voter)
+    serve(nodes, lambda events: any(e.name == "SiteRevoked" for e in events))
+    number = len(listed) + 1
+    refused = [
+        refusal("study", "approve", number, "--node", nodes / "west"),
+        *(refusal("study", "propose", later, "--node", nodes / name) for name in ("south", "west")),
+    ]
+    assert {error.code for error in refused} == {"CO-F334"}
+    assert all("No seat in this network: west (revoked)" in error.message for error in refused)
+    assert not find_node(nodes / "south").decisions.document(load_study(later).hash).exists()

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from support.devnet.bed import SITES, skip_without_programs
 
+from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.network.programs.ports import find_free_port
 from coterie_node.network.guided_founding import CARD_PREFIX
 from coterie_node.network.site_programs import SitePrograms
 
 ADMIN_PATIENCE = 240.0
+# Below the ports that Linux hands out to outgoing calls, one of which may be the daemon's when it starts.
+SITE_PORTS, PORT_DRAWS = (12000, 32000), 50
+
+
+def scale_patience() -> float:
+    """How long a command may take: longer where more programs want to run than there are processors."""
+    return ADMIN_PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def _call(words: tuple[str | Path, ...]) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; AssertionError with what it said if it takes too long."""
+    command, patience = [sys.executable, "-m", "coterie_node", *map(str, words)], scale_patience()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
+    except subprocess.TimeoutExpired as late:
+        said = b"".join(part for part in (late.stdout, late.stderr) if isinstance(part, bytes)).decode()
+        raise AssertionError(f"not done after {patience:.0f} s: coterie {' '.join(map(str, words))}\n{said}") from None
 
 
 def run_coterie(*words: str | Path, code: int | None = 0) -> str:
     """Run the command; returns what it prints."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=ADMIN_PATIENCE, check=False)
+    done = _call(words)
     assert code is None or done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
 
 def run_and_fail(*words: str | Path) -> str:
     """What a command that is refused says."""
-    command = [sys.executable, "-m", "coterie_node", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=ADMIN_PATIENCE, check=False)
+    done = _call(words)
     assert done.returncode != 0
     return done.stderr
 
 
 def await_true(look: Callable[[], bool], what: str) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + ADMIN_PATIENCE
+    patience = scale_patience()
+    deadline = time.monotonic() + patience
     while not look():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
         time.sleep(0.5)
 
 
@@ -53,10 +72,14 @@ def make_card(root: Path, site: str, first_port: int, verb: str = "found") -> st
 
 
 def find_first_ports(count: int) -> list[int]:
-    """A first port for each site, with four free ones behind it."""
-    base = find_free_port()
-    base = base if base < 60000 else 40000
-    return [base + 10 * k for k in range(count)]
+    """A first port for each site, with four free ones behind it, below those that systems hand out to calls."""
+    for _ in range(PORT_DRAWS):
+        base = random.randrange(*SITE_PORTS, 10)
+        with suppress(LedgerUnreachable):
+            for port in range(base, base + 10 * count):
+                find_free_port(port)
+            return [base + 10 * k for k in range(count)]
+    raise AssertionError(f"no {count} blocks of free ports between {SITE_PORTS}")
 
 
 def found_network(root: Path, ports: list[int]) -> list[str]:

@@ -24,6 +24,8 @@ LOG_TAIL = 2000
 PAUSE = 0.02
 # So many programs start beside each other as fast as one alone.
 ALONE = 4
+# A wait for a program grows to so many times its length where others have the processors.
+LONGEST_STRETCH = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ class Service:
         with suppress(psutil.NoSuchProcess):
             return int(psutil.Process(pid).num_fds()) if pid is not None else 0
         return 0
+
+    @property
+    def queued(self) -> float:
+        """Seconds for which it was ready to run and had no processor (Linux, first thread); 0 if nobody says so."""
+        with suppress(OSError, ValueError, IndexError):
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        return 0.0
 
     def start(self) -> None:
         """Start the program unless it runs; it gets no terminal and no open file of ours."""
@@ -135,6 +144,11 @@ class Service:
 def scale_wait(seconds: float, programs: int) -> float:
     """How long to wait for one of several programs that start on one machine: they share its processors."""
     return seconds * max(1.0, programs / ALONE)
+
+
+def stretch_wait(seconds: float, service: Service) -> float:
+    """How long to wait for a program on a busy machine: the time in which it had no processor does not count."""
+    return min(seconds + service.queued, LONGEST_STRETCH * seconds)
 
 
 def read_running_pid(record: Path) -> int | None:

@@ -1,0 +1,70 @@
+"""The wait for a deployment's confirmations: as long as blocks come, and no longer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from coterie_chain.errors import LedgerUnreachable
+from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.network import deploy as deployment
+from coterie_chain.network.deploy import DEPLOYMENT_TIMEOUT, await_confirmations
+
+PERIOD, DEPLOYED = 5.0, 31
+
+
+@dataclass
+class Clock:
+    """Time that passes while one sleeps."""
+
+    now: float = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class MemoryNode(Rpc):
+    """A node whose chain has one block for each period since the deployment, up to the last one."""
+
+    def __init__(self, clock: Clock, last: int, period: float = PERIOD) -> None:
+        super().__init__("http://127.0.0.1:1")
+        self._clock, self._last, self._period = clock, last, period
+
+    def call_quantity(self, method: str, *params: object) -> int:
+        assert (method, params) == ("eth_blockNumber", ())
+        return min(DEPLOYED + int(self._clock.now / self._period), self._last)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(deployment, "time", clock)
+    return clock
+
+
+@pytest.mark.parametrize("sealers", [3, 50, 253])
+def test_the_wait_lasts_as_long_as_the_confirmations_of_all_sealers(clock: Clock, sealers: int) -> None:
+    confirmations = sealers // 2 + 1
+    with MemoryNode(clock, last=10_000) as node:
+        await_confirmations(node, DEPLOYED + confirmations)
+    assert confirmations * PERIOD <= clock.now <= (confirmations + 1) * PERIOD
+
+
+def test_slow_blocks_are_waited_for(clock: Clock) -> None:
+    period = DEPLOYMENT_TIMEOUT - 1
+    with MemoryNode(clock, last=10_000, period=period) as node:
+        await_confirmations(node, DEPLOYED + 26)
+    assert clock.now >= 26 * period
+
+
+def test_a_chain_that_stands_is_a_fault_that_names_its_newest_block(clock: Clock) -> None:
+    with MemoryNode(clock, last=44) as node, pytest.raises(LedgerUnreachable) as caught:
+        await_confirmations(node, 57)
+    assert caught.value.code == "CO-C304"
+    assert "No block after 44 came within 120 s; the Catalog counts from 57 on." in caught.value.message
+    stood_since = (44 - DEPLOYED) * PERIOD
+    assert DEPLOYMENT_TIMEOUT <= clock.now - stood_since <= DEPLOYMENT_TIMEOUT + 2
