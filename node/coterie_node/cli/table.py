@@ -134,7 +134,7 @@ COMMANDS: Table = {
             ),
             "log": Command(
                 "coterie_node.cli.site.person:person",
-                "Show what persons did at this site; with --verify or --ledger check that nothing of it was changed or cut.",
+                "Show what persons did at this site; with --verify or --ledger check that nothing was changed or cut.",
             ),
         },
     ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
-from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder
+from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder, prepare
 
 
 def find_mariadb() -> Path | None:
@@ -44,7 +44,7 @@ def start_mariadb(program: Path) -> Iterator[MariaDb]:
     folder, port = make_folder("coterie-my-", user), find_port()
     common = ["--no-defaults", f"--datadir={folder}/data"]
     owner = ["--auth-root-authentication-method=normal", f"--user={user}", "--skip-test-db"]
-    subprocess.run(["mariadb-install-db", *common, *owner], check=True, capture_output=True, timeout=PATIENCE)
+    prepare(["mariadb-install-db", *common, *owner])
     words = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/s", f"--user={user}"]
     cheap = [
         "--innodb-flush-log-at-trx-commit=0",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder
+from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder, prepare
 
 
 def find_programs() -> Path | None:
@@ -37,6 +36,13 @@ class Postgres:
         )
 
 
+def _connect(programs: Path, port: int) -> None:
+    """OSError until the server takes statements: its port is open before."""
+    words = [f"{programs}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    if subprocess.run(words, check=False, timeout=PATIENCE).returncode != 0:
+        raise ConnectionRefusedError
+
+
 @contextmanager
 def start_postgres(programs: Path) -> Iterator[Postgres]:
     """Start a server on a free port of this machine, and end it; as the user postgres where the tests run as root."""
@@ -48,14 +54,14 @@ def start_postgres(programs: Path) -> Iterator[Postgres]:
         shutil.chown(secret, user)
     owner = user if os.getuid() == 0 else None
     words = f"{programs}/initdb -D {folder}/data -U admin -A scram-sha-256 --pwfile {secret} -N"
-    subprocess.run(words.split(), check=True, capture_output=True, timeout=PATIENCE, user=owner, cwd=folder)
+    prepare(words.split(), user=owner, cwd=folder)
     words = f"{programs}/postgres -D {folder}/data -c port={port} -c unix_socket_directories={folder} -c fsync=off"
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(
         [*words.split(), "-c", "listen_addresses=127.0.0.1"], stdout=quiet, stderr=quiet, user=owner, cwd=folder
     )
     try:
-        await_answer(lambda: socket.create_connection(("127.0.0.1", port), 1.0).close(), "PostgreSQL")
+        await_answer(lambda: _connect(programs, port), "PostgreSQL")
         yield Postgres(f"postgresql://admin@127.0.0.1:{port}/postgres", folder, user)
     finally:
         server.terminate()

@@ -6,10 +6,12 @@ import os
 import pwd
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "not a secret: of a test"
 PATIENCE = 60.0
@@ -26,6 +28,12 @@ def make_folder(prefix: str, user: str) -> Path:
     if os.getuid() == 0:
         shutil.chown(folder, user)
     return folder
+
+
+def prepare(words: Sequence[str], **options: Any) -> None:
+    """Run a program to its end; an AssertionError has what it printed where it fails."""
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE, **options)
+    assert done.returncode == 0, f"{words[0]} ended with {done.returncode}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
 
 
 def find_port() -> int:

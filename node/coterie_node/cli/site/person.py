@@ -115,7 +115,7 @@ def show_person_log_command(
     node: NodeOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show what persons did at this site; with --verify or --ledger check that nothing of it was changed or cut."""
+    """Show what persons did at this site; with --verify or --ledger check that nothing was changed or cut."""
     home = open_node_folder(node)
     if verify or ledger:
         print_document(*_verify_log(home, ledger), as_json)
