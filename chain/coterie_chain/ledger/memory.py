@@ -27,8 +27,10 @@ removed: the twin knows no reorganisation. A vote's entry stands before the entr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 
 from coterie_chain.errors import PostRejected
 from coterie_chain.ledger import motions
@@ -53,6 +55,36 @@ from coterie_chain.ledger.rules import ZERO_ADDRESS, End, Moment, Rules, Seat
 from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, StudyState
 
 
+class RecordPlaces:
+    """Where in a log the records of each step stand, so that a reader does not search all of it.
+
+    A log that was replaced, or whose entries have moved, is searched from its beginning.
+    """
+
+    def __init__(self) -> None:
+        self._log: list[Record | Event] = []
+        self._last: Record | Event | None = None
+        self._places: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        self._seen = 0
+        self._lock = Lock()
+
+    def find(self, log: list[Record | Event], study: int, position: int) -> list[Record]:
+        """The records of a step, in the order of the log."""
+        with self._lock:
+            self._read_new(log)
+            entries = [log[at] for at in self._places.get((study, position), ())]
+        return [e for e in entries if type(e) is Record and e.post.position == position and e.post.study == study]
+
+    def _read_new(self, log: list[Record | Event]) -> None:
+        if log is not self._log or len(log) < self._seen or (self._seen and log[self._seen - 1] is not self._last):
+            self._log, self._seen = log, 0
+            self._places.clear()
+        for at, entry in enumerate(log[self._seen :], self._seen):
+            if type(entry) is Record:
+                self._places[entry.post.study, entry.post.position].append(at)
+            self._seen, self._last = at + 1, entry
+
+
 class MemoryChain:
     """What the sites of one process share: the rules and everything written so far."""
 
@@ -64,6 +96,18 @@ class MemoryChain:
             self.log.append(Event("SiteAdmitted", 0, seat.name, _describe_seat(seat), len(self.log), clock(), ""))
         self.heads: dict[int, Head] = {}
         self.idle_blocks = 0
+        self._places = RecordPlaces()
+        # Of each finished step its records, the study's sites, and what all readers get.
+        self._reported: dict[tuple[int, int], tuple[list[Record], tuple[int, ...], tuple[Record, ...]]] = {}
+
+    def read_step(self, study: int, position: int, order: tuple[int, ...]) -> tuple[Record, ...]:
+        """Records of a step's last attempt, in the order of the study's sites; made once for all readers."""
+        records = self._places.find(self.log, study, position)
+        known = self._reported.get((study, position))
+        if known is None or known[0] != records or known[1] != order:
+            known = records, order, select_last_attempt(records, _name_sites(self.rules, order))
+            self._reported[study, position] = known
+        return known[2]
 
     def moment(self) -> Moment:
         """When the next entry is written: each takes a block, and `idle_blocks` have none."""
@@ -118,9 +162,7 @@ class MemoryLedger:
         s = _require_study(self._rules, study)
         if position >= s.position:
             return None
-        log = self._chain.log
-        records = [e for e in log if type(e) is Record and e.post.position == position and e.post.study == study]
-        return select_last_attempt(records, _name_sites(self._rules, s.order))
+        return self._chain.read_step(study, position, s.order)
 
     def read_at_one_block(self) -> AbstractContextManager[None]:
         """Nothing to ask: reads cost nothing here."""
@@ -370,10 +412,9 @@ def build_view(rules: Rules, study: int) -> StudyView:
     opening, loop, closing = kinds
     order = _name_sites(rules, s.order)
     terms = Terms(s.hash, order, opening, loop, closing, s.max_rounds, s.timeout, s.silence, s.least)
-    joined, parties = (_name_sites(rules, [p for p in s.order if p in some]) for some in (s.joined, s.active))
-    open_ = _build_open_step(rules, s, parties) if s.state == State.RUNNING else None
-    here = rules.list_able(s)
-    able, proposer = _name_sites(rules, [p for p in s.order if p in here]), rules.seats[s.proposer].name
+    joined, parties, able = (_name_some(s, order, some) for some in (s.joined, s.active, rules.list_able(s)))
+    open_ = _build_open_step(rules, s, order, parties) if s.state == State.RUNNING else None
+    proposer = rules.seats[s.proposer].name
     return StudyView(study, terms, s.state, joined, parties, open_, able, proposer, s.deadline, s.superseded)
 
 
@@ -388,9 +429,9 @@ def _require_study(rules: Rules, study: int) -> StudyState:
     return rules.studies[study]
 
 
-def _build_open_step(rules: Rules, s: StudyState, parties: tuple[str, ...]) -> OpenStep:
-    posted = _name_sites(rules, [p for p in s.order if p in s.posted])
-    posters = _name_sites(rules, s.posters())
+def _build_open_step(rules: Rules, s: StudyState, order: tuple[str, ...], parties: tuple[str, ...]) -> OpenStep:
+    posted = _name_some(s, order, s.posted)
+    posters = parties if s.kind() == EACH else _name_sites(rules, s.posters())
     kind = describe_kind(rules, s.kind())
     return OpenStep(s.position, s.attempt, s.round, kind, posters, posted, parties, s.basis, s.deadline)
 
@@ -398,6 +439,13 @@ def _build_open_step(rules: Rules, s: StudyState, parties: tuple[str, ...]) -> O
 def _name_sites(rules: Rules, ids: Iterable[int]) -> tuple[str, ...]:
     seats = rules.seats
     return tuple([seats[i].name for i in ids])
+
+
+def _name_some(s: StudyState, order: tuple[str, ...], some: Collection[int]) -> tuple[str, ...]:
+    """Names of some of a study's sites, in its order; `order` are the names of all."""
+    if len(some) == len(order):
+        return order
+    return tuple([name for p, name in zip(s.order, order, strict=True) if p in some]) if some else ()
 
 
 def _encode_kind(kind: str, ids: Mapping[str, int]) -> int:

@@ -387,7 +387,9 @@ class Rules:
 
     def list_able(self, s: StudyState) -> set[int]:
         """The participants that can act: who votes in the study."""
-        return {site for site in s.active if not self.is_gone(s, site)}
+        seats = self.seats
+        seated = ((site, seats.get(site)) for site in s.active)
+        return {site for site, seat in seated if seat is not None and seat.active and seat.changed <= s.changes}
 
     def _is_active(self, site: int) -> bool:
         return site in self.seats and self.seats[site].active

@@ -29,8 +29,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,20 +75,16 @@ def mask_sums(site: Site, topic: str, sums: Mapping[str, Array]) -> Payload:
     values = join_sums(sums)
     # The range is checked before the masks: afterwards an overflow would be invisible.
     words = encode_fixed_point(values, LIMIT / len(site.parties))
-    pads = {
-        peer: np.frombuffer(site.mask(peer, topic, words.nbytes), "<u8").reshape(words.shape)
-        for peer in site.parties
-        if peer != site.name
-    }
-    subtracted = sum_words(words.shape[0], (pad for peer, pad in pads.items() if site.name > peer))
-    added = (pad for peer, pad in pads.items() if site.name < peer)
-    return {"masked": sum_words(words.shape[0], (words, negate_words(subtracted), *added))}
+    pads = {peer: site.mask(peer, topic, words.nbytes) for peer in site.parties if peer != site.name}
+    subtracted = _sum_pads(words.shape[0], [pad for peer, pad in pads.items() if site.name > peer])
+    added = _sum_pads(words.shape[0], [pad for peer, pad in pads.items() if site.name < peer])
+    return {"masked": sum_words(words.shape[0], (words, negate_words(subtracted), added))}
 
 
 def unmask_sums(posts: Posts, shapes: Shapes) -> dict[str, Array]:
     """The sums over all parties, by name, from what `mask_sums` made at each."""
-    masked = (np.asarray(payload["masked"], dtype=np.uint64) for payload in posts.values())
-    return split_sums(decode_fixed_point(sum_words(size_of(shapes), masked)), shapes)
+    masked = tuple([np.asarray(payload["masked"], dtype=np.uint64) for payload in posts.values()])
+    return split_sums(decode_fixed_point(_SUMS.add(size_of(shapes), masked)), shapes)
 
 
 def join_sums(sums: Mapping[str, Array]) -> Array:
@@ -172,6 +170,62 @@ def sum_words(size: int, terms: Iterable[Words64]) -> Words64:
             high += term[:, 1]
             high += low < term[:, 0]
     return np.stack([low, high], axis=-1)
+
+
+def _sum_pads(size: int, pads: Sequence[bytes]) -> Words64:
+    """Sum of pads of `size` numbers modulo 2^128; short ones are put behind each other and added at once."""
+    if size > _STACKED_SIZE or len(pads) < _FEW_TERMS:
+        return sum_words(size, (np.frombuffer(pad, "<u8").reshape(size, 2) for pad in pads))
+    parts = (b"".join(pads[at : at + _STACKED_TERMS]) for at in range(0, len(pads), _STACKED_TERMS))
+    return sum_words(size, (_sum_stack(np.frombuffer(part, "<u8").reshape(-1, size, 2)) for part in parts))
+
+
+class FinishedSums:
+    """The last sums of masked posts: parties in one process that read the same arrays get the sum that the first made.
+
+    The same arrays are the same objects, and over bytes, which cannot change. Any other array is added again. At most
+    `most_bytes` of arrays are kept alive (`kept_bytes`).
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._known: OrderedDict[tuple[int, ...], tuple[tuple[Words64, ...], Words64]] = OrderedDict()
+        self._most_bytes, self.kept_bytes = most_bytes, 0
+        self._lock = Lock()
+
+    def add(self, size: int, terms: tuple[Words64, ...]) -> Words64:
+        """Sum of terms (size, 2) modulo 2^128."""
+        key = (size, *map(id, terms))
+        # What is known keeps its arrays alive, so that no other object can have their ids.
+        known = self._known.get(key)
+        if known is not None:
+            return known[1]
+        total = sum_words(size, terms)
+        if sum(term.nbytes for term in terms) <= self._most_bytes and all(map(_is_over_bytes, terms)):
+            total.flags.writeable = False
+            with self._lock:
+                self._keep(key, terms, total)
+        return total
+
+    def _keep(self, key: tuple[int, ...], terms: tuple[Words64, ...], total: Words64) -> None:
+        if key in self._known:
+            return
+        self._known[key] = terms, total
+        self.kept_bytes += sum(term.nbytes for term in terms)
+        while self.kept_bytes > self._most_bytes:
+            _, (oldest, _) = self._known.popitem(last=False)
+            self.kept_bytes -= sum(term.nbytes for term in oldest)
+
+
+# The posts of two rounds of two hundred sites and ten columns.
+_SUMS = FinishedSums(1 << 20)
+
+
+def _is_over_bytes(array: Words64) -> bool:
+    """Whether an array lies over a byte string, so that nobody can write to it."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return type(base) is bytes
 
 
 def _sum_stack(terms: NDArray[np.uint64]) -> Words64:

@@ -153,7 +153,7 @@ class Site:
         if peer not in self.shared:
             message = f"The key of {peer} in the Catalog makes no secret with {self.name}"
             raise ProtocolError("CO-P402", f"{message}. Propose the study without {peer}, or with its new key.", peer)
-        pair = "/".join(sorted((self.name, peer)))
+        pair = f"{self.name}/{peer}" if self.name < peer else f"{peer}/{self.name}"
         return self.derive(self.shared[peer], f"{self._label(label)}/{pair}", size)
 
     def keep(self, label: str, make: Callable[[], bytes]) -> bytes:

@@ -115,7 +115,12 @@ class PayloadCodec:
             raise PayloadMissing(error.code, f"{message}: {error.message}", record.site, step.topic) from error
 
     def _read(self, step: Step, record: Record, blobs: BlobStore) -> Payload | Sealed:
-        blob = fetch(record.post, blobs)
+        blob = _load(record.post, blobs)
+        known = _DECODED.find(record.post.sha256)
+        if known is not None and known.was_accepted(self.study, step, record, blob):
+            return dict(known.payload)
+        sent = blob
+        _check_bytes(record.post, blob)
         if step.readers is not None or is_sealed(blob):
             unsealed = self._unseal(step, record, blob)
             if unsealed is None:
@@ -141,6 +146,8 @@ class PayloadCodec:
                 " Ask that site to check its node."
             )
             raise ProtocolError("CO-P116", message)
+        if blob is sent:
+            decoded.accept(self.study, step, record, blob)
         return payload
 
     def _unseal(self, step: Step, record: Record, blob: bytes) -> bytes | None:
@@ -187,6 +194,25 @@ class DecodedPost:
     size: int
     _finite: bool = False
     _form: pay.Schema | None = None
+    _accepted: tuple[bytes, str, bool, pay.Schema | None, Record, bytes] | None = None
+
+    def accept(self, study: Study, step: Step, record: Record, blob: bytes) -> None:
+        """Note that all checks of an open post have passed: of these bytes, behind this record, at this step."""
+        if type(blob) is bytes:
+            self._accepted = study.hash, step.topic, step.announces, step.expects, record, blob
+
+    def was_accepted(self, study: Study, step: Step, record: Record, blob: bytes) -> bool:
+        """Whether another reader has made all checks of an open post that this one would make, on the same objects.
+
+        Each reader compares the study, the step with its form, the record and the bytes with those that were checked.
+        A sealed step, and a form with a learner's own check, are for each reader to check again.
+        """
+        if self._accepted is None or step.readers is not None:
+            return False
+        hash_, topic, announces, form, known_record, known_blob = self._accepted
+        same_place = record is known_record and study.hash == hash_ and step.topic == topic
+        same_form = step.announces == announces and (form is None or form.check is None) and step.expects == form
+        return blob is known_blob and same_place and same_form
 
     def check(self, form: pay.Schema | None) -> None:
         """ProtocolError for values that are not finite, or a payload of another form; a learner's own check is made
@@ -256,10 +282,14 @@ class DecodedPosts:
                 return known
         raw = pay.unpack(blob)
         stamp, payload = pay.decode(raw)
-        post = DecodedPost(stamp, payload, len(raw) + _POST_BYTES + _ARRAY_BYTES * len(payload))
+        post = DecodedPost(stamp, payload, len(raw) + len(blob) + _POST_BYTES + _ARRAY_BYTES * len(payload))
         with self._lock:
             self._keep(digest, post)
         return post
+
+    def find(self, digest: bytes) -> DecodedPost | None:
+        """The decoded post whose open bytes have this SHA-256, if it is kept."""
+        return self._posts.get(digest)
 
     def forget(self, study: str) -> None:
         """Let the posts of the study with this hash (hex) leave memory."""
@@ -300,6 +330,13 @@ def pack(study: Study, step: Step, site: str, attempt: int, payload: Payload) ->
 
 def fetch(post: Post, blobs: BlobStore) -> bytes:
     """The stored bytes of a post, checked against its size, CID and SHA-256."""
+    blob = _load(post, blobs)
+    _check_bytes(post, blob)
+    return blob
+
+
+def _load(post: Post, blobs: BlobStore) -> bytes:
+    """The stored bytes of a post, as the store has checked them against the CID."""
     if not 0 < post.size <= MAX_PAYLOAD_BYTES:
         raise ProtocolError(
             "CO-P112",
@@ -307,17 +344,20 @@ def fetch(post: Post, blobs: BlobStore) -> bytes:
             " Ask that site to check its node.",
         )
     try:
-        blob = blobs.get(post.cid, post.size)
+        return blobs.get(post.cid, post.size)
     except BlobUnusable as error:  # no store has altered the bytes: they are what the site recorded
         message = f"The bytes behind {post.cid} do not match the record's size and form: {error.message}"
         raise ProtocolError("CO-P113", message) from error
+
+
+def _check_bytes(post: Post, blob: bytes) -> None:
+    """ProtocolError for bytes that have another size or SHA-256 than the record."""
     if len(blob) != post.size or _DIGESTS.compute(blob) != post.sha256:
         raise ProtocolError(
             "CO-P113",
             f"The bytes behind {post.cid} do not match the record's size and SHA-256."
             " Ask that site to check its store.",
         )
-    return blob
 
 
 def _context(study: Study, topic: str, site: str) -> bytes:

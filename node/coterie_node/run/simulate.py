@@ -79,7 +79,8 @@ def site_of(
     `session` is the same at all sites and never twice: the ledger's own name and the study's number on it. A peer whose
     key is unusable has no shared key: it may have taken that key after the study began. `pairs`: of a simulation.
     """
-    others = (e for e in entries if e.name in study.sites and e.name != name)
+    names = frozenset(study.sites) - {name}
+    others = (e for e in entries if e.name in names)
     peers = {e.name: e.sealing for e in others if is_usable_key(e.sealing)}
     share = keys.derive_shared_secret if pairs is None else partial(pairs.share, keys)
     shared = {peer: share(public) for peer, public in peers.items()}

@@ -233,3 +233,49 @@ def test_the_form_of_a_post_follows_from_the_shapes() -> None:
     field = masked_sum.form_masked_field(SHAPES)
     post = posts(sites_with_keys(STUDY.sites))["north"]["masked"]
     assert (field.dtype, field.shape) == (post.dtype.str, post.shape) == ("<u8", (8, 2))
+
+
+def over_bytes(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return np.frombuffer(words.tobytes(), "<u8").reshape(words.shape)
+
+
+def test_a_finished_sum_is_shared_for_the_same_arrays_over_bytes_and_for_no_other() -> None:
+    rng, sums_ = np.random.default_rng(5), masked_sum.FinishedSums(1 << 12)
+    terms = tuple(over_bytes(rng.integers(0, 2**64, (4, 2), dtype=np.uint64)) for _ in range(20))
+    first = sums_.add(4, terms)
+    assert np.array_equal(first, sum_words(4, terms))
+    assert sums_.add(4, terms) is first
+    assert not first.flags.writeable
+    other = (over_bytes(terms[0] + np.uint64(1)), *terms[1:])
+    assert np.array_equal(sums_.add(4, other), sum_words(4, other))
+    assert not np.array_equal(sums_.add(4, other), first)
+
+
+def test_a_sum_of_arrays_that_can_be_written_to_is_added_anew() -> None:
+    sums_ = masked_sum.FinishedSums(1 << 12)
+    own = np.ones((2, 2), dtype=np.uint64)
+    locked = own[:]
+    locked.flags.writeable = False
+    assert sums_.add(2, (locked, locked)).tolist() == [[2, 2], [2, 2]]
+    own += np.uint64(1)
+    assert sums_.add(2, (locked, locked)).tolist() == [[4, 4], [4, 4]]
+
+
+def test_finished_sums_keep_bounded_memory() -> None:
+    sums_ = masked_sum.FinishedSums(1_000)
+    for k in range(50):
+        terms = tuple(over_bytes(np.full((4, 2), k, dtype=np.uint64)) for _ in range(3))
+        assert sums_.add(4, terms).tolist() == [[3 * k, 3 * k]] * 4
+        assert sums_.kept_bytes <= 1_000
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 2), (40, 3), (40, 600)])
+def test_masks_of_many_sites_cancel_however_they_are_added(count: int, size: int) -> None:
+    names = tuple(f"s{k:02d}" for k in range(count))
+    keys = {frozenset(pair): k.to_bytes(32) for k, pair in enumerate(itertools.combinations(names, 2))}
+    own = {
+        n: Site(STUDY, n, shared={p: keys[frozenset((n, p))] for p in names if p != n}, parties=names) for n in names
+    }
+    made = {n: mask_sums(site, "t", {"a": np.full(size, k + 0.25)}) for k, (n, site) in enumerate(own.items())}
+    total = unmask_sums(made, {"a": (size,)})["a"]
+    assert total.tolist() == [count * (count - 1) / 2 + 0.25 * count] * size

@@ -338,3 +338,35 @@ def test_a_block_that_changes_after_it_was_read_is_found_by_the_next_reader() ->
     store.blocks[of.post.cid] = block[:-1] + bytes([block[-1] ^ 1])
     with pytest.raises(PayloadCorrupt):
         make_codec().read(STEP, of, store)
+
+
+def test_what_one_reader_has_accepted_is_compared_by_the_next_with_its_own_study_step_record_and_store() -> None:
+    store, loose = MemoryBlobs(), replace(STEP, expects=replace(FORM, check=None))
+    of = record(pack_blob(), store)
+    for name in ("south", "east", "east"):
+        assert int(make_codec(name).read(loose, of, store)["n"]) == 30
+    other_study = PayloadCodec(cohorts.study(count=5), "east", None, DIRECTORY)
+    later = replace(of, post=replace(of.post, attempt=1))
+    refused = [
+        (other_study, loose, of, store, "CO-P110"),
+        (make_codec("east"), replace(loose, topic="stats/1"), of, store, "CO-P110"),
+        (make_codec("east"), loose, replace(of, site="west"), store, "CO-P110"),
+        (make_codec("east"), loose, later, store, "CO-P110"),
+        (make_codec("east"), loose, replace(of, post=replace(of.post, size=of.post.size + 1)), store, "CO-P113"),
+        (make_codec("east"), replace(loose, readers=("south",)), of, store, "CO-P111"),
+    ]
+    for codec, step, post, blobs, code in refused:
+        with pytest.raises(ProtocolError) as caught:
+            codec.read(step, post, blobs)
+        assert caught.value.code == code
+    good = pay.pack(pay.encode(STAMP, {**GOOD, "converged": np.True_}), pay.STORED)
+    form = Schema({**FORM.fields, "converged": Field("|b1")})
+    ends = record(good, store, converged=True)
+    assert make_codec().read(replace(STEP, expects=form), ends, store)["converged"]
+    with pytest.raises(ProtocolError) as caught:
+        make_codec("east").read(
+            replace(STEP, expects=form), replace(ends, post=replace(ends.post, converged=False)), store
+        )
+    assert caught.value.code == "CO-P116"
+    with pytest.raises(PayloadCorrupt):
+        make_codec("east").read(loose, of, damage(store))

@@ -6,7 +6,7 @@ The sites' gates tell by them which earlier sums could be taken off a masked one
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -48,11 +48,15 @@ def post_labels(site: Site, columns: Sequence[str]) -> Payload:
 
 def read_labels(columns: Sequence[str], posts: Posts) -> PostedLabels:
     """The labels that each party's node keeps, by column."""
-    texts = {
-        name: {column: row.tobytes().hex() for column, row in zip(columns, np.asarray(post["labels"]), strict=True)}
-        for name, post in posts.items()
-    }
-    return {name: {c: text for c, text in row.items() if set(text) != {"0"}} for name, row in texts.items()}
+    order = tuple(columns)
+    return {name: dict(_spell_labels(order, np.asarray(post["labels"]).tobytes())) for name, post in posts.items()}
+
+
+@lru_cache(maxsize=4096)
+def _spell_labels(columns: tuple[str, ...], raw: bytes) -> Mapping[str, str]:
+    """One post's labels by column, once for all who read the same bytes in a process."""
+    rows = (raw[at : at + LABEL_BYTES] for at in range(0, len(raw), LABEL_BYTES))
+    return {name: row.hex() for name, row in zip(columns, rows, strict=True) if any(row)}
 
 
 def expose_labels(rows: Callable[[Site], int], by_patient: bool, site: Site, payload: Payload) -> Exposure:
