@@ -19,7 +19,6 @@ from coterie_chain.ethereum.network import discover as discover
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.site_keys import SiteKeys
 from coterie_chain.ledger.protocol import SiteEntry
-from coterie_chain.proof.deployment import encode_constructor
 from coterie_chain.retry import Backoff, RetryPolicy
 
 if TYPE_CHECKING:
@@ -87,6 +86,8 @@ def _make_payer() -> Signer:
 
 def _sign(rpc: Rpc, founders: Sequence[SiteEntry], payer: Signer, price: int) -> SignedCall:
     """The transaction that makes the Catalog: it goes to nobody, and its data are code and founders."""
+    from coterie_chain.proof.deployment import encode_constructor  # with the tries that only a deployment needs
+
     columns = (
         [encode_site_name(e.name) for e in founders],
         [e.address for e in founders],

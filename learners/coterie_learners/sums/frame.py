@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -93,9 +93,15 @@ class Layout:
         return [j for j, c in enumerate(self.design.columns) if c.factors and _is_indicator(self.design, c)]
 
 
-@lru_cache(maxsize=128)
 def _lay_out(design: Design, linear: bool) -> Layout:
-    """The layout of a design, made once for each design."""
+    """The layout of a design, made once; the design keeps it, so that the two leave memory together."""
+    kept: dict[bool, Layout] = design.__dict__.setdefault("_layouts", {})
+    if linear not in kept:
+        kept[linear] = _make_layout(design, linear)
+    return kept[linear]
+
+
+def _make_layout(design: Design, linear: bool) -> Layout:
     keys = {monomial(column): j for j, column in enumerate(design.columns)}
     mains = {name: j for name, j in _mains(design, keys).items() if design.formula.intercept}
     closed = {name: j for name, j in mains.items() if _is_closed(name, keys)}

@@ -13,13 +13,11 @@ from coterie_learners.errors import StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.sources import find_study_number
 from coterie_node.errors import AuditFailed
-from coterie_node.release.approval import ApprovalFolder
 from coterie_node.run.endings import describe_dispute, list_losses
 from coterie_node.run.reasons import describe_reason
 from coterie_node.run.study_files import study_of, study_on_ledger
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.statements.approvals import describe_missing
 from coterie_node.site.statements.ended_studies import find_supersession, list_inspections
 from coterie_node.site.statements.joining import describe_joinings
 from coterie_node.site.statements.open_votes import list_open_votes
@@ -81,6 +79,10 @@ def read_status(folder: SiteFolder, which: str) -> dict[str, Any]:
 
 def describe_duty(folder: SiteFolder, view: StudyView) -> str:
     """What this site's people, or its daemon, must do in a study that waits for this site."""
+    # Both import numpy, and most questions for a status do not come here.
+    from coterie_node.release.approval import ApprovalFolder
+    from coterie_node.site.statements.approvals import describe_missing
+
     decision = folder.decisions.latest(view.terms.hash, view.id)
     if decision is None or decision.action == "withdraw":
         return f"read it (coterie study show {view.id}), then coterie study approve {view.id}, or decline it"
