@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +17,14 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.printed.characteristics import print_characteristics
 from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluation
-from coterie_node.audit.printed.forest_picture import draw_rows
+from coterie_node.audit.printed.forest_picture import draw_rows, draw_rows_on
 from coterie_node.audit.printed.notebook import Plot, ResultSummary, render_block
 from coterie_node.audit.printed.printed_table import INDENT, PrintedTable, escape_formula
 from coterie_node.audit.replay import PASS, Verdict
 from coterie_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 UNKNOWN = "NA"
 # The family of a result that evaluates a given model.
@@ -114,11 +117,11 @@ class Result:
 
     def to_pandas(self) -> Any:
         """The coefficient table as a DataFrame of pandas; ConfigError (CO-F231) if it is not installed."""
-        return _import_frames("pandas").DataFrame(self.columns())
+        return _import_package("pandas", "pandas").DataFrame(self.columns())
 
     def to_polars(self) -> Any:
         """The coefficient table as a DataFrame of polars; ConfigError (CO-F231) if it is not installed."""
-        return _import_frames("polars").DataFrame(self.columns())
+        return _import_package("polars", "polars").DataFrame(self.columns())
 
     def plot(self, cause: str = "") -> Plot:
         """Survival curves (of a cause, if it is named) where the result has some, else the coefficients as a forest."""
@@ -127,11 +130,26 @@ class Result:
             from coterie_node.audit.report.survival_figure import draw_survival  # a report imports its template
 
             return Plot(draw_survival(curves, cause))
-        return Plot(
-            draw_rows(
-                coefficient_table(self.fit, self.level), f"log {self.fit.ratio}" if self.fit.ratio else "estimate"
-            )
-        )
+        return Plot(draw_rows(coefficient_table(self.fit, self.level), self._measure))
+
+    def figure(self, axes: Axes | None = None, cause: str = "") -> Axes:
+        """The same plot by matplotlib, on axes of one's own or of a new figure; returns the axes.
+
+        ConfigError (CO-F231) if matplotlib is not installed: it comes with the extra `plot`.
+        """
+        axes = axes or _import_package("matplotlib.figure", "coterie[plot]").Figure(layout="tight").subplots()
+        if curves := self.fit.details.get("survival"):
+            from coterie_node.audit.report.survival_figure import draw_survival_on  # a report imports its template
+
+            draw_survival_on(axes, curves, cause)
+        else:
+            draw_rows_on(axes, coefficient_table(self.fit, self.level), self._measure)
+        return axes
+
+    @property
+    def _measure(self) -> str:
+        """What the axis of a forest is."""
+        return f"log {self.fit.ratio}" if self.fit.ratio else "estimate"
 
     def _repr_html_(self) -> str:
         table = print_fit(self.fit, self.beside, self.level)
@@ -328,12 +346,14 @@ def _print_models(fit: Fit, level: float) -> PrintedTable:
     return PrintedTable(head, tuple(lines))
 
 
-def _import_frames(name: str) -> Any:
-    """A package of data frames; ConfigError (CO-F231) if it is not installed."""
+def _import_package(module: str, what: str) -> Any:
+    """A module of a package that the first installation lacks; ConfigError (CO-F231) if it is not installed."""
     try:
-        return import_module(name)
+        return import_module(module)
     except ImportError:
-        raise ConfigError("CO-F231", f"The package {name} is not installed. Install it: pip install {name}.") from None
+        name = module.partition(".")[0]
+        message = f"The package {name} is not installed. Install it: pip install '{what}'."
+        raise ConfigError("CO-F231", message) from None
 
 
 def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:

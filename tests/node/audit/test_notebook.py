@@ -110,6 +110,20 @@ def test_a_notebook_shows_the_values_of_a_replay_and_of_a_study(result: coterie.
     assert (facts["formula"], facts["learner"]) == ("died ~ age + male", "glore")
 
 
+def test_matplotlib_draws_the_estimates_and_their_limits(result: coterie.Result) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    own = figures.Figure().subplots()
+    assert result.figure(own) is own
+    for axes in (own, result.figure()):
+        marks = axes.lines[1]
+        np.testing.assert_array_equal(marks.get_xdata(), result.params)
+        (bars,) = axes.collections
+        limits = [segment[:, 0] for segment in bars.get_segments()]
+        np.testing.assert_allclose(limits, result.conf_int(), rtol=1e-14)
+        assert [label.get_text() for label in axes.get_yticklabels()] == list(result.fit.terms)
+        assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
 def test_the_marks_of_a_forest_stand_at_the_estimates(result: coterie.Result) -> None:
     """One linear scale takes every estimate and both of its limits to where they are drawn."""
     root = ElementTree.fromstring(result.plot().svg)

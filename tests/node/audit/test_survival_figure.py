@@ -17,7 +17,7 @@ from support.learners.survival_study import CAUSES, curve_study, play_curves, re
 from typer.testing import CliRunner
 
 from coterie_node.audit.report import raster
-from coterie_node.audit.report.survival_figure import draw_survival, list_causes
+from coterie_node.audit.report.survival_figure import draw_survival, draw_survival_on, list_causes
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
 
@@ -98,6 +98,18 @@ def test_the_command_writes_a_new_file(tmp_path: Path) -> None:
     assert again.exit_code != 0
     result.write_text(json.dumps({"terms": [{"term": "x"}]}))
     assert CliRunner().invoke(app, ["study", "plot", str(result)]).exit_code != 0
+
+
+def test_matplotlib_draws_the_same_steps_and_limits() -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    details, axes = json.loads(read_details()), figures.Figure().subplots()
+    draw_survival_on(axes, details)
+    for group, line, band in zip(details["groups"], axes.lines, axes.collections, strict=True):
+        assert list(line.get_xdata()) == [0.0, *group["times"]]
+        assert list(line.get_ydata()) == [1.0, *group["survival"]]
+        limits = {limit for limit in (*group["low"], *group["high"]) if limit is not None}
+        assert limits <= set(band.get_paths()[0].vertices[:, 1].tolist())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [g["group"] for g in details["groups"]]
 
 
 # Competing causes

@@ -5,8 +5,12 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from coterie_learners.core.fit import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WIDTH, LINE, _TOP, NAMES, _MARGIN = 640, 22, 16, 220, 16
 INK, RULE, MARK = "#1b1f24", "#9aa3ad", "#0b5cad"
@@ -15,7 +19,7 @@ MAX_NAME = 34
 
 def draw_rows(rows: Sequence[Row], measure: str) -> str:
     """The picture of estimates with finite limits; `measure` names the axis, and log scales stay as they are."""
-    shown = [row for row in rows if all(map(math.isfinite, (row.estimate, row.ci_low, row.ci_high)))]
+    shown = _list_shown(rows)
     low = min([0.0, *(row.ci_low for row in shown)])
     high = max([0.0, *(row.ci_high for row in shown)])
     scale = (_WIDTH - NAMES - _MARGIN) / ((high - low) or 1.0)
@@ -35,6 +39,23 @@ def draw_rows(rows: Sequence[Row], measure: str) -> str:
         )
     parts.append(_text(place(0.0), height - 6, f"0 ({measure})", "middle"))
     return "".join([*parts, "</svg>"])
+
+
+def draw_rows_on(axes: Axes, rows: Sequence[Row], measure: str) -> None:
+    """The same estimates with their limits on axes of matplotlib, the first row at the top."""
+    shown = _list_shown(rows)
+    places = range(len(shown))
+    axes.axvline(0.0, color=RULE, linewidth=1.0)
+    axes.hlines(places, [row.ci_low for row in shown], [row.ci_high for row in shown], color=INK)
+    axes.plot([row.estimate for row in shown], places, "s", color=MARK)
+    axes.set_yticks(places, [row.term for row in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    axes.set_xlabel(measure)
+
+
+def _list_shown(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose estimate and limits are finite."""
+    return [row for row in rows if all(map(math.isfinite, (row.estimate, row.ci_low, row.ci_high)))]
 
 
 def _draw_row(row: Row, y: float, at: tuple[float, float, float]) -> list[str]:

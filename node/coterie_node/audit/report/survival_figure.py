@@ -6,13 +6,17 @@ of its own too. Text and axes are a grey that stands out on white and on black, 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coterie_node.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _WIDTH, _PLOT, _LEFT, _RIGHT, _TOP, _AXIS, _ROW = 720.0, 300.0, 150.0, 24.0, 30.0, 56.0, 18.0
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -85,12 +89,28 @@ def draw_survival(details: Mapping[str, Any], cause: str = "") -> str:
 
     ConfigError (CO-F367) for a result that cannot be read, or has no such cause.
     """
+    return "\n".join(_draw(_read(details, cause)))
+
+
+def draw_survival_on(axes: Axes, details: Mapping[str, Any], cause: str = "") -> None:
+    """The same curves with their limits on axes of matplotlib; ConfigError (CO-F367) as `draw_survival`."""
+    frame = _read(details, cause)
+    for group, colour in zip(frame.groups, itertools.cycle(_COLOURS), strict=False):
+        times = [0.0, *group.times]
+        low = [frame.start, *(math.nan if limit is None else limit for limit in group.low)]
+        high = [frame.start, *(math.nan if limit is None else limit for limit in group.high)]
+        axes.step(times, [frame.start, *group.values], where="post", color=colour, label=group.name)
+        axes.fill_between(times, low, high, step="post", color=colour, alpha=0.15, linewidth=0.0)
+    axes.set(xlim=(0.0, frame.horizon), ylim=(0.0, 1.0), xlabel=frame.unit, ylabel=cause or "survival")
+    axes.legend()
+
+
+def _read(details: Mapping[str, Any], cause: str) -> _Frame:
     try:
-        frame = _read_frame(details, cause)
+        return _read_frame(details, cause)
     except (KeyError, TypeError, ValueError, ArithmeticError, StopIteration):
         message = "The result has survival curves that cannot be read"
         raise ConfigError("CO-F367", f"{message}. Print it again with `coterie study result --json`.") from None
-    return "\n".join(_draw(frame))
 
 
 def list_causes(details: Mapping[str, Any]) -> list[str]:
