@@ -25,7 +25,7 @@ from support.learners import cohorts
 from support.node.worlds import Clock, keys_of
 
 from coterie_chain.errors import BlobMissing, ChainError, LedgerUnreachable, PostRejected, StoreFault
-from coterie_chain.ledger.memory import MemoryChain
+from coterie_chain.ledger.memory import MemoryChain, RecordPlaces
 from coterie_chain.ledger.protocol import Event, Post, Record, SiteEntry, State
 from coterie_chain.retry import RetryPolicy
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs
@@ -135,6 +135,7 @@ class Forking(MemoryChain):
         twin: MemoryChain = MemoryChain.__new__(MemoryChain)
         twin.rules, twin.clock = copy.deepcopy(self.rules), self.clock
         twin.log, twin.heads, twin.idle_blocks = list(self.log), dict(self.heads), self.idle_blocks
+        twin._places, twin._reported = RecordPlaces(), {}
         return twin
 
 
