@@ -93,6 +93,7 @@ def take_problems() -> list[str]:
 def sign_in_by_keyboard(page: Page, address: str, account: str, password: str, code: str = "") -> None:
     """Sign in without a mouse: the form has the focus, and Enter sends it."""
     page.goto(f"{address}/login")
+    page.locator("#name:focus").wait_for()  # a browser gives the focus after the page has loaded; what comes before is lost
     page.keyboard.type(account)
     page.keyboard.press("Tab")
     page.keyboard.type(password)
@@ -100,7 +101,8 @@ def sign_in_by_keyboard(page: Page, address: str, account: str, password: str, c
         page.keyboard.press("Tab")
         page.keyboard.type(code)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/studies")
+    page.wait_for_url(lambda url: not url.endswith("/login") or page.get_by_role("alert").count() > 0)
+    assert page.url.endswith("/studies"), page.inner_text("main")
 
 
 def add_authenticator(page: Page) -> None:
