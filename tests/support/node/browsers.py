@@ -101,7 +101,7 @@ def sign_in_by_keyboard(page: Page, address: str, account: str, password: str, c
         page.keyboard.press("Tab")
         page.keyboard.type(code)
     page.keyboard.press("Enter")
-    page.wait_for_url(lambda url: not url.endswith("/login") or page.get_by_role("alert").count() > 0)
+    page.locator("nav, [role=alert]").first.wait_for()
     assert page.url.endswith("/studies"), page.inner_text("main")
 
 
