@@ -203,7 +203,7 @@ class Distance:
         """The same for the people of this site."""
         if not self.df or not np.isfinite(self.p):
             return "Of this site's rows it cannot be said how far they stand from the others'."
-        test = f"chi-squared {self.chi2:.2f} on {self.df} df, p = {self.p:.2g}"
+        test = f"chi-squared {self.chi2:.2f} on {self.df} df, p = {self.p:.2g}, limit {NOTABLE_P:g}"
         if self.p < NOTABLE_P:
             return (
                 f"This site stands apart from the others ({test}). Check its coding, units and labels. This line stays "

@@ -36,6 +36,7 @@ def make_templates() -> Environment:
     jinja.filters |= {name: make_environment().filters[name] for name in ("num", "p", "plain", "short")}
     jinja.filters |= {
         "moment": format_moment,
+        "instant": spell_instant,
         "bytes": format_bytes,
         "plain_lines": spell_lines,
         "nothing": spell_nothing,
@@ -81,6 +82,11 @@ def spell_nothing(text: str) -> str:
 def format_moment(seconds: int) -> str:
     """A time of the ledger in words (UTC); a dash for none."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds else "–"
+
+
+def spell_instant(text: str) -> str:
+    """A time of a record, ISO 8601 in UTC, as `format_moment` writes it."""
+    return f"{text[:19].replace('T', ' ')} UTC"
 
 
 def format_bytes(size: int) -> str:
