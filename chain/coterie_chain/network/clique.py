@@ -35,6 +35,8 @@ _READY_TIMEOUT = 60.0
 _GROWTH_TIMEOUT = 150.0
 _INIT_TIMEOUT = 60.0
 _PORT_NAMES = ("p2p", "rpc")
+# With more Geths on one machine each has some of the others as peers, and makes its next block less often.
+_ALL_TO_ALL = 16
 
 
 def check_sleep(sockets: Sequence[Path]) -> None:
@@ -105,7 +107,8 @@ class CliqueChain:
 
     def services(self) -> dict[str, Service]:
         """Each site's Geth."""
-        return {name: _build_service(node) for name, node in self._nodes.items()}
+        recommit = 1 if len(self._nodes) <= _ALL_TO_ALL else max(1, self._period // 2)
+        return {name: _build_service(node, recommit) for name, node in self._nodes.items()}
 
     def url(self, site: str) -> str:
         """Address of a site's own node, with the file that opens it."""
@@ -155,9 +158,22 @@ class CliqueChain:
     def _assign_ports(self) -> None:
         files = [node.folder / "ports.json" for node in self._nodes.values()]
         ports = dict(zip(self._nodes, reserve_for_all(files, _PORT_NAMES), strict=True))
-        enodes = {name: node.enode(LOOPBACK, ports[name]["p2p"]) for name, node in self._nodes.items()}
-        for name, node in self._nodes.items():
-            node.listen(LOOPBACK, ports[name]["p2p"], [e for other, e in enodes.items() if other != name])
+        enodes = [node.enode(LOOPBACK, ports[name]["p2p"]) for name, node in self._nodes.items()]
+        for place, (name, node) in enumerate(self._nodes.items()):
+            peers = [enodes[other] for other in list_neighbours(place, len(enodes))]
+            node.listen(LOOPBACK, ports[name]["p2p"], peers)
+
+
+def list_neighbours(place: int, count: int) -> list[int]:
+    """The places of a Geth's peers among so many: all others, or those at 1, 2, 4, ... to both sides in a ring.
+
+    In the ring everybody has 2 log2(count) peers and is at most log2(count) steps away, so that a transaction is sent
+    some hundred times and not count^2 times.
+    """
+    if count <= _ALL_TO_ALL:
+        return [other for other in range(count) if other != place]
+    far = [1 << power for power in range((count // 2).bit_length())]
+    return sorted({(place + sign * step) % count for step in far for sign in (1, -1)} - {place})
 
 
 def await_block(service: Service, url: str, number: int = 1, within: float = _READY_TIMEOUT) -> None:
@@ -199,11 +215,11 @@ def _build_arguments(node: Geth, port: int) -> tuple[str, ...]:
     return (*options, "--netrestrict", "127.0.0.0/8")
 
 
-def _build_service(node: Geth) -> Service:
+def _build_service(node: Geth, recommit: int) -> Service:
     own = build_identity_arguments(node.nodekey)
     options = (*_build_arguments(node, _read_ports(node).get("rpc", 0)), *own, *build_socket_arguments(node.ipc))
     has_key = node.keystore.is_dir()
-    sealer = build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if has_key else ()
+    sealer = build_sealing_arguments(node.sealer, node.passphrase, node.keystore, recommit) if has_key else ()
     return Service("geth", node.folder, GETH.find, (*options, *sealer))
 
 

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from coterie_chain.network.clique import list_neighbours
 from coterie_chain.network.peers import find_open_ports, read_enode_key, read_enode_place, read_swarm_place
 from coterie_chain.network.programs.kubo import create_swarm_key, fingerprint_swarm_key
 from coterie_chain.store.kubo_rpc import read_peer_ids
@@ -69,3 +70,17 @@ def test_the_fingerprint_of_a_swarm_s_key_is_the_one_that_kubo_prints() -> None:
 )
 def test_the_peers_of_a_store_are_read_from_its_answer_alone(body: bytes, ids: set[str]) -> None:
     assert read_peer_ids(body) == ids
+
+
+@pytest.mark.parametrize("count", [3, 16, 17, 20, 50, 200])
+def test_geths_of_one_machine_are_all_connected_over_few_steps(count: int) -> None:
+    neighbours = [set(list_neighbours(place, count)) for place in range(count)]
+    assert all(place in neighbours[other] for place in range(count) for other in neighbours[place])
+    assert all(place not in neighbours[place] for place in range(count))
+    assert max(map(len, neighbours)) <= max(15, 2 * count.bit_length())
+    seen = reached = {0}
+    steps = 0
+    while len(seen) < count:
+        reached = set().union(*(neighbours[place] for place in reached)) - seen
+        seen, steps = seen | reached, steps + 1
+    assert steps <= count.bit_length()

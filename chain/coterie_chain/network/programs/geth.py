@@ -143,16 +143,19 @@ def build_identity_arguments(nodekey: Path | str) -> tuple[str, ...]:
     return ("--nodekey", str(nodekey))
 
 
-def build_sealing_arguments(sealer: str, passphrase: Path | str, keystore: Path | str) -> tuple[str, ...]:
+def build_sealing_arguments(
+    sealer: str, passphrase: Path | str, keystore: Path | str, recommit: int = 1
+) -> tuple[str, ...]:
     """Arguments that make it a sealer, with its key in the folder `keystore`.
 
+    `recommit`: after so many seconds a block that waits for its turn is made again, with the transactions that came.
     Gas price 1 and not 0: at 0 Geth takes 1 gwei for its minimum, and each transaction waits for its own sealer's turn.
     Without `nolocals` a sealer would put its own site's transactions before better paid ones.
     """
     return (
         *("--mine", "--miner.etherbase", sealer, "--unlock", sealer, "--password", str(passphrase)),
         *("--keystore", str(keystore)),
-        *("--miner.gasprice", "1", "--miner.recommit", "1s", "--miner.gaslimit", "30000000"),
+        *("--miner.gasprice", "1", "--miner.recommit", f"{recommit}s", "--miner.gaslimit", "30000000"),
         *("--txpool.nolocals", "--txpool.lifetime", "24h"),
     )
 
