@@ -82,7 +82,9 @@ class Exposure:
     coefficients. `sums_only`: the bytes are uniformly distributed to anybody without this site's keys; only a sum over
     `parties` sites exists. `by_columns`: sums over rows of products of the formula's columns and the outcome, so that
     every level, pair and event is a count that they show; without the rows whose pattern of covariates has fewer than
-    `least_pattern`. `labels`: each party's label of each raw column's rows; `labels_only`: nothing but those.
+    `least_pattern`.
+    `numbers`: how many such sums there are, where they are no round of score and information. `labels`: each party's
+    label of each raw column's rows; `labels_only`: nothing but those.
     `opening`: masked counts that are opened before any other sum of the pool; `unopened`: masked sums without such
     counts before them. `pooled`: the patients and events of the pool by level, as they were opened before these masked
     sums. `uncounted`: the pool's levels were compared with the floor by bits, and nobody knows their counts.
@@ -107,6 +109,7 @@ class Exposure:
     parties: int = 0
     by_columns: bool = False
     least_pattern: int = 0
+    numbers: int = 0
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     labels_only: bool = False
     opening: bool = False

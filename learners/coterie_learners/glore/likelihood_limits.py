@@ -28,6 +28,7 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts, Site, Step, each, server
 from coterie_learners.core.study_disclosure import Disclosure, Protection, StepDisclosure
 from coterie_learners.errors import ProtocolError, StudyError
+from coterie_learners.glore.standardised_means import LevelColumns, shape_means
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.elsewhere import over_blocks
@@ -142,11 +143,14 @@ def expose_limit_sums(plan: GlorePlan, rounds: int, t: int, site: Site, payload:
     exposure = Exposure(what=what, rows=rows.n, parties=len(site.parties))
     if plan.masked:
         return describe_pool(replace(exposure, sums_only=True), plan.pooled)
-    numbers = rounds * size_of(plan.model.shapes("first")) + (t + 1) * size_of(shape_points(plan))
+    own = size_of(shape_points(plan))
+    means = size_of(shape_means(plan, LevelColumns.of(plan.design, o))) if (o := plan.options.standardise) else 0
+    numbers = rounds * size_of(plan.model.shapes("first")) + means + (t + 1) * own
     patterns = list_patterns(plan.design, rows, numbers)
     enough = len(plan.study.sites) >= MIN_PARTIES
     instead = 'set aggregation = "masked"' if enough else 'set intervals = "wald"'
-    return replace(exposure, cells=patterns, kinds=dict.fromkeys(patterns, PATTERNS), by_columns=True, instead=instead)
+    exposure = replace(exposure, cells=patterns, kinds=dict.fromkeys(patterns, PATTERNS), by_columns=True)
+    return replace(exposure, numbers=own, instead=instead)
 
 
 # From the sums of all sites

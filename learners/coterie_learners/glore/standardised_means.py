@@ -130,8 +130,9 @@ def expose_means(plan: GlorePlan, rounds: int, sums: SiteSums, site: Site, paylo
     exposure = Exposure(what="Sums of standardised means", rows=rows.n, parties=len(site.parties))
     if plan.masked:
         return describe_pool(replace(exposure, sums_only=True), plan.pooled)
-    patterns = list_patterns(plan.design, rows, rounds * size_of(plan.model.shapes("first")) + size_of(sums.shapes))
-    return replace(exposure, cells=patterns, kinds=dict.fromkeys(patterns, PATTERNS), by_columns=True)
+    own = size_of(sums.shapes)
+    patterns = list_patterns(plan.design, rows, rounds * size_of(plan.model.shapes("first")) + own)
+    return replace(exposure, cells=patterns, kinds=dict.fromkeys(patterns, PATTERNS), by_columns=True, numbers=own)
 
 
 def pool_means(plan: GlorePlan, sums: SiteSums, model: Payload, last: bool, posts: Posts) -> Payload:

@@ -192,6 +192,13 @@ class Family(ABC):
         """The saturated log-likelihood of each row (m,), dispersion 1."""
         return np.zeros_like(y)
 
+    def list_summed(self, y: Array) -> Mapping[str, Array]:
+        """Functions (m,) of the outcome, beside itself and its square, whose sum a fit tells; by how they are written.
+
+        `{}` stands for the outcome's name. The release gate looks for a patient who has nearly all of such a sum.
+        """
+        return {}
+
     def weight_terms(self, prior: Array) -> Array:
         """What weights (m,) add to the log-likelihood of rows by themselves."""
         return np.zeros_like(prior)

@@ -98,8 +98,9 @@ def expose_meat(design: Design, family: Family, path: Sequence[View], site: Site
         rows=site.rows.n,
         parameters=0,
         cells=patterns,
-        kinds=dict.fromkeys(patterns, "single patterns of all covariates"),
+        kinds=dict.fromkeys(patterns, PATTERNS),
         by_columns=True,
+        numbers=len(design.columns) * (len(design.columns) + 1) // 2,
     )
 
 
@@ -152,6 +153,7 @@ def _find_determined(
 ) -> dict[str, int]:
     """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each.
 
+    Where the sum of an outcome that is no event is determined, the patients whose sum it is stand in its place.
     `squares`: squared scores at the last view are summed too.
     """
     p = len(design.columns)
@@ -165,10 +167,9 @@ def _find_determined(
     fixed = _find_fixed(_add_squares(design, family, path[-1], x, offset, equations) if squares else equations)
     names = [_name(design, row) for row in patterns]
     cells = {name: int(counts[k, 0]) for k, name in enumerate(names) if fixed[k]}
-    if family.has_events:
-        outcome = design.formula.outcome
-        cells |= {f"{t} & {outcome}=1": int(counts[k, 1]) for k, t in enumerate(names) if fixed[len(x) + k]}
-    return cells
+    outcome, column = design.formula.outcome, int(family.has_events)
+    label = f"& {outcome}=1" if family.has_events else f"whose {outcome} is summed"
+    return cells | {f"{t} {label}": int(counts[k, column]) for k, t in enumerate(names) if fixed[len(x) + k]}
 
 
 def _patterns(rows: Rows, most: int) -> tuple[Array, Array] | None:
@@ -248,7 +249,7 @@ def solve_jointly(models: Sequence[ModelPath]) -> dict[str, int]:
     # A triangle spans what the rows span, and is no larger than the number of unknowns.
     fixed = _find_fixed(np.asarray(np.linalg.qr(whole, mode="r")))
     patients = {f"pattern {k + 1} of all models": int(counts[k, 0]) for k in range(m) if fixed[k]}
-    return patients | _list_events(models, fixed, m, most)
+    return patients | _list_outcomes(models, fixed, counts[:, 0], most)
 
 
 def _place(equations: Array, m: int, outcome: int, outcomes: int) -> Array:
@@ -263,18 +264,19 @@ def _place(equations: Array, m: int, outcome: int, outcomes: int) -> Array:
     return out
 
 
-def _list_events(models: Sequence[ModelPath], fixed: Sequence[bool], m: int, most: int) -> dict[str, int]:
-    """Events by pattern where they are solved, of outcomes that have any."""
+def _list_outcomes(models: Sequence[ModelPath], fixed: Sequence[bool], counts: Array, most: int) -> dict[str, int]:
+    """Events by pattern where they are solved; of outcomes that have none the patients (m,) whose sum is solved."""
     out: dict[str, int] = {}
+    m = len(counts)
     for k, outcome in enumerate(dict.fromkeys(model.design.formula.outcome for model in models)):
         own = [model for model in models if model.design.formula.outcome == outcome]
+        solved = [j for j in range(m) if fixed[(1 + k) * m + j]]
         if not any(model.family.has_events for model in own):
+            out |= {f"pattern {j + 1} of all models whose {outcome} is summed": int(counts[j]) for j in solved}
             continue
         listed = _patterns(_SideBySide(models, own[0]), most)
         assert listed is not None
-        events = listed[1][:, 1]
-        solved = (j for j in range(m) if fixed[(1 + k) * m + j])
-        out |= {f"pattern {j + 1} of all models & {outcome}=1": int(events[j]) for j in solved}
+        out |= {f"pattern {j + 1} of all models & {outcome}=1": int(listed[1][j, 1]) for j in solved}
     return out
 
 

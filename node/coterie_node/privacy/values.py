@@ -230,15 +230,16 @@ def judge_values(sample: Sample, floor: int, columns: Mapping[str, Column] | Non
     covariates = [table for name, table in tables.items() if table is not None and name != sample.outcome]
     plain = [name for name in tables if columns[name].is_measured and sample.zeros is None]
     dominance_objections = [o for name in plain for o in judge_column(columns[name])]
-    spread = set(plain) - {objection.subject for objection in dominance_objections} - {sample.outcome}
-    clusters = [c for name in plain if name in spread and tables[name] is None for c in columns[name].clusters]
+    spread = set(plain) - {objection.subject for objection in dominance_objections}
+    measured = [name for name in plain if name in spread - {sample.outcome} and tables[name] is None]
+    clusters = [c for name in measured for c in columns[name].clusters]
     groups = covariates + clusters + _products(sample, covariates)
-    outcome = outcome_table(sample)
     if floor < 2:
         return dominance_objections
-    cross = cross_tables(groups if outcome is None else [*groups, outcome])
+    outcomes = _outcome_tables(sample, columns, spread)
+    cross = cross_tables([*groups, *outcomes])
     out = list(_small_levels(groups, cross, floor))
-    out += [] if outcome is None else list(_outcome_cells(groups, outcome, cross, floor))
+    out += [o for k in range(len(outcomes)) for o in _outcome_cells(groups, outcomes, k, cross, floor)]
     return [*out, *_full_covariates(covariates, sample.sensitive), *dominance_objections]
 
 
@@ -352,6 +353,17 @@ def outcome_table(sample: Sample) -> LevelTable | None:
     if whole and (values == zero).any():
         return LevelTable(sample.outcome, np.asarray(values != zero, dtype=np.intp), 2)
     return table
+
+
+def _outcome_tables(sample: Sample, columns: Mapping[str, Column], spread: Collection[str]) -> list[LevelTable]:
+    """The outcome as events; of one of the measurements `spread` the places at which its values lie, if they are few.
+
+    Noise may hide such places. Of a measurement that is nearly one patient's these would say the same again.
+    """
+    table = outcome_table(sample)
+    if table is not None or sample.outcome not in spread:
+        return [] if table is None else [table]
+    return list(columns[sample.outcome].clusters)
 
 
 def _products(sample: Sample, tables: Sequence[LevelTable]) -> list[LevelTable]:
@@ -478,13 +490,16 @@ def _small_levels(tables: Sequence[LevelTable], cross: Cross, floor: int) -> Ite
             yield _refuse_small(f"of {tables[a].name} by {tables[b].name}", floor, counts)
 
 
-def _outcome_cells(tables: Sequence[LevelTable], outcome: LevelTable, cross: Cross, floor: int) -> Iterator[Objection]:
-    """Objections to events by level; in `cross` the outcome comes after the tables."""
+def _outcome_cells(
+    tables: Sequence[LevelTable], outcomes: Sequence[LevelTable], which: int, cross: Cross, floor: int
+) -> Iterator[Objection]:
+    """Objections to events by level; in `cross` the outcomes come after the tables."""
+    outcome = outcomes[which]
     totals = outcome.counts()
     if _is_small(totals, floor):
         yield _refuse_small(f"of {outcome.name}", floor, totals)
     for k, table in enumerate(tables):
-        counts = cross[k, len(tables)]
+        counts = cross[k, len(tables) + which]
         cells = counts if counts.shape == (table.size, outcome.size) else _cross(table, outcome)
         if _is_small(cells, floor):
             yield _refuse_small(f"of {table.name} by {outcome.name}", floor, cells)

@@ -76,6 +76,7 @@ from coterie_node.release.known_times import (
     judge_difference_of_times,
     judge_joint_grid,
 )
+from coterie_node.release.models.family_terms import judge_family_terms, name_family
 
 # A column's values.
 _Values = NDArray[Any]
@@ -217,7 +218,7 @@ class Judgement:
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
         terms += [sorted(study.disclosure.sensitive), exposure.by_columns, exposure.least_pattern]
-        terms += _list_weights(self._design_of(site))
+        terms += [*_list_weights(self._design_of(site)), *map(name_family, self._design_of(site).models)]
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
             return objections_from_json(self.log.storage[place])
@@ -375,7 +376,7 @@ class Judgement:
 
     def _next_equations(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
-        if head is None or head.kind != "plain" or not exposure.parameters:
+        if head is None or head.kind != "plain" or not (exposure.parameters or exposure.numbers):
             return
         heads = [head, *self._same_rows(head)]
         measured = set().union(*(other.measured for other in heads))
@@ -384,7 +385,7 @@ class Judgement:
 
     def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
         if not exposure.parameters:
-            return 0
+            return exposure.numbers
         return sum(self._count_round(design, head) for design in self._design_of(site).models)
 
     def _count_round(self, design: Design, head: Head) -> int:
@@ -565,6 +566,7 @@ def judge_sample(
     yield from judge_values(sample, floor, columns=columns)
     for model in design.models:
         yield from judge_weights(model, raw, floor)
+        yield from judge_family_terms(model, raw, floor)
         yield from _judge_weighted(model, raw)
     if raw.identifiers is None:
         yield from judge_repeats(sample, columns)
@@ -595,6 +597,8 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
     for model in design.models:
         for objection in judge_weights(model, raw, floor):
             yield replace(objection, grade=Grade.ASK)
+        for objection in judge_family_terms(model, raw, floor):
+            yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=objection.subject))
         for objection in _judge_weighted(model, raw):
             yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=model.weights))
 

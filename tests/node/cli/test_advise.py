@@ -192,6 +192,96 @@ def test_what_a_learner_would_refuse_is_not_advised() -> None:
     assert "has no offset" in lasso.why
 
 
+MORE = (
+    AGE
+    + """
+[variables.treated]
+type = "binary"
+[variables.visits]
+type = "count"
+range = [0, 60]
+[variables.logdays]
+type = "number"
+range = [0, 7]
+[variables.w]
+type = "number"
+range = [0.1, 5]
+"""
+)
+PROPENSITY = '[learner]\nname = "propensity"\ntreatment = "treated"'
+# The study's learner and formula; the advice; what is said of learners that would answer another question; a line
+# that the study's description has.
+ASKED: dict[str, tuple[str, str, str, dict[str, str], str]] = {
+    "propensity": (
+        f'{PROPENSITY}\nestimand = "ATT"\neffect = "ratio"\nstabilised = true',
+        "died ~ treated + age + sex",
+        "propensity",
+        dict.fromkeys(
+            ("glore", "secure_glm"), "it compares no arms of a treatment, and the study names its `treatment`."
+        ),
+        "A patient's score and weight stay at the site.",
+    ),
+    "weights": (
+        '[learner]\nname = "glore"\nweights = "w"',
+        "died ~ age + sex",
+        "glore",
+        {"secure_glm": "it weighs no rows, and the study names its `weights`."},
+        "how many patients, at how many sites, weigh at least 10, 1, 0.1 and so on",
+    ),
+    "weights of samples": (
+        '[learner]\nname = "cola"\nweights = "w"\nweight_kind = "sampling"',
+        "died ~ sex + stage",
+        "glore",
+        dict.fromkeys(("cola", "secure_cola"), "it weighs no rows, and the study names its `weights`."),
+        "",
+    ),
+    "offset": (
+        '[learner]\nname = "glore"\nfamily = "poisson"',
+        "visits ~ age + sex + offset(logdays)",
+        "glore",
+        {"secure_lasso": "it fits gaussian models, and the study asks for a poisson one."},
+        "formula    visits ~ age + sex + offset(logdays)",
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", ["propensity", "weights", *later("weights of samples", "offset")])
+def test_scores_weights_and_offsets_are_advised_and_shown_for_what_they_are(tmp_path: Path, asked: str) -> None:
+    learner, formula, best, others, line = ASKED[asked]
+    text = text_of(extra_text=learner, formula=formula, extra=MORE)
+    advices = {item.learner: item for item in advise(Study.from_toml(text))}
+    assert next(iter(advices)) == best
+    assert {name: advices[name].why for name in others} == others
+    assert not any(advices[name].fits for name in others)
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    advice = json.loads(run("study", "advise", path, "--rows", "900,800,700", "--json"))
+    assert advice["advice"] == best
+    if line:
+        assert line in run("study", "show", path)
+        assert f'"{best}' in json.dumps(json.loads(run("study", "show", path, "--json"))["learner"])
+
+
+def test_a_propensity_study_is_shown_with_its_treatment_and_every_step(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text_of(extra_text=PROPENSITY, formula="died ~ treated + age + sex", extra=MORE))
+    described = json.loads(run("study", "show", path, "--json"))
+    assert (described["options"]["treatment"], described["options"]["estimand"]) == ("treated", "ATE")
+    protections = {step["topic"]: step["protection"] for step in described["discloses"]["steps"]}
+    masked = [topic for topic, protection in protections.items() if protection == "masked"]
+    assert masked == ["opening*", "score/*", "weights", "outcomes", "sandwich"]
+
+
+def test_where_no_learner_answers_what_is_asked_none_is_advised(tmp_path: Path) -> None:
+    """An effect that there is not: GLORE would fit the formula, and give an odds ratio within levels of the score."""
+    text = f'{PROPENSITY}\neffect = "risk_difference"'
+    advice = advise_file(tmp_path, status=3, extra_text=text, formula="died ~ treated + age + sex", extra=MORE)
+    assert advice["advice"] is None
+    why = {item["learner"]: item["why"] for item in advice["learners"]}
+    assert "'effect'" in why["propensity"]
+    assert "compares no arms" in why["glore"]
+
+
 # Commands
 
 

@@ -106,8 +106,8 @@ def write_site_files(data: str, count: int, folder: Path) -> dict[str, Path]:
     return {site: folder / f"{site}.csv" for site in SPLITS[count] if site in rows}
 
 
-def fit_files(files: Mapping[str, Path], data: str, formula: str, learner: Mapping[str, Any], **keys: Any) -> Result:
-    """The product's fit of these files, replayed to the bit."""
+def study_of(files: Mapping[str, Path], data: str, formula: str, learner: Mapping[str, Any], **keys: Any) -> Study:
+    """A study of these files, without floors."""
     plain = {
         "name": "reference",
         "sites": list(files),
@@ -118,7 +118,12 @@ def fit_files(files: Mapping[str, Path], data: str, formula: str, learner: Mappi
         "variables": STAYS if data == "stays" else COHORT,
         **keys,
     }
-    result = analyse(complete_study(Study.model_validate(plain)), dict(files))
+    return complete_study(Study.model_validate(plain))
+
+
+def fit_files(files: Mapping[str, Path], data: str, formula: str, learner: Mapping[str, Any], **keys: Any) -> Result:
+    """The product's fit of these files, replayed to the bit."""
+    result = analyse(study_of(files, data, formula, learner, **keys), dict(files))
     assert result.replay is not None
     assert result.replay.grade == "identical"
     return result

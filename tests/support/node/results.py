@@ -11,5 +11,6 @@ def read_result(path: Path) -> dict[str, Any]:
     """The document without what its site sees of itself alone: what all sites of the study share."""
     document: dict[str, Any] = json.loads(path.read_text())
     if document["fit"] is not None:
-        document["fit"].pop("own", None)
+        for fit in (document["fit"], *document["fit"].get("models", {}).values()):
+            fit.pop("own", None)
     return document

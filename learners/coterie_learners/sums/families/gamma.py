@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -47,6 +47,10 @@ class Gamma(LinkedFamily):
     def compute_saturated(self, y: Array) -> Array:
         """Log-likelihood of rows whose means are their outcomes."""
         return np.asarray(-np.log(y) - 1.0)
+
+    def list_summed(self, y: Array) -> Mapping[str, Array]:
+        """The logarithm, in the deviance."""
+        return {"log({})": np.log(y)}
 
     def variance(self, mean: Array) -> Array:
         """mu^2."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -44,6 +44,10 @@ class InverseGaussian(LinkedFamily):
     def compute_saturated(self, y: Array) -> Array:
         """Log-likelihood of rows whose means are their outcomes, without half the logarithm of 2 pi."""
         return np.asarray(-1.5 * np.log(y))
+
+    def list_summed(self, y: Array) -> Mapping[str, Array]:
+        """The reciprocal, in the deviance, and the logarithm, in the likelihood."""
+        return {"1 / {}": 1.0 / y, "log({})": np.log(y)}
 
     def variance(self, mean: Array) -> Array:
         """mu^3."""

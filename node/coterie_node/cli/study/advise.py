@@ -49,6 +49,12 @@ class Advice:
 
 
 NOTHING_FITS = 3
+# Options without which a fit is another one, and what is said of a learner that lacks them.
+_QUESTIONS = {
+    "time": "it models no times to an event",
+    "treatment": "it compares no arms of a treatment",
+    "weights": "it weighs no rows",
+}
 
 
 def advise(study: Study, rows: int | None = None) -> list[Advice]:
@@ -96,8 +102,9 @@ def _check_options(study: Study, advice: Advice) -> Advice:
     asked, family = _find_family(study), _family_without_choice(advice.learner)
     if asked is not None and family is not None and asked != family:
         return Advice(advice.learner, False, f"it fits {family} models, and the study asks for a {asked} one.")
-    if isinstance(study.learner.options.get("time"), str) and not _takes_times(advice.learner):
-        return Advice(advice.learner, False, "it models no times to an event, and the study names its `time`.")
+    unknown = _find_other_question(study, advice.learner)
+    if unknown:
+        return Advice(advice.learner, False, unknown)
     try:
         _complete_with(study, advice.learner)
     except StudyError as error:
@@ -105,9 +112,11 @@ def _check_options(study: Study, advice: Advice) -> Advice:
     return advice
 
 
-def _takes_times(learner: str) -> bool:
-    """Whether a learner reads times to an event."""
-    return "time" in find_learner(learner).options.model_fields
+def _find_other_question(study: Study, learner: str) -> str:
+    """Why a learner would answer another question than the study asks, as it lacks an option; empty if it would not."""
+    options, known = study.learner.options, find_learner(learner).options.model_fields
+    asked = (name for name in _QUESTIONS if isinstance(options.get(name), str) and options[name])
+    return next((f"{_QUESTIONS[n]}, and the study names its `{n}`." for n in asked if n not in known), "")
 
 
 def _family_without_choice(learner: str) -> str | None:

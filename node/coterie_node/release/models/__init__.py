@@ -1,0 +1,1 @@
+"""What each model of a study sums of a site's own rows."""
