@@ -79,7 +79,7 @@ class PostRejected(ChainError):
 
 _ADVICE = {
     "NotSite": "Only an admitted, active site may do this; check the key with `coterie doctor`.",
-    "NotOwner": "A site's records are written by its own key only.",
+    "NotOwner": "A site's records are written by its own key only, and only while it has its seat: coterie site list.",
     "NotModel": "Records reach the Catalog only through the site's own Model contract.",
     "NotParticipant": "This site does not take part in the study.",
     "BadState": "The study is not in a state that allows it.",

@@ -36,6 +36,14 @@ class StudyError(LearnerError):
     """A study that cannot be run as it is written."""
 
 
+class MissingLibrary(StudyError):
+    """A study that needs a library of an extra which is not installed here; nothing is wrong with the study itself."""
+
+    def __init__(self, code: str, message: str, extra: str) -> None:
+        super().__init__(code, message)
+        self.extra = extra
+
+
 class ProtocolError(LearnerError):
     """A post that the protocol does not allow; names site and topic."""
 

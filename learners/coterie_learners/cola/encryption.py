@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.errors import ProtocolError, StudyError
+from coterie_learners.errors import MissingLibrary, ProtocolError
 
 Scheme = Literal["bfv", "ckks"]
 Words32 = NDArray[np.uint32]
@@ -43,12 +43,13 @@ RINGS: dict[Scheme, Ring] = {"bfv": Ring(4096, 4096), "ckks": Ring(8192, 4096)}
 
 
 def check_installed() -> None:
-    """StudyError if TenSEAL is missing."""
+    """MissingLibrary (CO-S406) without TenSEAL."""
     if find_spec("tenseal") is None:
-        raise StudyError(
+        raise MissingLibrary(
             "CO-S406",
             "Homomorphic encryption needs TenSEAL, which is not installed. Install coterie[he], "
             'or let the study have scheme = "masks".',
+            "he",
         )
 
 

@@ -39,15 +39,15 @@ from coterie_chain.ledger.protocol import (
 )
 from coterie_chain.store.protocol import BlobStore
 from coterie_learners.core.protocol import Machine, Site
-from coterie_learners.core.registry import find_learner, learner_of
-from coterie_learners.errors import Collinear, LearnerError, NotConverged, Separation, StudyError
+from coterie_learners.core.registry import check_choice, find_learner, learner_of
+from coterie_learners.errors import Collinear, LearnerError, MissingLibrary, NotConverged, Separation, StudyError
 from coterie_learners.study.document import Study
 from coterie_node.audit.printed.notebook import render_facts
 from coterie_node.errors import AuditFailed, StudyStopped
 from coterie_node.run.codec import PayloadCodec, fetch
 from coterie_node.run.follower import Follower, Progress
 from coterie_node.run.recorded_steps import AUDITOR, list_contributors
-from coterie_node.run.study_files import document_on_ledger, study_on_ledger, study_terms
+from coterie_node.run.study_files import document_on_ledger, study_terms
 from coterie_node.site.statements.ended_studies import find_supersession
 from coterie_node.site.statements.joining import list_software_releases
 
@@ -67,9 +67,10 @@ class Verdict:
 
     `verdict`: PASS where every server step was computed again; RECORD INTACT where nothing on record is wrong, but the
     model was not computed again; NOT CHECKED where only hash chains and history were checked, because the study pins
-    another version of its learner than the installed one; FAIL. `unchecked` counts public steps whose inputs are sealed
-    to others. For FAIL, `problem`, `site` and `topic` name the first bad step. `outcome` says how the study ended.
-    `unsealed`: the chain has no seals, so that anybody who runs its node could have written its blocks.
+    another version of its learner than the installed one, or needs a library that is not installed; FAIL. `unchecked`
+    counts public steps whose inputs are sealed to others. For FAIL, `problem`, `site` and `topic` name the first bad
+    step. `outcome` says how the study ended. `unsealed`: the chain has no seals, so that anybody who runs its node
+    could have written its blocks.
     """
 
     verdict: str
@@ -159,10 +160,11 @@ def replay(
     try:
         view, heads, sites, entries = snapshot(ledger, number)
         pinned = document_on_ledger(view, blobs)
-        if find_learner(pinned.learner.name).version != pinned.learner.version:
+        hindrance = _find_hindrance(pinned, view, entries)
+        if hindrance is not None:
             records, remarks = check_record(view, heads, sites, entries)
-            return Replay(_leave_unchecked(pinned, view, records, entries), None, None, remarks=remarks)
-        study = study_on_ledger(view, blobs)
+            return Replay(_leave_unchecked(view, records, hindrance), None, None, remarks=remarks)
+        study = pinned
         records, remarks = check_ledger(view, heads, sites, entries, study)
         codec = PayloadCodec(study, AUDITOR, None, {}, view=granted or {})
         machine = Machine(learner_of(study).script, Site(study, AUDITOR), tolerance)
@@ -306,16 +308,37 @@ def _pass_verdict(runner: Follower, records: int, outcome: str) -> Verdict:
     return Verdict(verdict, grade, machine.checked, machine.difference, records, machine.unchecked, outcome)
 
 
-def _leave_unchecked(study: Study, view: StudyView, records: int, entries: Sequence[Record | Event]) -> Verdict:
-    """The verdict on a study of another version of its learner: hash chains and history hold, and no more is known."""
+@dataclass(frozen=True)
+class Hindrance:
+    """Why this installation cannot check a study's payloads and model: the cause, what to do, and the cause's code."""
+
+    code: str
+    cause: str
+    remedy: str
+
+
+def _find_hindrance(study: Study, view: StudyView, entries: Sequence[Record | Event]) -> Hindrance | None:
+    """Why this installation cannot check a study; None if it can. StudyError for a study that nobody can run."""
     pinned, own = study.learner, find_learner(study.learner.name).version
-    releases = list_software_releases(entry for entry in entries if get_study_number(entry) == view.id)
-    other = f"with coterie {' or '.join(releases)}, whose wheel its sites had" if releases else "with that version"
-    problem = (
-        f"The study pins {pinned.name} {pinned.version or '(no version)'}, and this installation has {own}. Hash "
-        f"chains and history hold; payloads and model were not checked. Check it {other} (docs/upgrade.md)."
-    )
-    return Verdict(NOT_CHECKED, "none", 0, 0.0, records, 0, view.state.name.lower(), problem, "CO-S402")
+    if own != pinned.version:
+        releases = list_software_releases(entry for entry in entries if get_study_number(entry) == view.id)
+        other = f"with coterie {' or '.join(releases)}, whose wheel its sites had" if releases else "with that version"
+        cause = f"The study pins {pinned.name} {pinned.version or '(no version)'}, and this installation has {own}."
+        return Hindrance("CO-S402", cause, f"Check it {other} (docs/upgrade.md).")
+    try:
+        check_choice(study)
+    except MissingLibrary as missing:
+        extra = f"coterie[{missing.extra}]"
+        cause = f"The audit is not whole: {study.learner.name} needs a library of {extra}, which is not installed here."
+        return Hindrance(missing.code, cause, f"Install {extra}, and check it again.")
+    return None
+
+
+def _leave_unchecked(view: StudyView, records: int, hindrance: Hindrance) -> Verdict:
+    """The verdict on a study that this installation cannot check: hash chains and history hold, no more is known."""
+    left = "Hash chains and history hold; payloads and model were not checked."
+    problem = f"{hindrance.cause} {left} {hindrance.remedy}"
+    return Verdict(NOT_CHECKED, "none", 0, 0.0, records, 0, view.state.name.lower(), problem, hindrance.code)
 
 
 def _grade(machine: Machine, outcome: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ Kind = Literal["plain", "masked", "factor"]
 State = Literal["posted", "complete", "spoiled"]
 # Fields whose values no other release has.
 _OWN = frozenset({"session", "study", "digest"})
+# Fields that say where a release stands, and not what it shows.
+_PLACE = _OWN | {"position", "attempt", "reason"}
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,66 @@ class Head:
         if shared is not None:
             plain = {k: v if k in _OWN else shared.setdefault(repr(v), v) for k, v in plain.items()}
         return cls(**plain)
+
+
+class ReleaseIndex:
+    """Releases in memory: by name, by key, and by what they show.
+
+    Of releases that show the same a new one is compared with one, so that a judgement takes as long as there are
+    releases that differ, and not as long as the site's history. `from_bytes` gives each value once for all releases:
+    what two releases show is the same where it is the same objects.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[str, Head] = {}
+        self._names: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._alike: dict[tuple[int, ...], dict[str, Head]] = {}
+        self._shared: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._heads
+
+    def put(self, name: str, raw: bytes) -> None:
+        """Take a release's JSON in, in place of the one of this name."""
+        self.drop(name)
+        head = Head.from_bytes(raw, self._shared)
+        self._heads[name] = head
+        self._names.setdefault(head.key, name)
+        self._alike.setdefault(_list_shown(head), {})[name] = head
+
+    def drop(self, name: str) -> None:
+        """Forget a release, if it is here."""
+        former = self._heads.pop(name, None)
+        if former is None:
+            return
+        if self._names.get(former.key) == name:
+            del self._names[former.key]
+        shown = _list_shown(former)
+        del self._alike[shown][name]
+        if not self._alike[shown]:
+            del self._alike[shown]
+
+    def list_all(self, names: Iterable[str]) -> list[Head]:
+        """The releases of these names."""
+        return [self._heads[name] for name in names]
+
+    def find_name(self, key: tuple[str, tuple[str, ...]]) -> str | None:
+        """The name of the release with a key."""
+        return self._names.get(key)
+
+    def find(self, key: tuple[str, tuple[str, ...]]) -> Head | None:
+        """The release with a key."""
+        name = self._names.get(key)
+        return None if name is None else self._heads[name]
+
+    def list_differing(self, session: str) -> list[Head]:
+        """The releases of other sessions, one of those that show the same."""
+        firsts = (next((h for h in alike.values() if h.session != session), None) for alike in self._alike.values())
+        return [head for head in firsts if head is not None]
+
+
+def _list_shown(head: Head) -> tuple[int, ...]:
+    return tuple(id(value) for name, value in vars(head).items() if name not in _PLACE)

@@ -25,11 +25,10 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import Head, ReleaseIndex
 from coterie_node.privacy.multisets import ValueRows, judge_multisets
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import History, RowSet, judge_rows
@@ -76,8 +75,8 @@ class PrivacyLog:
 
     storage: LogStorage = field(default_factory=lambda: dict[str, bytes]())
     counter: MutableMapping[str, bytes] = field(default_factory=dict)
-    _heads: dict[str, Head] = field(default_factory=dict, init=False, repr=False)
-    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _names: tuple[str, ...] = field(default=(), init=False, repr=False)
+    _index: ReleaseIndex = field(default_factory=ReleaseIndex, init=False, repr=False)
 
     @property
     def key(self) -> bytes:
@@ -89,16 +88,20 @@ class PrivacyLog:
     @property
     def is_lost(self) -> bool:
         """Whether the site's state remembers more releases than the log holds."""
-        remembered = int.from_bytes(self.counter.get(COUNTER, b""), "big")
-        return len(self._release_names()) < remembered
+        return len(self._list_releases()) < self._count_remembered()
+
+    def count_releases(self) -> int:
+        """How many releases there are."""
+        return len(self._list_releases())
 
     def heads(self) -> list[Head]:
         """All releases in order."""
-        return [self._read_head(name) for name in self._release_names()]
+        return self._index.list_all(self._list_releases())
 
     def others(self, head: Head) -> list[Head]:
-        """All releases but those of a session."""
-        return [other for other in self.heads() if other.session != head.session]
+        """The releases of other sessions, the first of those that show the same."""
+        self._list_releases()
+        return self._index.list_differing(head.session)
 
     def prepare(self, head: Head, printed: PrintedRows) -> Candidate:
         """The rows placed among the site's patients; nothing is written yet."""
@@ -224,15 +227,17 @@ class PrivacyLog:
 
     def put_head(self, head: Head) -> None:
         """Write a release's head, in place of the one with its key."""
-        names = self._release_names()
-        former = next((name for name in names if self._read_head(name).key == head.key), None)
-        name = former or f"release/{len(names):08d}"
-        self.storage[name] = head.as_bytes()
-        self._heads[name] = Head.from_bytes(head.as_bytes(), self._shared)
-        # A durable write: only where the number changes.
-        count = (len(names) + (former is None)).to_bytes(8, "big")
-        if self.counter.get(COUNTER) != count:
-            self.counter[COUNTER] = count
+        names = self._list_releases()
+        former = self._index.find_name(head.key)
+        name = former or f"release/{_number_next(names):08d}"
+        self.storage[name] = raw = head.as_bytes()
+        self._index.put(name, raw)
+        if former is None:
+            self._names = (*names, name)
+        # What was remembered and is not here stays lost. A durable write: only where the number changes.
+        count = max(len(names), self._count_remembered()) + (former is None)
+        if self.counter.get(COUNTER) != (counted := count.to_bytes(8, "big")):
+            self.counter[COUNTER] = counted
 
     def note_sum(self, session: str, parties: Sequence[str], missing: Iterable[str]) -> None:
         """Note that a session's masked sum exists, or never did as these sites' shares are missing or false.
@@ -245,8 +250,8 @@ class PrivacyLog:
 
     def find(self, session: str, parties: Sequence[str]) -> Head | None:
         """The release of a session over these parties, if it is in the log."""
-        key = (session, tuple(sorted(parties)))
-        return next((head for head in self.heads() if head.key == key), None)
+        self._list_releases()
+        return self._index.find((session, tuple(sorted(parties))))
 
     def is_grown(self, head: Head, former: Head) -> bool:
         """Whether a release's rows are those of a former one with some more, or some fewer, as far as is known."""
@@ -310,13 +315,25 @@ class PrivacyLog:
         subjects = [(noted["kind"], noted["subject"], noted["earlier"]) for noted in yes["refused"]]
         return str(yes["reason"]) if (objection.kind, objection.subject, objection.study) in subjects else ""
 
-    def _release_names(self) -> list[str]:
-        return list_names(self.storage, "release")
+    def _count_remembered(self) -> int:
+        return int.from_bytes(self.counter.get(COUNTER, b""), "big")
 
-    def _read_head(self, name: str) -> Head:
-        if name not in self._heads:
-            self._heads[name] = Head.from_bytes(self.storage[name], self._shared)
-        return self._heads[name]
+    def _list_releases(self) -> tuple[str, ...]:
+        """The names of the releases, which are in memory then."""
+        names = list_names(self.storage, "release")
+        if names is not self._names and names != self._names:
+            for gone in set(self._names).difference(names):
+                self._index.drop(gone)
+            for name in names:
+                if name not in self._index:
+                    self._index.put(name, self.storage[name])
+        self._names = names
+        return names
+
+
+def _number_next(names: Sequence[str]) -> int:
+    """The number after the last one: where releases were lost, none of those that are left is written over."""
+    return int(names[-1].rpartition("/")[2]) + 1 if names else 0
 
 
 def _row_set(head: Head, bits: PatientMask) -> RowSet:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +15,8 @@ from coterie_chain.errors import StoreFault
 
 # Files that are flushed side by side; a disk answers many flushes almost as fast as one.
 WRITERS = 8
+# A folder that changed less than this (nanoseconds) ago may change again without another time of its last change.
+_SETTLED_NS = 2_000_000_000
 
 
 class LogStorage(Protocol):
@@ -35,10 +39,24 @@ class LogStorage(Protocol):
 
 
 @dataclass(frozen=True)
+class Listing:
+    """The names in a folder, in order, as of a state of it: its inode and the time of its last change."""
+
+    names: tuple[str, ...]
+    state: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
 class FolderStorage:
-    """Blobs as files of one folder, readable by this user only (0600, folders 0700)."""
+    """Blobs as files of one folder, readable by this user only (0600, folders 0700).
+
+    A folder is listed again only when something else than this object changed it. What another program does in the very
+    moment of a write here, between two ticks of the disk's clock, is seen at the next change.
+    """
 
     root: Path
+    _listed: dict[str, Listing] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _writing: threading.Lock = field(default_factory=threading.Lock, init=False, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> bytes:
         """The blob; KeyError if there is none, StoreFault if it cannot be read."""
@@ -55,7 +73,13 @@ class FolderStorage:
 
     def update(self, blobs: Mapping[str, bytes], /) -> None:
         """The same for several blobs: their flushes wait for the disk side by side, and each folder is flushed once."""
-        places = {self.root / name: content for name, content in blobs.items()}
+        with self._writing:
+            listed = tuple(self._listed.items())
+            current = {name for name, listing in listed if listing.state == _read_state(self.root / name)}
+            self._write({self.root / name: content for name, content in blobs.items()})
+            self._add_listed(blobs, current)
+
+    def _write(self, places: Mapping[Path, bytes]) -> None:
         folders = {place.parent for place in places}
         try:
             for folder in folders:
@@ -67,6 +91,17 @@ class FolderStorage:
         except OSError as error:
             raise self._fault(error) from None
 
+    def _add_listed(self, names: Iterable[str], current: Collection[str]) -> None:
+        """Add what was written to the listings that were current before."""
+        written: dict[str, set[str]] = {}
+        for name in names:
+            written.setdefault(name.rpartition("/")[0], set()).add(name)
+        for folder in written.keys() & current:
+            former = self._listed[folder].names
+            come = written[folder].difference(former)
+            listed = tuple(sorted([*former, *come])) if come else former
+            self._listed[folder] = Listing(listed, _read_state(self.root / folder))
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (self.root / name).is_file()
 
@@ -76,24 +111,45 @@ class FolderStorage:
         except OSError as error:
             raise self._fault(error) from None
 
-    def list_folder(self, folder: str) -> list[str]:
-        """The names below one folder; StoreFault if it cannot be read."""
+    def list_folder(self, folder: str) -> tuple[str, ...]:
+        """The names in one folder, in order; the same object until they change. StoreFault if it cannot be read."""
+        with self._writing:
+            return self._list(folder)
+
+    def _list(self, folder: str) -> tuple[str, ...]:
+        kept, state = self._listed.get(folder), _read_state(self.root / folder)
+        if kept is not None and state is not None and kept.state == state:
+            return kept.names
         try:
-            return list(_list_files(str(self.root / folder), f"{folder}/"))
+            names = tuple(sorted(_list_files(str(self.root / folder), f"{folder}/")))
         except OSError as error:
             raise self._fault(error) from None
+        if kept is not None and kept.names == names:
+            names = kept.names
+        settled = state is not None and time.time_ns() - state[1] > _SETTLED_NS
+        self._listed[folder] = Listing(names, state if settled else None)
+        return names
 
     def _fault(self, error: OSError) -> StoreFault:
         message = f"The privacy log in {self.root} cannot be used: {error.strerror or error}"
         return StoreFault("CO-C204", f"{message}. Check the free space, and that this user may write there.")
 
 
-def list_names(storage: LogStorage, folder: str) -> list[str]:
+def list_names(storage: LogStorage, folder: str) -> tuple[str, ...]:
     """The names that begin with a folder's name and /, in order; other folders are not looked into."""
     prefix = f"{folder}/"
     if not isinstance(storage, FolderStorage):
-        return sorted([name for name in storage if name.startswith(prefix)])
-    return sorted(storage.list_folder(folder))
+        return tuple(sorted([name for name in storage if name.startswith(prefix)]))
+    return storage.list_folder(folder)
+
+
+def _read_state(folder: Path) -> tuple[int, int] | None:
+    """Inode and time of the last change (nanoseconds) of a folder; None without it."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _list_files(folder: str, prefix: str = "") -> Iterator[str]:

@@ -160,9 +160,7 @@ class Judgement:
 
         While a person is asked, another study may post.
         """
-        heads = self.log.heads()
-        own = any(head.key == (site.session, tuple(sorted(site.parties))) for head in heads)
-        return _IN_LOG if own else len(heads)
+        return _IN_LOG if self.log.find(site.session, site.parties) is not None else self.log.count_releases()
 
     def _read(self, site: Site, exposure: Exposure) -> RawRows | None:
         """The raw rows behind what leaves, read and printed once."""
@@ -332,8 +330,10 @@ class Judgement:
 
         Nobody knows the counts of these parties alone: those that were opened are of all of them.
         """
+        if head.labels or head.kind != "masked":
+            return head
         earlier = [other for other in self.log.heads() if other.session == head.session and other.labels]
-        if head.labels or head.kind != "masked" or not earlier:
+        if not earlier:
             return head
         labels = {site: posted for site, posted in earlier[-1].labels.items() if site in head.parties}
         return replace(head, labels=labels, uncounted=True)
@@ -344,7 +344,7 @@ class Judgement:
 
     def _same_rows(self, head: Head) -> list[Head]:
         """Former plain releases over the same rows."""
-        past = [other for other in self.log.others(head) if other.kind == "plain" and other.n == head.n]
+        past = [h for h in self.log.heads() if h.session != head.session and h.kind == "plain" and h.n == head.n]
         return [other for other in past if other.rows == head.rows or _common_columns_equal(other, head)]
 
     def _parties(self, candidate: Candidate) -> Iterator[Objection]:

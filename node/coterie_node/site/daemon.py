@@ -68,7 +68,7 @@ from coterie_node.site.state_copy import answer_request
 from coterie_node.site.statements.approvals import describe_missing, require_signers, state_approvals
 from coterie_node.site.statements.joining import Joining
 from coterie_node.site.study_list import StudyList
-from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause
+from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause, describe_vain_wait
 from coterie_node.site.votes import Ballot, BallotBox
 from coterie_node.site.watch.health import Health, describe_standstill
 from coterie_node.site.watch.log import Log, code_of
@@ -450,7 +450,8 @@ class Daemon:
     def _wait_for_people(self, task: StudyTask, view: StudyView) -> None:
         if view.state == State.PROPOSED:
             missing = tuple(site for site in view.terms.sites if site not in view.joined)
-            self._set_waiting(task, Wait(WaitCause.APPROVAL, missing))
+            vain = describe_vain_wait(missing, self.services.ledger.sites(), task.number)
+            self._set_waiting(task, Wait(WaitCause.APPROVAL, missing, note=vain))
         else:
             note = "approval: this site joined, but no decision is here"
             self._set_waiting(task, Wait(WaitCause.APPROVAL, note=note))
@@ -701,7 +702,8 @@ class Daemon:
         silent = missing or tuple(site for site in view.open.posters if site not in view.open.posted)
         late = max(self.services.ledger.now() - view.open.deadline, 0)
         progress = "" if runner is None else runner.talk_progress
-        return Wait(WaitCause.SITES, silent, view.open.position, late, progress)
+        vain = describe_vain_wait(silent, self.services.ledger.sites(), task.number) if late else ""
+        return Wait(WaitCause.SITES, silent, view.open.position, late, vain or progress)
 
     def _describe_pause(self, task: StudyTask) -> str:
         """What people have to settle: the post that a site disputed, if that is why."""

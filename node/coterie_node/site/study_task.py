@@ -23,10 +23,11 @@ state there is neither a fault nor anything that the study waits for.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from coterie_chain.ledger.protocol import Terms
+from coterie_chain.ledger.protocol import SiteEntry, Terms
 from coterie_node.data.cohort.flow import Flow
 from coterie_node.run.runner import Runner
 from coterie_node.run.supervisor import Supervisor
@@ -106,11 +107,11 @@ class Wait:
     def text(self) -> str:
         """The same in words."""
         names = ", ".join(self.sites)
+        note = f" ({self.note})" if self.note else ""
         if self.position is not None:
             late = f", {self.late} s past the deadline" if self.late > 0 else ""
-            progress = f" ({self.note})" if self.note else ""
-            return f"{names} at step {self.position}{progress}{late}"
-        return f"{self.cause.value} by {names}" if self.sites else self.note
+            return f"{names} at step {self.position}{note}{late}"
+        return f"{self.cause.value} by {names}{note}" if self.sites else self.note
 
     def is_like(self, other: Wait | None) -> bool:
         """Whether the other says the same, except for the seconds that have passed."""
@@ -119,6 +120,17 @@ class Wait:
     @property
     def _key(self) -> tuple[object, ...]:
         return self.cause, self.sites, self.position, self.late > 0, self.note
+
+
+def describe_vain_wait(sites: Sequence[str], seats: Sequence[SiteEntry], study: int) -> str:
+    """What people must know of a wait for sites of which one has no seat any more; empty if all have one."""
+    active = {seat.name for seat in seats if seat.active}
+    gone = ", ".join(site for site in sites if site not in active)
+    if not gone:
+        return ""
+    return (
+        f"the seat of {gone} was revoked, so that this never comes; a site ends the study: coterie study abort {study}"
+    )
 
 
 class StudyTask:

@@ -9,7 +9,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.site.cards import REVOKED, SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
-from coterie_node.site.votes import Ballot
+from coterie_node.site.votes import Ballot, Motion
 from coterie_node.verbs.signing import Signer, record_ballot, record_withdrawals
 
 
@@ -37,18 +37,21 @@ def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "", signer: Sign
         seat = _find_seat(ledger, card.name)
     if seat is not None:
         raise refuse_seat(seat)
+    _refuse_second_vote(folder, "admit", card.name)
     return record_ballot(folder, Ballot(motion="admit", subject=card.name, card=card), by, signer)
 
 
 def vote_to_recover(folder: SiteFolder, card: SeatCard, by: str = "", signer: Signer | None = None) -> Ballot:
     """Vote to give a member new keys."""
     _check_member(folder, card.name)
+    _refuse_second_vote(folder, "recover", card.name)
     return record_ballot(folder, Ballot(motion="recover", subject=card.name, card=card), by, signer)
 
 
 def vote_to_revoke(folder: SiteFolder, name: str, by: str = "", signer: Signer | None = None) -> Ballot:
     """Vote to take a member's seat away."""
     _check_member(folder, name)
+    _refuse_second_vote(folder, "revoke", name)
     return record_ballot(folder, Ballot(motion="revoke", subject=name), by, signer)
 
 
@@ -62,6 +65,31 @@ def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "", signer: Sign
         message = f"The Catalog {catalog} has other members or keys than this one: {', '.join(differing)}"
         raise ConfigError("CO-F520", f"{message}. Deploy it with the cards of all active members.")
     return record_ballot(folder, Ballot(motion="succeed", subject=catalog), by, signer)
+
+
+def has_voted(folder: SiteFolder, motion: Motion, name: str) -> str:
+    """How this site has voted so about a member already; empty if it has not, or if another vote would pass it.
+
+    The contract takes a second vote of one site only where fewer sites have a seat by now, so that the motion passes.
+    """
+    box = folder.ballots
+    if any((ballot.motion, ballot.subject) == (motion, name) for ballot in map(box.read, box.waiting())):
+        return "its vote waits for the daemon (coterie serve)"
+    with folder.open_ledger() as ledger:
+        active = sum(member.active for member in ledger.sites())
+        votes = list_open_votes(ledger, ledger.history(0))
+    own = [v for v in votes if (v.what, v.subject) == (f"to {motion}", name) and folder.name in v.voters]
+    if not own or 2 * len(own[0].voters) > active:
+        return ""
+    counted = f"{len(own[0].voters)} of {active // 2 + 1} votes"
+    return f"its vote is on the ledger ({counted}{f', for {own[0].key}' if own[0].key else ''})"
+
+
+def _refuse_second_vote(folder: SiteFolder, motion: Motion, name: str) -> None:
+    how = has_voted(folder, motion, name)
+    if how:
+        message = f"{folder.name} has voted to {motion} {name} already: {how}"
+        raise ConfigError("CO-F528", f"{message}. For another vote take this one back: coterie site withdraw {name}")
 
 
 def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: Signer | None = None) -> list[OpenVote]:

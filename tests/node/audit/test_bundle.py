@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -42,12 +43,18 @@ from coterie_learners.glore.glore import GLORE
 from coterie_node.audit.archive import write_archive
 from coterie_node.audit.bundle import GUIDE, MANIFEST, METADATA, PAYLOADS, load_bundle
 from coterie_node.audit.verify import Verified, verify
+from coterie_node.demo.cases.secure_cola import CASE as ENCRYPTED
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.site.statements.joining import format_release, read_own_release
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("bundle")]
 
 
+# What an audit of encrypted tables says without TenSEAL.
+NOT_WHOLE = (
+    "The audit is not whole: secure_cola needs a library of coterie[he], which is not installed here. Hash chains and "
+    "history hold; payloads and model were not checked. Install coterie[he], and check it again."
+)
 # Steps that open the pool's counts before the first sums.
 OPENING = 3
 
@@ -136,6 +143,25 @@ def test_it_passes_in_a_fresh_process_without_network_node_keys_or_extras(honest
     verdict = json.loads(done.stdout)
     assert (done.returncode, verdict["verdict"], verdict["grade"]) == (0, "PASS", "identical")
     assert verdict["chain"]["kind"] == "none"
+
+
+@pytest.mark.long
+def test_a_bundle_of_encrypted_tables_is_not_checked_without_the_extra_that_opens_them(tmp_path: Path) -> None:
+    with Anvil() as anvil:
+        run = Run(tmp_path / "run", anvil, case=ENCRYPTED)
+        run.finish()
+        files = run.files()
+        run.close()
+    path = write_bundle(files, tmp_path)
+    assert verify(path, network=run.network).verdict.verdict == "PASS"
+    done = run_bare("audit", "verify", path, folder=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (26, f"Replay: NOT CHECKED [CO-S406] {NOT_WHOLE}")
+    assert not re.search("PASS|INTACT|verified", done.stdout + done.stderr)
+    plain = json.loads(run_bare("audit", "verify", path, "--json", folder=tmp_path).stdout)
+    assert (plain["verdict"], plain["code"], plain["grade"]) == ("NOT CHECKED", "CO-S406", "none")
+    (tmp_path / "cut").mkdir()
+    cut = {name: data for name, data in files.items() if not name.startswith(PAYLOADS)}
+    assert run_bare("audit", "verify", write_bundle(cut, tmp_path / "cut"), folder=tmp_path).returncode == 22
 
 
 def test_another_learner_or_another_study_in_words_is_found(honest: HonestRun, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from support.node.worlds import (
     tiny_world,
     until,
 )
+from support.red_team.last_duties import make_world
 
 from coterie_chain.ledger.protocol import Event, Head, Record, State
 from coterie_chain.ledger.record_chain import compute_next_head
@@ -435,6 +436,25 @@ def test_a_study_of_another_version_of_its_learner_is_not_checked_and_never_pass
     assert (verdict.steps, verdict.records) == (0, len(world.records()))
     assert f"pins glore {pinned}, and this installation has 99" in verdict.problem
     assert replay_line(verdict).startswith("Replay: NOT CHECKED [CO-S402] The study pins glore")
+
+
+def test_an_encrypted_study_is_not_checked_without_the_library_and_fails_where_its_record_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = make_world("secure_cola bfv", "wait")
+    sweep(world.crew().values())
+    assert replay_world(world).verdict.verdict == "PASS"
+    monkeypatch.setattr("coterie_learners.cola.encryption.find_spec", lambda name: None)
+    verdict = replay_world(world).verdict
+    assert (verdict.verdict, verdict.code, verdict.status, verdict.intact) == ("NOT CHECKED", "CO-S406", 26, False)
+    assert (verdict.steps, verdict.records) == (0, len(world.records()))
+    assert "not whole" in verdict.problem
+    assert "Install coterie[he]" in verdict.problem
+    at = place(world, 0, world.study.sites[0])
+    record = world.chain.log[at]
+    assert isinstance(record, Record)
+    world.chain.log[at] = replace(record, post=replace(record.post, sha256=bytes(32)))
+    assert check_failure(world).site == world.study.sites[0]
 
 
 def test_a_record_that_does_not_hold_fails_whatever_version_of_the_learner_is_installed(

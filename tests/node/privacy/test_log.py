@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from node.privacy.sites import Archive
 
 from coterie_node.privacy import log
+from coterie_node.privacy import storage as storage_module
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Head
 from coterie_node.privacy.log import PrivacyLog
@@ -295,3 +298,94 @@ def test_the_identifiers_of_the_same_file_are_hashed_once() -> None:
     other = log.print_rows(RawRows(raw.values, {}, [("a",), ("b",), ("d",)])).patients
     assert other is not None
     assert [a == b for a, b in zip(first.tolist(), other.tolist(), strict=True)] == [True, True, False]
+
+
+# Many releases
+
+
+def test_of_releases_that_show_the_same_a_new_one_is_compared_with_the_first_of_another_session(tmp_path: Path) -> None:
+    site = Archive(log=PrivacyLog(FolderStorage(tmp_path)))
+    for _ in range(3):
+        site.release(ALL)
+    site.release(ALL, ("died", "age"))
+    heads = site.log.heads()
+    assert [head.study for head in heads] == ["s1", "s2", "s3", "s4"]
+    assert [head.study for head in site.log.others(site.candidate(ALL).head)] == ["s1", "s4"]
+    assert [head.study for head in site.log.others(heads[0])] == ["s2", "s4"]
+    # What shows more from now on stands for itself.
+    site.log.put_head(replace(heads[1], pooled={"the pool": (400.0, 90.0)}))
+    assert {head.study for head in site.log.others(site.candidate(ALL).head)} == {"s1", "s2", "s4"}
+    assert [head.study for head in PrivacyLog(site.log.storage).heads()] == ["s1", "s2", "s3", "s4"]
+
+
+def test_a_release_that_is_posted_again_is_found_by_its_session_and_its_parties_and_takes_its_own_place() -> None:
+    site = Archive()
+    site.release(ALL)
+    site.release(MORE[:300])
+    head = site.log.heads()[0]
+    site.log.put_head(replace(head, equations=7))
+    found = site.log.find(head.session, tuple(reversed(head.parties)))
+    assert found is not None
+    assert found.equations == 7
+    assert site.log.find(head.session, ("nobody",)) is None
+    assert [h.equations for h in site.log.heads()] == [7, 0]
+
+
+def test_the_folder_of_releases_is_listed_again_only_when_somebody_else_changed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    look = storage_module._list_files
+
+    def note_look(folder: str, prefix: str = "") -> Iterator[str]:
+        looks.append(folder)
+        return look(folder, prefix)
+
+    monkeypatch.setattr(storage_module, "_list_files", note_look)
+    site = Archive(log=PrivacyLog(FolderStorage(tmp_path)))
+    site.release(ALL)
+    first = len(looks)  # before there was a folder
+    for _ in range(3):
+        site.release(ALL)
+    assert len(site.log.heads()) == 4
+    assert len(looks) == first
+    (tmp_path / "release" / "00000001").unlink()
+    assert [head.study for head in site.log.heads()] == ["s1", "s3", "s4"]
+    shutil.copy(tmp_path / "release" / "00000002", tmp_path / "release" / "00000009")
+    assert len(site.log.heads()) == 4
+    assert len(looks) > first
+
+
+def test_two_programs_that_write_into_one_log_see_each_others_releases(tmp_path: Path) -> None:
+    here, there = (Archive(log=PrivacyLog(FolderStorage(tmp_path))) for _ in range(2))
+    here.release(ALL)
+    there.count = 10
+    there.release(ALL, ("died", "age"))
+    here.release(ALL, ("relapse", "age"))
+    assert [len(site.log.heads()) for site in (here, there)] == [3, 3]
+    assert len(list((tmp_path / "release").iterdir())) == 3
+
+
+def test_a_log_that_lost_a_release_stays_lost_after_the_next_ones_and_writes_over_none() -> None:
+    counter: dict[str, bytes] = {}
+    site = Archive(log=PrivacyLog(dict[str, bytes](), counter))
+    for _ in range(3):
+        site.release(ALL)
+    del site.log.storage["release/00000001"]  # type: ignore[attr-defined]
+    assert site.kinds(ALL) == {"log lost"}
+    site.log.put_head(replace(site.log.heads()[-1], state="complete"))
+    assert site.log.is_lost
+    site.log.write(site.candidate(ALL))
+    assert [head.study for head in site.log.heads()] == ["s1", "s3", "s5"]
+    assert site.kinds(ALL) == {"log lost"}
+
+
+def test_records_since_a_backup_count_as_lost_although_a_running_study_goes_on() -> None:
+    counter: dict[str, bytes] = {}
+    site = Archive(log=PrivacyLog(dict[str, bytes](), counter))
+    site.release(ALL, kind="masked")
+    log.count_as_lost(counter, 2)
+    head = site.log.heads()[0]
+    site.log.note_sum(head.session, head.parties, ())
+    site.log.put_head(replace(head, equations=3))
+    assert site.log.is_lost

@@ -1,17 +1,22 @@
-"""A daemon that has had many studies holds no more in memory than one that has had few."""
+"""A daemon that has had many studies holds no more in memory, and judges in no more steps, than one that had few."""
 
 from __future__ import annotations
 
 import gc
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 
 import pytest
 from support.node.houses import SITES, NodeNetwork, study_file
 
 from coterie_learners.core.payload import Stamp, encode, pack
 from coterie_node.notices.events import Notice, NoticeKind
+from coterie_node.privacy import log
+from coterie_node.release import gate
 from coterie_node.run import codec
 from coterie_node.site.study_list import EndedStudies, StudyList
 from coterie_node.site.study_task import StudyTask, TaskState
@@ -21,6 +26,8 @@ KINDS = (
     *("Study", "Design", "Learner", "StudyTask", "Supervisor", "Runner", "Machine", "Gate", "PayloadCodec", "Loaded"),
     *("PrivacyLog", "Candidate", "Judgement", "Decision", "Joining", "Terms", "DecodedPost", "Stamp", "Node"),
 )
+# The gate and its log: what judges a release beside all former ones.
+JUDGING = tuple(str(Path(str(part.__file__)).parent) for part in (gate, log))
 
 
 def count_objects() -> dict[str, int]:
@@ -35,7 +42,7 @@ def count_objects() -> dict[str, int]:
 
 def count_heads(network: NodeNetwork) -> int:
     """How many releases the daemons hold for the judgement of the next one."""
-    return sum(len(daemon._privacy._heads) for daemon in network.daemons.values())
+    return sum(len(daemon._privacy._index) for daemon in network.daemons.values())
 
 
 def run_studies(network: NodeNetwork, numbers: range) -> None:
@@ -60,30 +67,50 @@ def no_posts() -> Iterator[None]:
     assert codec._DECODED.size == sum(post.size for post in codec._DECODED._posts.values())
 
 
+def count_calls(network: NodeNetwork, number: int) -> Counter[str]:
+    """How often one more study calls each function of the gate and of its log; a step of a generator is a call."""
+    calls: Counter[str] = Counter()
+
+    def observe(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(JUDGING):
+            calls[f"{frame.f_code.co_filename}:{frame.f_code.co_name}"] += 1
+
+    sys.setprofile(observe)
+    try:
+        run_studies(network, range(number, number + 1))
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
 def check_flat(network: NodeNetwork, first: int, last: int) -> None:
-    """The same objects after the last study as after the first ones."""
-    run_studies(network, range(first))
+    """The same objects after the last study as after the first ones, and as many calls of the gate in it."""
+    run_studies(network, range(first - 1))
+    few = count_calls(network, first - 1)
     before = count_objects()
-    shared = {len(daemon._privacy._shared) for daemon in network.daemons.values()}
-    run_studies(network, range(first, last))
+    shared = {len(daemon._privacy._index._shared) for daemon in network.daemons.values()}
+    run_studies(network, range(first, last - 1))
+    many = count_calls(network, last - 1)
     after = count_objects()
+    assert few.total() > 1000
+    assert many == few
     assert after == before
     assert after["StudyTask"] == after["DecodedPost"] == after["Decision"] == after["Runner"] == 0
     # One entry for each release and site, of values that all of them share but for three texts.
     assert count_heads(network) == last * len(SITES)
-    assert {len(daemon._privacy._shared) for daemon in network.daemons.values()} == shared
+    assert {len(daemon._privacy._index._shared) for daemon in network.daemons.values()} == shared
     assert [len(daemon.tasks) for daemon in network.daemons.values()] == [last] * len(SITES)
     assert [len(daemon.studies.going) for daemon in network.daemons.values()] == [0] * len(SITES)
 
 
 @pytest.mark.usefixtures("no_posts")
-def test_studies_that_are_over_leave_memory(node_network: NodeNetwork) -> None:
+def test_studies_that_are_over_leave_memory_and_the_way_of_the_next_one(node_network: NodeNetwork) -> None:
     check_flat(node_network, 2, 3)
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("no_posts")
-def test_twenty_studies_leave_no_more_in_memory_than_five(node_network: NodeNetwork) -> None:
+def test_twenty_studies_leave_no_more_in_memory_and_in_the_way_than_five(node_network: NodeNetwork) -> None:
     check_flat(node_network, 5, 20)
 
 

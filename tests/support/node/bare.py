@@ -9,14 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Modules that the first installation does not bring.
-MISSING = ("pyarrow", "pandas", "web3", "requests", "zstandard")
+MISSING = ("pyarrow", "pandas", "web3", "requests", "zstandard", "tenseal")
 _HOOK = """
 import sys
-class Missing:
+class Without:
+    # Finds what another finder finds, but for what is missing.
+    def __init__(self, finder):
+        self._finder = finder
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {missing}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Missing())
+        return None if name.partition(".")[0] in {missing} else self._finder.find_spec(name, path, target)
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 """
 _MAIN = """
 from coterie_node.cli.main import main

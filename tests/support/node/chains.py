@@ -15,6 +15,7 @@ from coterie_chain.network.devnet import Anvil
 from coterie_chain.proof.evidence import gather
 from coterie_chain.proof.verified_ledger import VerifiedLedger
 from coterie_node.audit.bundle import Bundle, collect, files_of
+from coterie_node.demo.cases.case import Case
 from coterie_node.demo.cases.glore import CASE
 from coterie_node.demo.run import founders, prepare
 from coterie_node.run.runner import Runner
@@ -28,9 +29,9 @@ Found = Callable[[str, tuple[SiteEntry, ...]], Network]
 class Run:
     """Three sites on an Anvil, with the rows, the study and the keys of the demo."""
 
-    def __init__(self, folder: Path, anvil: Anvil, found: Found = deploy) -> None:
+    def __init__(self, folder: Path, anvil: Anvil, found: Found = deploy, case: Case = CASE) -> None:
         self.place = RunFolder(folder)
-        prepare(self.place, CASE, SITES)
+        prepare(self.place, case, SITES)
         self.network = found(anvil.url, founders(self.place, SITES))
         self.place.save(RunSettings("running", "folder:store"), self.network)
         approved = hashlib.sha256((folder / "study.json").read_bytes()).hexdigest()

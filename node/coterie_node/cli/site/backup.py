@@ -58,6 +58,7 @@ def restore_command(
     when = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(manifest.time))
     print(f"{folder} is {manifest.site} as of {when}, written by coterie {manifest.version}.")
     print(f"Next: put the rows back, then coterie site start --node {folder} (or your units), then coterie doctor.")
+    print("Has the swarm a new key since this backup? Take the newest order over: coterie network rekey rekey.json")
     print(f"If releases wait afterwards, people decide about them: coterie release list --node {folder}")
 
 

@@ -27,16 +27,22 @@ from coterie_node.network.membership.entry import (
     write_invitation,
 )
 from coterie_node.network.membership.known_members import add_member
-from coterie_node.network.membership.sealer_votes import record_sealer_vote
+from coterie_node.network.membership.sealer_votes import check_sealer_vote, record_sealer_vote
 from coterie_node.network.site_ports import SitePorts
 from coterie_node.network.site_programs import SitePrograms
 from coterie_node.network.systemd_units import mark_sealer
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import KEYS, NETWORK, PASSPHRASE, find_node
 from coterie_node.site.statements.open_votes import list_open_votes
-from coterie_node.verbs.members import vote_to_admit
+from coterie_node.verbs.members import has_voted, vote_to_admit
 
 CardArgument = Annotated[str, typer.Argument(help="The newcomer's card: its text, or a file with it.")]
+
+# A store that meets nobody although the chain node does.
+OTHER_KEY = """\
+The store meets no member: a port is closed, or the members' swarm has another key by now than the invitation's
+({fingerprint}; `coterie doctor` shows a member's). If a member has run `coterie network rekey` since it wrote
+the invitation, wait for your seat; a member runs it again then, and sends its file to you as well."""
 
 
 def invite_site_command(
@@ -53,12 +59,18 @@ def invite_site_command(
     now = int(time.time())
     invitation = write_invitation(home, home.load_keys(), network, sites, newcomer, head=head, now=now)
     file = to or home.root / f"invitation-{newcomer.site}.json"
-    replace_private(file, invitation.to_json())
-    vote_to_admit(home, build_seat(newcomer))
+    if and_network:
+        check_sealer_vote(home.root, newcomer, newcomer.site)
+    # Another invitation, as after a new swarm's key, is no other vote.
+    voted = has_voted(home, "admit", newcomer.site)
+    if not voted:
+        vote_to_admit(home, build_seat(newcomer))
     add_member(home, newcomer)
     if and_network:
         record_sealer_vote(home.root, newcomer, seals=True)
-    print(f"{home.name} votes to admit {newcomer.site}. The other members vote: coterie site admit CARD")
+    replace_private(file, invitation.to_json())
+    vote = f"has voted before ({voted})" if voted else "votes"
+    print(f"{home.name} {vote} to admit {newcomer.site}. The other members vote: coterie site admit CARD")
     print(f"Send {file} to {newcomer.site}; only its own key opens the swarm's key in it.")
     print(f"Compare by telephone: {newcomer.site} signs with {newcomer.operator}.")
     _print_fingerprints(invitation)
@@ -137,5 +149,6 @@ def _start_site(folder: Path, invitation: EntryInvitation, wait: float) -> None:
     note_entry(folder, invitation, int(time.time()))
     programs.start()
     print(f"The network is there: Catalog {network.catalog}, chain {network.chain_id}. {folder / NETWORK} names it.")
-    print_seen(folder)
+    if not print_seen(folder):
+        print(OTHER_KEY.format(fingerprint=invitation.swarm_fingerprint))
     print(seat)

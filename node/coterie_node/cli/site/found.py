@@ -119,11 +119,12 @@ def _start_network(folder: Path, plan: FoundingPlan, *, deploys: bool, wait: flo
     print_seen(folder)
 
 
-def print_seen(folder: Path) -> None:
-    """Print who is seen on the chain and in the swarm, and whether this site has its seat."""
-    for result in examine(open_node_folder(folder)):
-        if result.check in SEEN_CHECKS:
-            print(f"{result.check}: {result.found}")
+def print_seen(folder: Path) -> bool:
+    """Print who is seen on the chain and in the swarm, and the seat; False if the store meets nobody."""
+    seen = {result.check: result for result in examine(open_node_folder(folder)) if result.check in SEEN_CHECKS}
+    for result in seen.values():
+        print(f"{result.check}: {result.found}")
+    return "swarm peers" not in seen or seen["swarm peers"].well is not False
 
 
 def print_reason(line: str) -> None:

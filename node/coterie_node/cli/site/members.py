@@ -14,8 +14,8 @@ from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signe
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard, build_seat
 from coterie_node.network.guided_founding import CARD_PREFIX, parse_card
-from coterie_node.network.membership.known_members import add_member, drop_member, read_cards
-from coterie_node.network.membership.sealer_votes import record_sealer_vote
+from coterie_node.network.membership.known_members import add_member, check_newcomer, drop_member, read_cards
+from coterie_node.network.membership.sealer_votes import check_sealer_vote, record_sealer_vote
 from coterie_node.site.cards import SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
@@ -62,11 +62,15 @@ def admit_command(
 ) -> None:
     """Vote to give a hospital a seat, by its card; a founder.json or its text also names its chain node and store."""
     home, (new_card, founder) = open_node_folder(node), _read_card(card)
+    # Before the vote: a card that is refused leaves nothing behind.
+    if founder is not None:
+        check_newcomer(home, founder)
+    sealer = check_sealer_vote(home.root, founder, new_card.name) if and_network else None
     _print_vote(home, vote_to_admit(home, new_card, signer=make_signer(home, person, passphrase_fd)))
     if founder is not None:
         add_member(home, founder)
-    if and_network:
-        _vote_about_sealer(home, founder, new_card.name, seals=True)
+    if sealer is not None:
+        _vote_about_sealer(home, sealer, seals=True)
     _print_comparison(new_card)
 
 
@@ -96,13 +100,11 @@ def revoke_command(
     founder = read_cards(home.root).get(name) if card is None else _read_card(card)[1]
     if and_network and name == home.name:
         raise ConfigError("CO-F329", f"{name} is this site: it cannot put itself out of its own network.")
-    if and_network and (founder is None or founder.site != name):
-        message = f"There is no card of {name[:40]!r} here that names its sealer"
-        raise ConfigError("CO-F501", f"{message}. Name one with --card: its founder.json, or the text of its card.")
+    sealer = check_sealer_vote(home.root, founder, name) if and_network else None
     _print_vote(home, vote_to_revoke(home, name, signer=make_signer(home, person, passphrase_fd)))
-    if and_network:
+    if sealer is not None:
         drop_member(home, name)
-        _vote_about_sealer(home, founder, name, seals=False)
+        _vote_about_sealer(home, sealer, seals=False)
     print("\n" + STILL_READABLE.format(name=name))
     if and_network:
         print(
@@ -143,13 +145,10 @@ def _read_card(text: str) -> tuple[SeatCard, FounderCard | None]:
     return build_seat(founder), founder
 
 
-def _vote_about_sealer(home: SiteFolder, card: FounderCard | None, name: str, *, seals: bool) -> None:
-    if card is None:
-        message = f"There is no card of {name} here that names its sealer"
-        raise ConfigError("CO-F501", f"{message}. Name its founder.json, or vote at your chain node (clique.propose).")
+def _vote_about_sealer(home: SiteFolder, card: FounderCard, *, seals: bool) -> None:
     vote = record_sealer_vote(home.root, card, seals=seals)
     what = "makes blocks" if seals else "makes no more blocks"
-    print(f"{home.name} also votes that the sealer of {name}, {vote.sealer}, {what}.")
+    print(f"{home.name} also votes that the sealer of {card.site}, {vote.sealer}, {what}.")
     print("The daemon carries this to its chain node, until more than half of the sealers have voted so.")
 
 

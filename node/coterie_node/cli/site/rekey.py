@@ -14,7 +14,14 @@ from coterie_chain.keys.private_files import replace_private
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.store.kubo import KuboBlobs
 from coterie_node.cli.options import NodeOption, open_node_folder
-from coterie_node.network.membership.rekey import RekeyOrder, Takeover, compare_peers, take_order, write_order
+from coterie_node.network.membership.rekey import (
+    RekeyOrder,
+    Takeover,
+    check_order,
+    compare_peers,
+    take_order,
+    write_order,
+)
 from coterie_node.network.site_programs import SitePrograms
 from coterie_node.site.folder import SiteFolder
 
@@ -38,6 +45,7 @@ def rekey_command(
         sites = ledger.sites()
     if order is None:
         made = write_order(home, keys, scope, sites, int(time.time()))
+        check_order(home.root, scope, sites, made, int(time.time()))
         file = home.root / ORDER
         replace_private(file, made.to_json())
         readers = ", ".join(site.name for site in sites if site.active and site.name != home.name)

@@ -31,12 +31,14 @@ def read_cards(folder: Path) -> dict[str, FounderCard]:
     return {card.site: card for card in cards}
 
 
-def add_member(home: SiteFolder, card: FounderCard) -> None:
-    """Keep a newcomer's card, and let this site's programs call it.
-
-    ConfigError (CO-F502) where another site's card has one of its keys.
-    """
+def check_newcomer(home: SiteFolder, card: FounderCard) -> None:
+    """ConfigError (CO-F502) where another site's card has one of the keys of this card."""
     check_distinct([other for name, other in read_cards(home.root).items() if name != card.site] + [card])
+
+
+def add_member(home: SiteFolder, card: FounderCard) -> None:
+    """Keep a newcomer's card, and let this site's programs call it; ConfigError as `check_newcomer` has it."""
+    check_newcomer(home, card)
     (home.root / FOUNDERS).mkdir(exist_ok=True)
     (home.root / FOUNDERS / f"{check_site_name(card.site)}.json").write_text(card.to_json())
     write_peers(home)

@@ -67,7 +67,8 @@ class Takeover:
 
 
 def write_order(home: SiteFolder, keys: SiteKeys, scope: str, sites: Sequence[SiteEntry], now: int) -> RekeyOrder:
-    """Make a new key and the order for it; ConfigError (CO-F329) where this site has no seat."""
+    """Make a new key and the order for it; ConfigError (CO-F329) where this site has no seat, (CO-F330) no store."""
+    _require_store(home)
     readers = {site.name: site.sealing for site in sites if site.active}
     if home.name not in readers:
         raise ConfigError("CO-F329", f"{home.name} has no seat in this network, so that it orders no key.")
@@ -103,9 +104,11 @@ def take_order(
     """Write the order's key and the peers of this site's programs; nothing is written of an order that is refused.
 
     ConfigError: of another network (CO-F518), not signed by an active member (CO-F516), not newer than the last one
-    (CO-F517), of a day that has not come (CO-F525), or without a key for this site (CO-F516).
+    (CO-F517), of a day that has not come (CO-F525), or without a key for this site (CO-F516). A site whose store is not
+    in its folder has no key to replace (CO-F330).
     """
-    _check_order(home.root, scope, sites, order, now)
+    _require_store(home)
+    check_order(home.root, scope, sites, order, now)
     secret = _open_key(home.name, keys, scope, order)
     names = {site.name for site in sites}
     active = {site.name for site in sites if site.active}
@@ -127,7 +130,15 @@ def compare_peers(home: SiteFolder, sites: Sequence[SiteEntry], connected: Seque
     return Takeover(seen, tuple(name for name in others if name not in seen))
 
 
-def _check_order(root: Path, scope: str, sites: Sequence[SiteEntry], order: RekeyOrder, now: int) -> None:
+def _require_store(home: SiteFolder) -> None:
+    store = Kubo(home.root / "kubo")
+    if not store.key.exists():
+        message = f"{store.key} is missing: this site's store is not in its folder, or was not set up by `coterie`"
+        raise ConfigError("CO-F330", f"{message}. Its swarm's key stays as it is. Change it at the store itself.")
+
+
+def check_order(root: Path, scope: str, sites: Sequence[SiteEntry], order: RekeyOrder, now: int) -> None:
+    """ConfigError for an order that this site does not take, as `take_order` has it."""
     if order.network != scope:
         raise ConfigError("CO-F518", "The order is for another network than this site's. Ask for the right file.")
     issuer = next((site for site in sites if site.name == order.issuer and site.active), None)

@@ -67,15 +67,25 @@ class SealerVotes:
         return votes
 
 
-def record_sealer_vote(root: Path, card: FounderCard, *, seals: bool) -> SealerVote:
-    """Write down that a card's sealer makes blocks, or none any more; ConfigError (CO-F305) for another chain.
+def check_sealer_vote(root: Path, card: FounderCard | None, site: str) -> FounderCard:
+    """The card, if this site can vote about its sealer; ConfigError (CO-F305) for another chain than Clique.
 
-    A card that names another site's sealer is refused (CO-F502): the vote would be about that site.
+    A card that names another site's sealer is refused (CO-F502): the vote would be about that site. So is none, or one
+    of another site (CO-F501).
     """
+    if card is None or card.site != site:
+        message = f"There is no card of {site[:40]!r} here that names its sealer"
+        raise ConfigError("CO-F501", f"{message}. Name its founder.json, or the text of its card.")
     check_distinct([*(other for name, other in read_cards(root).items() if name != card.site), card])
     if card.chain != "clique":
         message = f"The chain of {card.site} is {card.chain}, whose validators vote in their own way"
         raise ConfigError("CO-F305", f"{message}. Vote at each chain node, and leave out --and-network.")
+    return card
+
+
+def record_sealer_vote(root: Path, card: FounderCard, *, seals: bool) -> SealerVote:
+    """Write down that a card's sealer makes blocks, or none any more; ConfigError as `check_sealer_vote` has it."""
+    check_sealer_vote(root, card, card.site)
     vote = SealerVote(site=card.site, sealer=card.sealer, seals=seals)
     folder = root / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
