@@ -93,7 +93,7 @@ class EthereumLedger:
         log: EntryLog | None = None,
     ) -> None:
         self.network, self.sleeps = network, sleeps
-        self._account = account
+        self._account, self._confirmations = account, confirmations
         self._gas_used = self._records = 0
         self._rpc = Rpc(network.url, timeout)
         try:
@@ -456,6 +456,7 @@ class EthereumLedger:
                 self._rehearse(to, data, self._soon)
             receipt = self._writer.send(to, data, gas, purpose)
             self._gas_used += receipt.gas
+            self._reader.expect(receipt.block + self._confirmations)
             if receipt.ok:
                 return receipt
             if receipt.gas >= gas:

@@ -13,9 +13,9 @@ from eth_utils.address import to_checksum_address
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
 from coterie_chain.ethereum.entries.entry_log import EntryLog, Tip
-from coterie_chain.ethereum.follower import Follower, read_block
+from coterie_chain.ethereum.follower import Follower, ask_block, read_block
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ethereum.rpc import Request, Rpc
+from coterie_chain.ethereum.rpc import MAX_BATCH, EarlyAnswers, Request, Rpc
 from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, decode_terms
 from coterie_chain.ledger.protocol import (
     Event,
@@ -42,6 +42,8 @@ QUIET_POLL, QUIET_MARGIN = 0.25, 0.05
 CLOCK_MARGIN = 2.0
 # Studies whose terms are kept in memory: more than run at a time.
 MAX_TERMS = 256
+# States that are asked for with a new block, before somebody wants them: of the studies read at the block before.
+MAX_EARLY_STATES = MAX_BATCH // 2
 _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
@@ -92,13 +94,15 @@ class Reader:
         periodic: bool = False,
         eager: bool = False,
     ) -> None:
-        self._rpc = rpc
+        self._rpc, self._early = rpc, EarlyAnswers(rpc)
         self._network = network
         first, growth = EAGER_PAUSES if eager else POLL_PAUSES
         self._pauses = RetryPolicy(first=min(first, poll), longest=poll, factor=growth)
         self._rhythm = Rhythm() if periodic else None
         self._clock, self._wall = clock, wall
-        self._follower = Follower(rpc, network, confirmations, log=log)
+        self._follower = Follower(self._early, network, confirmations, log=log)
+        self._confirmations = confirmations
+        self._coming = -1  # the number of a block that the node has, if this reader has not read so far
         self._lock = threading.RLock()
         self._read_at = ("", -1)
         self._readers_of_one_block = 0
@@ -115,12 +119,23 @@ class Reader:
 
     def now(self) -> int:
         """Time of the chain, in seconds since 1970: the newest block's, or nearly that of a block made now."""
-        newest = self.read_block_time()
+        newest = self._read_time_of_look() if self._block is not None else self.read_block_time()
         return newest if self._wall is None else max(newest, int(self._wall() - CLOCK_MARGIN))
 
     def read_block_time(self) -> int:
         """Time of the newest block, in seconds since 1970."""
         return read_block(self._rpc, self._clock).time
+
+    def _read_time_of_look(self) -> int:
+        """The same at the one block that is read."""
+        with self._lock:
+            if self._clock == "latest":
+                return self._follower.newest_time
+            return read_block(self._early, self._clock).time
+
+    def expect(self, block: int) -> None:
+        """Note that the node has a block with this number: the next look is one exchange if it is the newest."""
+        self._coming = max(block, self._coming)
 
     @contextmanager
     def read_at_one_block(self) -> Iterator[None]:
@@ -264,11 +279,12 @@ class Reader:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
         backoff = Backoff(self._pauses)
-        while self._rpc.call_quantity("eth_blockNumber") == self._follower.newest:
+        while (number := self._rpc.call_quantity("eth_blockNumber")) == self._follower.newest:
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return
             time.sleep(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
+        self.expect(number)
 
     def _find_quiet_pause(self) -> float:
         """Seconds until the next look while no block can come; 0 once one may."""
@@ -277,10 +293,8 @@ class Reader:
 
     def ask(self, views: Sequence[View], block: str) -> list[Any]:
         """Answers of views at one block."""
-        requests: list[Request] = [
-            ("eth_call", ({"to": to, "data": codec.encode(name, *args)}, block)) for codec, to, name, args in views
-        ]
-        answers = self._rpc.batch(requests)
+        with self._lock:
+            answers = self._early.batch([_ask_view(view, block) for view in views])
         return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
 
     def _catalog_view(self, name: str, *args: object) -> View:
@@ -290,6 +304,7 @@ class Reader:
         """Read what is new, and forget what was cached of older blocks."""
         if self._block is not None:
             return self._block
+        self._prepare_look()
         tip = self._follower.sync()
         if self._rhythm is not None:
             self._rhythm.note(self._follower.newest, self._follower.newest_time)
@@ -303,6 +318,26 @@ class Reader:
             self._study_count = None
         self._read_at = read_at
         return tip
+
+    def _prepare_look(self) -> None:
+        """Ask together for what a look will want: one exchange if the newest block was expected, or if it was read.
+
+        The look makes all of its comparisons, and asks again for what they make useless.
+        """
+        coming, self._coming = self._coming, -1
+        clock = [ask_block(self._clock)] if self._readers_of_one_block and self._clock != "latest" else []
+        self._early.prepare([ask_block("latest"), *self._list_requests(coming), *clock])
+        newest = self._early.find_number("latest")
+        if newest is not None and newest != coming:
+            self._early.add(self._list_requests(newest))
+
+    def _list_requests(self, newest: int) -> list[Request]:
+        """What is asked with a new block: its logs, and the states that were read last."""
+        if newest <= self._follower.newest:
+            return []
+        block = hex(max(newest - self._confirmations, 0))
+        states = [self._catalog_view("status", study) for study in list(self._statuses)[-MAX_EARLY_STATES:]]
+        return [*self._follower.list_requests(newest), *(_ask_view(view, block) for view in states)]
 
     def _read_status(self, study: int) -> Status:
         tip = self._sync()
@@ -320,3 +355,9 @@ class Reader:
                     del self._terms[next(iter(self._terms))]
             self._statuses[study] = status
         return self._statuses[study]
+
+
+def _ask_view(view: View, block: str) -> Request:
+    """The request of a view's answer at a block."""
+    codec, to, name, args = view
+    return "eth_call", ({"to": to, "data": codec.encode(name, *args)}, block)
