@@ -2,7 +2,7 @@
 
 Each `sync` asks for the newest block. If it does not continue what was read, the last block that both chains share is
 found by the hashes of the blocks seen, everything above it is dropped, and the logs are read again from there.
-Subscriptions are not used: they lose logs at a reorganisation.
+Logs are not subscribed to: a subscription loses some at a reorganisation.
 
 Theory of operation. A follower is in one of two states. A sync that meets a gap reads everything again, once:
 

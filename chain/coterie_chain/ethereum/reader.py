@@ -17,6 +17,7 @@ from coterie_chain.ethereum.follower import Follower, ask_block, read_block
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import MAX_BATCH, EarlyAnswers, Request, Rpc
 from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, decode_terms
+from coterie_chain.head_listener import HeadListener
 from coterie_chain.ledger.protocol import (
     Event,
     Head,
@@ -36,6 +37,8 @@ from coterie_chain.retry import Backoff, RetryPolicy
 POLL_PAUSES = (0.004, 1.4)
 # Where the chain is this machine's own: a round of a small study waits twice, and each pause is slept to its end.
 EAGER_PAUSES = (0.0015, 1.15)
+# Where the node reports its blocks, a look in between only makes sure.
+HEARD_PAUSES = RetryPolicy(first=0.05, longest=0.25, factor=1.5)
 # A chain that makes a block every few seconds is looked at seldom until the next one may come, less this margin.
 QUIET_POLL, QUIET_MARGIN = 0.25, 0.05
 # The clock of the sealer that makes the next block may be behind this one's by so many seconds.
@@ -78,7 +81,8 @@ class Reader:
     `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
     "pending") that gives the time. On a chain that sleeps, the newest block's time stands still, and `wall` gives the
     time in seconds since 1970 instead; None elsewhere. `periodic`: blocks come at the chain's own times, and not as
-    they are wanted. `eager`: the chain is this machine's own, and frequent looks cost nobody else anything.
+    they are wanted. `eager`: the chain is this machine's own, and frequent looks cost nobody else anything. `heads`
+    hears of its blocks, so that looks are not as frequent.
     """
 
     def __init__(
@@ -93,7 +97,9 @@ class Reader:
         log: EntryLog | None = None,
         periodic: bool = False,
         eager: bool = False,
+        heads: HeadListener | None = None,
     ) -> None:
+        self._heads = heads
         self._rpc, self._early = rpc, EarlyAnswers(rpc)
         self._network = network
         first, growth = EAGER_PAUSES if eager else POLL_PAUSES
@@ -278,13 +284,26 @@ class Reader:
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
-        backoff = Backoff(self._pauses)
-        while (number := self._rpc.call_quantity("eth_blockNumber")) == self._follower.newest:
+        reports = self._heads is not None and self._heads.open()
+        backoff = Backoff(HEARD_PAUSES if reports else self._pauses)
+        number = self._follower.newest if reports else self._rpc.call_quantity("eth_blockNumber")
+        while number == self._follower.newest:
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return
-            time.sleep(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
+            number = self._await_number(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
         self.expect(number)
+
+    def _await_number(self, seconds: float) -> int:
+        """The number of the newest block: as soon as the node reports one, or after these seconds."""
+        if self._heads is None:
+            time.sleep(seconds)
+        else:
+            heard = self._heads.listen(seconds)
+            if heard is not None:
+                # What is heard late was read since.
+                return max(heard, self._follower.newest)
+        return self._rpc.call_quantity("eth_blockNumber")
 
     def _find_quiet_pause(self) -> float:
         """Seconds until the next look while no block can come; 0 once one may."""
