@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal
 
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
+from eth_abi.registry import registry
 from eth_utils.abi import (
     event_abi_to_log_topic,
     filter_abi_by_type,
@@ -44,6 +46,18 @@ class Codec:
         except (DecodingError, ValueError):
             raise LedgerMismatch("CO-C312", f"The node's answer to `{name}` is not the contract's: {answer}.") from None
         return values if len(values) > 1 else values[0]
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Read the types of these calls and of their answers now, and not at the first of each."""
+        for name in names:
+            registry.get_tuple_encoder(*self._inputs[name][1])
+            registry.get_tuple_decoder(*self._outputs[name])
+
+
+def prepare_calls() -> None:
+    """Read the types of the calls of a study now: a process that forks sites does it once for all of them."""
+    load_codec("Catalog").prepare(("seat", "status", "studyCount", "terms", "propose", "join"))
+    load_codec("Model").prepare(("record",))
 
 
 @cache
