@@ -1,5 +1,12 @@
 """`python -m coterie_node` is the command `coterie`."""
 
-from coterie_node.cli.main import main
+import sys
 
-main()
+if sys.argv[1:2] == ["take-part"] and "--help" not in sys.argv:
+    from coterie_node.demo.site_process import run_site_process
+
+    run_site_process()
+else:
+    from coterie_node.cli.main import main
+
+    main()

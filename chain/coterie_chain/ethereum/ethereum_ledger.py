@@ -27,6 +27,7 @@ from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ethereum.seals import Sealing, detect_sealing
 from coterie_chain.ethereum.writer import Receipt, Writer
+from coterie_chain.head_listener import HeadListener
 from coterie_chain.keys.journal import Journal, MemoryJournal
 from coterie_chain.ledger.memory import find_post
 from coterie_chain.ledger.protocol import (
@@ -93,7 +94,7 @@ class EthereumLedger:
         log: EntryLog | None = None,
     ) -> None:
         self.network, self.sleeps = network, sleeps
-        self._account = account
+        self._account, self._confirmations = account, confirmations
         self._gas_used = self._records = 0
         self._rpc = Rpc(network.url, timeout)
         try:
@@ -105,6 +106,7 @@ class EthereumLedger:
             raise
         # On an instant chain the last block's clock may be old; the next block's is the one that will count.
         self._soon = "pending" if instant else "latest"
+        self._heads = HeadListener(network.url) if instant else None
         pause = poll if poll is not None else POLL_INSTANT if instant else POLL_BLOCKS
         self._reader = Reader(
             self._rpc,
@@ -116,6 +118,7 @@ class EthereumLedger:
             log=log,
             periodic=not (instant or self.mines_at_once or sleeps),
             eager=instant,
+            heads=self._heads,
         )
         self._writer = None
         if account is not None:
@@ -124,8 +127,10 @@ class EthereumLedger:
             self._writer = open_writer(self._rpc, account, journal or MemoryJournal(), network)
 
     def close(self) -> None:
-        """Close the connection; the journal is its owner's."""
+        """Close the connections; the journal is its owner's."""
         self._rpc.close()
+        if self._heads is not None:
+            self._heads.close()
 
     def __enter__(self) -> Self:
         return self
@@ -456,6 +461,7 @@ class EthereumLedger:
                 self._rehearse(to, data, self._soon)
             receipt = self._writer.send(to, data, gas, purpose)
             self._gas_used += receipt.gas
+            self._reader.expect(receipt.block + self._confirmations)
             if receipt.ok:
                 return receipt
             if receipt.gas >= gas:

@@ -2,7 +2,7 @@
 
 Each `sync` asks for the newest block. If it does not continue what was read, the last block that both chains share is
 found by the hashes of the blocks seen, everything above it is dropped, and the logs are read again from there.
-Subscriptions are not used: they lose logs at a reorganisation.
+Logs are not subscribed to: a subscription loses some at a reorganisation.
 
 Theory of operation. A follower is in one of two states. A sync that meets a gap reads everything again, once:
 
@@ -35,7 +35,7 @@ from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum.decode import MEMBERSHIP, Decoder, Log, list_new_models, parse_quantity
 from coterie_chain.ethereum.entries.entry_log import Entry, EntryLog, Extent, MemoryEntryLog, Tip
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ethereum.rpc import AnswerTooLong, NodeRefused, Request, Rpc
+from coterie_chain.ethereum.rpc import AnswerTooLong, ChainNode, NodeRefused, Request
 from coterie_chain.ledger.protocol import Event, Mark, Record
 
 MAX_BLOCKS_PER_QUERY = 2000
@@ -46,7 +46,12 @@ MAX_REORG_DEPTH = 64
 MAX_MOVES = 5
 
 
-def read_block(rpc: Rpc, which: str) -> Tip:
+def ask_block(which: int | str) -> Request:
+    """The request of a block's header, by its number or by a name as "pending"."""
+    return "eth_getBlockByNumber", (hex(which) if isinstance(which, int) else which, False)
+
+
+def read_block(rpc: ChainNode, which: str) -> Tip:
     """A block by its number in hex, or "latest" or "pending"."""
     block = rpc.call("eth_getBlockByNumber", which, False)
     if block is None:
@@ -71,7 +76,7 @@ class Follower:
 
     def __init__(
         self,
-        rpc: Rpc,
+        rpc: ChainNode,
         network: Network,
         confirmations: int = 0,
         page: int = MAX_BLOCKS_PER_QUERY,
@@ -151,6 +156,17 @@ class Follower:
             self._page = self._most = self._limit
             return self._tip or tip
 
+    def list_requests(self, newest: int) -> list[Request]:
+        """What a sync asks after the newest block, which has this number, if the chain goes on from what was read."""
+        with self._lock:
+            target, old = max(newest - self._confirmations, 0), self._tip
+            wanted = [ask_block(target)] if self._confirmations else []
+            if old is None or not old.number < target <= old.number + self._page:
+                return wanted
+            # A child of the last block needs no comparison: it names its parent.
+            fork = [ask_block(old.number)] if target > old.number + 1 else []
+            return [*wanted, *fork, self._ask_for_logs(set(self._decoder.addresses), old.number + 1, target)]
+
     def forget(self) -> None:
         """Read everything again at the next sync."""
         with self._lock:
@@ -228,7 +244,7 @@ class Follower:
         return shared[-1]
 
     def _fetch_hashes(self, numbers: list[int]) -> list[str | None]:
-        blocks = self._rpc.batch([("eth_getBlockByNumber", (hex(n), False)) for n in numbers])
+        blocks = self._rpc.batch([ask_block(n) for n in numbers])
         return [block["hash"] if block else None for block in blocks]
 
     def _explain_moves(self, tip: Tip) -> LedgerUnreachable:
@@ -273,13 +289,16 @@ class Follower:
         return self._ask(asked | models, start, end) if models else logs
 
     def _ask(self, addresses: set[str], start: int, end: int) -> list[Log]:
-        wanted = {"fromBlock": hex(start), "toBlock": hex(end), "address": sorted(addresses)}
-        answer = self._rpc.call("eth_getLogs", wanted)
+        method, params = self._ask_for_logs(addresses, start, end)
+        answer = self._rpc.call(method, *params)
         try:
             logs: list[Log] = [log for log in answer if not log.get("removed") and log["blockHash"]]
             return sorted(logs, key=lambda log: (parse_quantity(log["blockNumber"]), parse_quantity(log["logIndex"])))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._rpc.explain_garbled("eth_getLogs") from None
+
+    def _ask_for_logs(self, addresses: set[str], start: int, end: int) -> Request:
+        return "eth_getLogs", ({"fromBlock": hex(start), "toBlock": hex(end), "address": sorted(addresses)},)
 
     def _fetch_times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
         times = {log["blockHash"]: parse_quantity(log["blockTimestamp"]) for log in logs if log.get("blockTimestamp")}

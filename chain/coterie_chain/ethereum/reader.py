@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from eth_utils.address import to_checksum_address
@@ -13,10 +14,11 @@ from eth_utils.address import to_checksum_address
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
 from coterie_chain.ethereum.entries.entry_log import EntryLog, Tip
-from coterie_chain.ethereum.follower import Follower, read_block
+from coterie_chain.ethereum.follower import Follower, ask_block, read_block
 from coterie_chain.ethereum.network import Network
-from coterie_chain.ethereum.rpc import Request, Rpc
+from coterie_chain.ethereum.rpc import MAX_BATCH, EarlyAnswers, Request, Rpc
 from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, decode_terms
+from coterie_chain.head_listener import HeadListener
 from coterie_chain.ledger.protocol import (
     Event,
     Head,
@@ -36,12 +38,16 @@ from coterie_chain.retry import Backoff, RetryPolicy
 POLL_PAUSES = (0.004, 1.4)
 # Where the chain is this machine's own: a round of a small study waits twice, and each pause is slept to its end.
 EAGER_PAUSES = (0.0015, 1.15)
+# Where the node reports its blocks, a look in between only makes sure.
+HEARD_PAUSES = RetryPolicy(first=0.05, longest=0.25, factor=1.5)
 # A chain that makes a block every few seconds is looked at seldom until the next one may come, less this margin.
 QUIET_POLL, QUIET_MARGIN = 0.25, 0.05
 # The clock of the sealer that makes the next block may be behind this one's by so many seconds.
 CLOCK_MARGIN = 2.0
 # Studies whose terms are kept in memory: more than run at a time.
 MAX_TERMS = 256
+# States that are asked for with a new block, before somebody wants them: of the studies read at the block before.
+MAX_EARLY_STATES = MAX_BATCH // 2
 _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
@@ -76,7 +82,8 @@ class Reader:
     `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
     "pending") that gives the time. On a chain that sleeps, the newest block's time stands still, and `wall` gives the
     time in seconds since 1970 instead; None elsewhere. `periodic`: blocks come at the chain's own times, and not as
-    they are wanted. `eager`: the chain is this machine's own, and frequent looks cost nobody else anything.
+    they are wanted. `eager`: the chain is this machine's own, and frequent looks cost nobody else anything. `heads`
+    hears of its blocks, so that looks are not as frequent.
     """
 
     def __init__(
@@ -91,14 +98,18 @@ class Reader:
         log: EntryLog | None = None,
         periodic: bool = False,
         eager: bool = False,
+        heads: HeadListener | None = None,
     ) -> None:
-        self._rpc = rpc
+        self._heads = heads
+        self._rpc, self._early = rpc, EarlyAnswers(rpc)
         self._network = network
         first, growth = EAGER_PAUSES if eager else POLL_PAUSES
         self._pauses = RetryPolicy(first=min(first, poll), longest=poll, factor=growth)
         self._rhythm = Rhythm() if periodic else None
         self._clock, self._wall = clock, wall
-        self._follower = Follower(rpc, network, confirmations, log=log)
+        self._follower = Follower(self._early, network, confirmations, log=log)
+        self._confirmations = confirmations
+        self._coming = -1  # the number of a block that the node has, if this reader has not read so far
         self._lock = threading.RLock()
         self._read_at = ("", -1)
         self._readers_of_one_block = 0
@@ -115,12 +126,23 @@ class Reader:
 
     def now(self) -> int:
         """Time of the chain, in seconds since 1970: the newest block's, or nearly that of a block made now."""
-        newest = self.read_block_time()
+        newest = self._read_time_of_look() if self._block is not None else self.read_block_time()
         return newest if self._wall is None else max(newest, int(self._wall() - CLOCK_MARGIN))
 
     def read_block_time(self) -> int:
         """Time of the newest block, in seconds since 1970."""
         return read_block(self._rpc, self._clock).time
+
+    def _read_time_of_look(self) -> int:
+        """The same at the one block that is read."""
+        with self._lock:
+            if self._clock == "latest":
+                return self._follower.newest_time
+            return read_block(self._early, self._clock).time
+
+    def expect(self, block: int) -> None:
+        """Note that the node has a block with this number: the next look is one exchange if it is the newest."""
+        self._coming = max(block, self._coming)
 
     @contextmanager
     def read_at_one_block(self) -> Iterator[None]:
@@ -263,12 +285,26 @@ class Reader:
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
-        backoff = Backoff(self._pauses)
-        while self._rpc.call_quantity("eth_blockNumber") == self._follower.newest:
+        reports = self._heads is not None and self._heads.open()
+        backoff = Backoff(HEARD_PAUSES if reports else self._pauses)
+        number = self._follower.newest if reports else self._rpc.call_quantity("eth_blockNumber")
+        while number == self._follower.newest:
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return
-            time.sleep(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
+            number = self._await_number(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
+        self.expect(number)
+
+    def _await_number(self, seconds: float) -> int:
+        """The number of the newest block: as soon as the node reports one, or after these seconds."""
+        if self._heads is None:
+            time.sleep(seconds)
+        else:
+            heard = self._heads.listen(seconds)
+            if heard is not None:
+                # What is heard late was read since.
+                return max(heard, self._follower.newest)
+        return self._rpc.call_quantity("eth_blockNumber")
 
     def _find_quiet_pause(self) -> float:
         """Seconds until the next look while no block can come; 0 once one may."""
@@ -277,10 +313,8 @@ class Reader:
 
     def ask(self, views: Sequence[View], block: str) -> list[Any]:
         """Answers of views at one block."""
-        requests: list[Request] = [
-            ("eth_call", ({"to": to, "data": codec.encode(name, *args)}, block)) for codec, to, name, args in views
-        ]
-        answers = self._rpc.batch(requests)
+        with self._lock:
+            answers = self._early.batch([_ask_view(view, block) for view in views])
         return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
 
     def _catalog_view(self, name: str, *args: object) -> View:
@@ -290,6 +324,7 @@ class Reader:
         """Read what is new, and forget what was cached of older blocks."""
         if self._block is not None:
             return self._block
+        self._prepare_look()
         tip = self._follower.sync()
         if self._rhythm is not None:
             self._rhythm.note(self._follower.newest, self._follower.newest_time)
@@ -303,6 +338,26 @@ class Reader:
             self._study_count = None
         self._read_at = read_at
         return tip
+
+    def _prepare_look(self) -> None:
+        """Ask together for what a look will want: one exchange if the newest block was expected, or if it was read.
+
+        The look makes all of its comparisons, and asks again for what they make useless.
+        """
+        coming, self._coming = self._coming, -1
+        clock = [ask_block(self._clock)] if self._readers_of_one_block and self._clock != "latest" else []
+        self._early.prepare([ask_block("latest"), *self._list_requests(coming), *clock])
+        newest = self._early.find_number("latest")
+        if newest is not None and newest != coming:
+            self._early.add(self._list_requests(newest))
+
+    def _list_requests(self, newest: int) -> list[Request]:
+        """What is asked with a new block: its logs, and the states that were read last."""
+        if newest <= self._follower.newest:
+            return []
+        block = hex(max(newest - self._confirmations, 0))
+        states = [self._catalog_view("status", study) for study in list(self._statuses)[-MAX_EARLY_STATES:]]
+        return [*self._follower.list_requests(newest), *(_ask_view(view, block) for view in states)]
 
     def _read_status(self, study: int) -> Status:
         tip = self._sync()
@@ -320,3 +375,14 @@ class Reader:
                     del self._terms[next(iter(self._terms))]
             self._statuses[study] = status
         return self._statuses[study]
+
+
+def _ask_view(view: View, block: str) -> Request:
+    """The request of a view's answer at a block."""
+    codec, to, name, args = view
+    return "eth_call", ({"to": to, "data": _encode_view(codec, name, tuple(args))}, block)
+
+
+@lru_cache(maxsize=MAX_TERMS)
+def _encode_view(codec: Codec, name: str, args: tuple[object, ...]) -> str:
+    return codec.encode(name, *args)

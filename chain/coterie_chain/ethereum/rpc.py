@@ -12,9 +12,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic_core import from_json
@@ -33,6 +34,23 @@ _METHOD_LIMITS = {"eth_getLogs": 1 << 25}
 MAX_BATCH = 100
 # A long answer, such as the logs of many blocks, may take so many times what a silence may.
 _ANSWER_FACTOR = 12
+
+
+class ChainNode(Protocol):
+    """What readers ask of a chain node."""
+
+    @property
+    def where(self) -> str:
+        """The node by scheme, host and port."""
+
+    def call(self, method: str, *params: object) -> Any:
+        """Answer to one request."""
+
+    def batch(self, requests: Sequence[Request]) -> list[Any]:
+        """Answers to requests that do not depend on each other, in their order."""
+
+    def explain_garbled(self, method: str) -> LedgerUnreachable:
+        """The fault of an answer that makes no sense."""
 
 
 class NodeRefused(LedgerUnreachable):
@@ -57,11 +75,16 @@ class Rpc:
             raise LedgerUnreachable(
                 "CO-C303", "The chain node's address must read http://host:port (or https). Correct it."
             )
-        self.where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        self._where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         query, self._secret = split_secret(parts.query)
         self._path = (parts.path or "/") + (f"?{query}" if query else "")
         self._headers = {"Content-Type": "application/json"} | _build_authorization(parts)
         self._http = HttpClient(url, Waits(timeout, timeout, _ANSWER_FACTOR * timeout))
+
+    @property
+    def where(self) -> str:
+        """The node by scheme, host and port."""
+        return self._where
 
     def call(self, method: str, *params: object) -> Any:
         """Answer to one request; AnswerTooLong if it has more bytes than are read."""
@@ -83,7 +106,7 @@ class Rpc:
         """Answers to requests that do not depend on each other, in their order.
 
         A node bounds how many it takes at once, and how long its answer may be: what it does not answer as a whole is
-        asked for again by halves. A member that fills blocks makes answers long.
+        asked for again by halves, in the end one by one. A member that fills blocks makes answers long.
         """
         parts = [requests[at : at + MAX_BATCH] for at in range(0, len(requests), MAX_BATCH)]
         return [answer for part in parts for answer in self._ask_together(part)]
@@ -91,18 +114,41 @@ class Rpc:
     def _ask_together(self, requests: Sequence[Request]) -> list[Any]:
         try:
             return self._exchange(requests)
-        except (NodeRefused, AnswerTooLong, _AnswerMissing):
+        except (NodeRefused, AnswerTooLong, _AnswerMissing, _NoBatch) as fault:
+            if len(requests) == 1 and isinstance(fault, _NoBatch):
+                ((method, params),) = requests
+                return [self.call(method, *params)]
             if len(requests) == 1:
                 raise
         middle = len(requests) // 2
         return self._ask_together(requests[:middle]) + self._ask_together(requests[middle:])
 
-    def _exchange(self, requests: Sequence[Request]) -> list[Any]:
+    def batch_early(self, requests: Sequence[Request]) -> dict[int, Any]:
+        """Answers by the places of their requests, in one exchange; what the node does not answer well is left out.
+
+        LedgerUnreachable only if the node is out of reach. At most MAX_BATCH requests.
+        """
+        try:
+            by_id = self._post_batch(requests, min(_METHOD_LIMITS.values()))
+        except (AnswerTooLong, _NoBatch):
+            return {}
+        answers = {}
+        for place, (method, _) in enumerate(requests):
+            with suppress(LedgerUnreachable):
+                answers[place] = self._take_result(method, by_id.get(place, {}))
+        return answers
+
+    def _post_batch(self, requests: Sequence[Request], limit: int = _MAX_ANSWER_BYTES) -> dict[int, dict[str, Any]]:
+        """The answers of one exchange by the places of their requests, as the node gave them."""
         body = [{"jsonrpc": "2.0", "id": i, "method": m, "params": p} for i, (m, p) in enumerate(requests)]
-        answers = self._post(body)
+        answers = self._post(body, limit)
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
-            raise self.explain_garbled("a batch")
-        by_id = {a["id"]: a for a in answers if isinstance(a.get("id"), int)}
+            fault = self.explain_garbled("a batch")
+            raise _NoBatch(fault.code, fault.message)
+        return {a["id"]: a for a in answers if isinstance(a.get("id"), int)}
+
+    def _exchange(self, requests: Sequence[Request]) -> list[Any]:
+        by_id = self._post_batch(requests)
         if len(by_id) < len(requests):
             fault = self.explain_garbled("each request of a batch")
             raise _AnswerMissing(fault.code, fault.message)
@@ -171,6 +217,65 @@ class Rpc:
 
 class _AnswerMissing(LedgerUnreachable):
     """A batch has fewer answers than requests."""
+
+
+class _NoBatch(LedgerUnreachable):
+    """A batch was not answered with a list."""
+
+
+class EarlyAnswers:
+    """A chain node, of which answers are asked for together before they are needed: a look is then one exchange.
+
+    Each early answer is used once, by the same request. Whatever the node does not answer early is asked for when it is
+    needed, with the faults that this has. One thread at a time.
+    """
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+        self._answers: dict[str, Any] = {}
+
+    @property
+    def where(self) -> str:
+        """The node by scheme, host and port."""
+        return self._rpc.where
+
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """Ask for what will be needed; what was asked for before and not used is dropped."""
+        self._answers.clear()
+        self.add(requests)
+
+    def add(self, requests: Sequence[Request]) -> None:
+        """Ask for more."""
+        if requests:
+            answers = self._rpc.batch_early(requests)
+            self._answers |= {_identify(requests[place]): answer for place, answer in answers.items()}
+
+    def find_number(self, which: str) -> int | None:
+        """The number of a block that was asked for by this name; None without an answer."""
+        block = self._answers.get(_identify(("eth_getBlockByNumber", (which, False))))
+        return None if block is None or block.get("number") is None else int(block["number"], 16)
+
+    def call(self, method: str, *params: object) -> Any:
+        """Answer to one request."""
+        key = _identify((method, params)) if self._answers else ""
+        return self._answers.pop(key) if key in self._answers else self._rpc.call(method, *params)
+
+    def batch(self, requests: Sequence[Request]) -> list[Any]:
+        """Answers to requests that do not depend on each other, in their order."""
+        keys = [_identify(request) for request in requests] if self._answers else []
+        if keys and all(key in self._answers for key in keys):
+            return [self._answers.pop(key) for key in keys]
+        return self._rpc.batch(requests)
+
+    def explain_garbled(self, method: str) -> LedgerUnreachable:
+        """The fault of an answer that makes no sense."""
+        return self._rpc.explain_garbled(method)
+
+
+def _identify(request: Request) -> str:
+    """The same text for the same request."""
+    method, params = request
+    return json.dumps([method, params])
 
 
 def read_newest_block(url: str) -> dict[str, int]:

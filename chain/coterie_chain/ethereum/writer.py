@@ -103,12 +103,13 @@ class Writer:
         LedgerUnreachable if no block has taken it within the patience.
         """
         with self._lock:
-            if self._read_counts()[1] < self._ensure_ready():
+            counts = self._read_counts()
+            if counts[1] < self._ensure_ready():
                 # The node lacks some of ours: a reorganisation took them, and nobody waits who would notice.
                 self._next = None
                 self._ensure_ready()
                 self._push()
-            if not self.settle(purpose):
+            if not self._settle(purpose, counts[0]):
                 tx = self._find_live(purpose) or (self.find_signed(purpose) if once else None)
                 tx = tx or self._sign(to, data, gas, purpose, premium)
                 self._unwatched.add(tx.nonce)
@@ -119,10 +120,13 @@ class Writer:
     def settle(self, purpose: str = "") -> bool:
         """Close the books on calls that have been mined; whether one for this purpose was, and not in vain."""
         with self._lock:
-            mined = self._collect_receipts()
-            for tx, _ in mined:
-                self._note_mined(tx)
-            return any(receipt.ok and tx.purpose == purpose for tx, receipt in mined)
+            return self._settle(purpose, self._read_counts()[0] if self._unmined else 0)
+
+    def _settle(self, purpose: str, count: int) -> bool:
+        mined = self._collect_receipts(count)
+        for tx, _ in mined:
+            self._note_mined(tx)
+        return any(receipt.ok and tx.purpose == purpose for tx, receipt in mined)
 
     def find_signed(self, purpose: str) -> Signed | None:
         """The last call that was signed for this purpose, mined or not, unless it was mined in vain."""
@@ -134,13 +138,12 @@ class Writer:
     def forget_refused(self) -> None:
         """Close the books on calls that were mined in vain, so that they are made again."""
         with self._lock:
-            for tx, receipt in self._collect_receipts():
+            for tx, receipt in self._collect_receipts(self._read_counts()[0] if self._unmined else 0):
                 if not receipt.ok:
                     self._note_mined(tx)
 
-    def _collect_receipts(self) -> list[tuple[Signed, Receipt]]:
-        """What is mined of the calls that nobody waited for."""
-        count = self._read_counts()[0] if self._unmined else 0
+    def _collect_receipts(self, count: int) -> list[tuple[Signed, Receipt]]:
+        """What is mined of the calls that nobody waited for; `count`: the account's nonces below it are used."""
         used = [tx for tx in self._unmined.values() if tx.nonce < count]
         mined = [(tx, receipt) for tx in used if (receipt := self._fetch_receipt(tx)) is not None]
         for tx, receipt in mined:
@@ -215,10 +218,9 @@ class Writer:
         return self._next
 
     def _read_counts(self) -> tuple[int, int]:
-        count, waiting = (
-            self._rpc.call_quantity("eth_getTransactionCount", self._account.address, which)
-            for which in ("latest", "pending")
-        )
+        address = self._account.address
+        asked = [("eth_getTransactionCount", (address, which)) for which in ("latest", "pending")]
+        count, waiting = map(parse_quantity, self._rpc.batch(asked))
         return count, max(count, waiting)
 
     def _settle_old(self, tx: Signed) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +18,11 @@ from coterie_node.cli.options import Format, Json, Level, Out, Shape, choose_sha
 from coterie_node.cli.output import save_or_print, save_or_print_fit
 from coterie_node.data.installed_source import RowsAddress, parse_rows_address
 from coterie_node.data.site_split import split_by_site
-from coterie_node.run.follower import Progress
+from coterie_node.demo.site_process import build_step_line, take_part_in
 from coterie_node.run.study_files import load_study
 
 if TYPE_CHECKING:
     from coterie_node.run.preview import PayloadPreview
-    from coterie_node.site.run_folder import RunFolder
 
 
 def demo_command(
@@ -109,7 +104,7 @@ def simulate_command(
             _preview(loaded, parts, node, shape)
             return
         if keep is None:
-            result = analyse(loaded, parts, lambda p: _print_progress(_step(p), shape))
+            result = analyse(loaded, parts, lambda p: _print_progress(build_step_line(p), shape))
         else:
             result = _keep_run(study, loaded, parts, keep, shape)
     _print(replace(result, level=level), shape, out)
@@ -148,35 +143,7 @@ def take_part_command(
 
     With --to this process imports what sites need, forks one process for each --site, and says how each ended.
     """
-    from coterie_node.site.run_folder import RunFolder
-
-    if to is not None:
-        from coterie_node.demo.forked_sites import fork_sites, leave
-
-        name = fork_sites(RunFolder(at), dict(zip(site, to, strict=True)), partial(_start_site, at, approve))
-        if name is not None:
-            _take_part(RunFolder(at), name, approve)
-        leave()
-    _take_part(RunFolder(at), site[0], approve)
-
-
-def _take_part(place: RunFolder, site: str, approve: str) -> None:
-    """Take part as one site; progress and the report as JSON lines."""
-    from coterie_node.site.participant import await_start, enter, open_node, report, take_part
-
-    node = open_node(place, site, approve, lambda p: _line(_step(p)))
-    with closing(node.journal):
-        number = enter(node)
-        await_start(node, number)
-        started = time.time()
-        runner = take_part(node, number)
-        _line({**report(node, number, runner), "started": started, "ended": time.time()})
-
-
-def _start_site(at: Path, approve: str, name: str, output: int) -> int:
-    """Start one site as a process without relation to this one; returns its number."""
-    words = ["take-part", "--at", str(at), "--site", name, "--approve", approve]
-    return subprocess.Popen([sys.executable, "-m", "coterie_node", *words], stdout=output).pid
+    take_part_in(at, site, approve, to)
 
 
 def _pair(text: str) -> tuple[str, RowsAddress]:
@@ -188,11 +155,6 @@ def _pair(text: str) -> tuple[str, RowsAddress]:
     return name, parse_rows_address(path)
 
 
-def _step(progress: Progress) -> dict[str, Any]:
-    figures = {k: progress.figures[k] for k in ("deviance", "gain") if k in progress.figures}
-    return {"step": progress.topic, "round": progress.round, "sites": list(progress.sites), **figures}
-
-
 def _print_progress(line: Mapping[str, Any], shape: Format) -> None:
     """One line per round on standard error, for people; before the first, who will learn what."""
     if shape is Format.text and "trust" in line:
@@ -201,10 +163,6 @@ def _print_progress(line: Mapping[str, Any], shape: Format) -> None:
         return
     message = f"round {line['round'] + 1:2d}  server {line['sites'][0]:<10s} deviance {line['deviance']:.6f}"
     print(f"{message}  next step {max(line['gain'], 0.0) ** 0.5:.1e} standard errors", file=sys.stderr)
-
-
-def _line(line: Mapping[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
 
 
 def _print_leaving(leaving: list[PayloadPreview], shape: Format) -> None:

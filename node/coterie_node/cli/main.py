@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
-import os
 import sys
 from typing import Annotated
 
@@ -14,6 +11,7 @@ import typer
 from coterie_node.cli.lazy import make_typer
 from coterie_node.cli.table import COMMANDS
 from coterie_node.errors import CoterieError, exit_status
+from coterie_node.process_settings import set_up_process
 
 app = make_typer("One regression model from all hospitals' patients; no row leaves.", COMMANDS, add_completion=True)
 
@@ -38,24 +36,11 @@ def coterie(
 
 def main() -> None:
     """Run the command; errors of ours become one sentence on standard error, never a traceback."""
-    _set_up_process()
+    set_up_process()
     try:
         app()
     except CoterieError as error:
         sys.exit(_fail(error.code, error.message, exit_status(error)))
-
-
-def _set_up_process() -> None:
-    """Settings that a process has to have before it imports libraries of numbers.
-
-    Python looks for cycles of garbage after every 700 new objects, of which an import makes a hundred thousand that
-    stay. At the end of the process it would look at all of them once more, for 0.15 s; files and connections are closed
-    by then. OpenBLAS lets each of its idle threads turn for 2^26 ticks (some 30 ms) after each product: 2^4 is its
-    least.
-    """
-    gc.set_threshold(50_000, 20, 20)
-    atexit.register(gc.freeze)
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 
 def _fail(code: str, message: str, status: int) -> int:

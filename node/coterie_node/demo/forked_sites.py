@@ -22,7 +22,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
-from coterie_learners.core.registry import learner_of
+from coterie_chain.ethereum.calldata import prepare_calls
+from coterie_learners.core.registry import learner_of, list_learners
+from coterie_learners.numeric.parallel import find_libraries
 from coterie_node.errors import CoterieError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.run_folder import PARQUET, RunFolder
@@ -172,7 +174,10 @@ def _import_all(place: RunFolder) -> None:
     channels = ("coterie_node.peers.tls",) if place.talk.exists() else ()
     for module in (*_LATE, *tables, *channels):
         import_module(module)
+    prepare_calls()
+    find_libraries()
     with suppress(*CoterieError):
+        list_learners()
         study = load_study(place.study)
         learner_of(study).discloses(study)
         place.settings()

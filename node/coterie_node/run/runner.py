@@ -171,6 +171,7 @@ class Runner(Follower):
         with self._ledger.read_at_one_block():
             view, records = self._read_ledger(self.position)
             lost = records is None and self._builds_on_lost_records(step, view)
+            late = records is None and view.open is not None and self._ledger.now() > view.open.deadline
         if lost:
             return self._restart_from_ledger()
         if records is not None:
@@ -180,7 +181,7 @@ class Runner(Follower):
             return self._check_stopped(step, view)
         if view.open.position != self.position:
             return False
-        return self._act(step, view, view.open)
+        return self._act(step, view, view.open, late)
 
     def _builds_on_lost_records(self, step: Step, view: StudyView) -> bool:
         """Whether the next turn would rest on records that the ledger no longer has."""
@@ -212,7 +213,7 @@ class Runner(Follower):
             RepeatedSums(self.machine.site).note(step, records[-1].post.attempt)
         return moved
 
-    def _act(self, step: Step, view: StudyView, open_: OpenStep) -> bool:
+    def _act(self, step: Step, view: StudyView, open_: OpenStep, late: bool) -> bool:
         if step.who != open_.kind:
             message = (
                 f"Position {self.position} is {open_.kind!r} on the ledger but {step.who!r} in the learner's script."
@@ -233,8 +234,7 @@ class Runner(Follower):
             # An interactive step without a result falls through: a party that does not come is late like any other.
             if moved or not step.talks:
                 return moved
-        late = self._ledger.now() > open_.deadline and involved
-        return late and self._overdue(step, view, open_)
+        return late and involved and self._overdue(step, view, open_)
 
     def _post(self, step: Step, open_: OpenStep) -> bool:
         post = self._find_sent_post(open_) or self._prepare(step, open_)

@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
-from coterie_learners.core.registry import GROUP
+from coterie_learners.core.registry import list_learners
 from coterie_node.data.cohort.flow import Flow, parse_flow
 from coterie_node.errors import ConfigError
 from coterie_node.peers.address import address_of
@@ -230,6 +229,6 @@ def _settings_of_run(name: str, root: Path) -> NodeConfig:
     if (root / CONFIG).exists():
         return load_config(root / CONFIG)
     rules = Policy.load(root / "policy.toml").model_dump()
-    learners = sorted(point.name for point in entry_points(group=GROUP))
+    learners = list_learners()
     data = PARQUET if (root / PARQUET).exists() else CSV
     return NodeConfig(site=name, data=data, policy=SitePolicy.model_validate({**rules, "learners": learners}))

@@ -189,3 +189,31 @@ def test_a_small_logistic_fit_imports_nothing_that_it_does_not_use(tmp_path: Pat
     slow = (*SLOW, "scipy", "pandas", "eth_utils", "coterie_learners.cola.cola", "coterie_learners.secure")
     assert [name for name in slow if has_module(modules, name)] == []
     assert len(modules) <= 710
+
+
+def test_the_process_of_a_site_imports_neither_what_reads_options_nor_the_audit(tmp_path: Path) -> None:
+    words = ["take-part", "--at", str(tmp_path), "--site", "a", "--approve", "00"]
+    done = run_python("-X", "importtime", "-m", "coterie_node", *words)
+    assert json.loads(done.stdout)["error"]["code"].startswith("CO-")
+    assert done.returncode != 0
+    late = "import coterie_node.demo.forked_sites as f, importlib; [importlib.import_module(m) for m in f._LATE]"
+    modules = list_imports("-c", f"import coterie_node.demo.site_process, coterie_learners.glore.glore; {late}")
+    for name in ("typer", "coterie_node.cli", "coterie_node.audit", "pandas", *SLOW):
+        assert not has_module(modules, name)
+        assert f" {name}\n" not in done.stderr
+    assert len(modules) <= 800
+
+
+def test_an_option_that_is_missing_ends_the_process_of_a_site_before_it_imports_more() -> None:
+    done = run_python("-m", "coterie_node", "take-part", "--site", "a")
+    assert (done.returncode, "--at" in done.stderr) == (2, True)
+
+
+def test_no_package_is_searched_for_plugins_of_a_library() -> None:
+    script = (
+        "from coterie_node.process_settings import set_up_process; set_up_process();"
+        "import importlib.metadata as m; m.distributions = None;"
+        "import coterie_learners.study.document"
+    )
+    done = run_python("-c", script)
+    assert done.returncode == 0, done.stderr[-500:]

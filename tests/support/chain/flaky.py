@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from coterie_chain.errors import LedgerUnreachable
-from coterie_chain.ethereum.rpc import Request, Rpc
+from coterie_chain.ethereum.rpc import AnswerTooLong, NodeRefused, Request, Rpc
 
 
 class FlakyRpc(Rpc):
@@ -28,6 +29,13 @@ class FlakyRpc(Rpc):
 
     def batch(self, requests: Sequence[Request]) -> list[Any]:
         return [self.call(method, *params) for method, params in requests]
+
+    def batch_early(self, requests: Sequence[Request]) -> dict[int, Any]:
+        answers = {}
+        for place, (method, params) in enumerate(requests):
+            with suppress(NodeRefused, AnswerTooLong):
+                answers[place] = self.call(method, *params)
+        return answers
 
     def cut_before(self, method: str) -> None:
         """The line goes dead just before the node hears such a request."""
