@@ -117,6 +117,7 @@ def run_study(hub: HostileTransport) -> dict[str, str]:
     w.hub = hub
     crew, ends = w.crew(), dict[str, str]()
     while len(ends) < len(crew):
+        talking = any(r.talking for n, r in crew.items() if n not in ends)
         for name, runner in crew.items():
             if name in ends:
                 continue
@@ -129,6 +130,7 @@ def run_study(hub: HostileTransport) -> dict[str, str]:
         if (
             set(ends) - {hub.sender}
             and set(ends.values()) - {"result"}
+            and not talking
             and not any(r.talking for n, r in crew.items() if n not in ends)
         ):
             break  # whoever has not spoken waits on the ledger for one that ended

@@ -189,14 +189,15 @@ def _run_turns(world: World, rows: Mapping[str, Data], vaults: Mapping[str, dict
     exposures: dict[str, Exposure] = {}
     crew = _make_runners(world, script, rows, vaults, hub, exposures)
     while not all(r.done for r in crew.values()):
-        moved = False
+        # Before the turns: what ends between a party's turn and the question is taken up at the next turn.
+        moved, talking = False, any(r.talking for r in crew.values())
         for name in world.study.sites:
             moved |= crew[name].turn()
             # An interactive step restarts with all parties or not at all, so no site restarts in the middle of one.
             if restart and len(world.chain.log) > written and not any(_is_talking(r) for r in crew.values()):
                 written, restarts = len(world.chain.log), restarts + 1
                 crew = _make_runners(world, script, rows, vaults, hub, exposures)
-        if not moved and not any(r.talking for r in crew.values()):
+        if not moved and not talking and not any(r.talking for r in crew.values()):
             waiting = ", ".join(f"{name} for {r.machine.awaits.topic}" for name, r in crew.items() if r.machine.awaits)
             raise NonConformant(Property.RUNS, f"nobody can go on; {waiting} wait. Compare script and schedule.")
     state = world.ledger().view(world.number).state

@@ -142,8 +142,10 @@ def run(runners: Iterable[Runner]) -> None:
     """Let every runner take turns until none has anything to do; parties that talk are waited for."""
     crew = list(runners)
     while not all(r.done for r in crew):
+        # Before the turns: what ends between a party's turn and the question is taken up at the next turn.
+        talking = any(r.talking for r in crew)
         moved = [r.turn() for r in crew]
-        if not any(moved) and not any(r.talking for r in crew):
+        if not any(moved) and not talking and not any(r.talking for r in crew):
             return
 
 

@@ -97,8 +97,9 @@ def run_to_end(w: World, names: tuple[str, ...] = ()) -> dict[str, LearnerError 
         moved = False
         for name, runner in crew.items():
             if found[name] is None and not runner.done:
+                talking = runner.talking
                 try:
-                    moved |= runner.turn() or runner.talking
+                    moved |= runner.turn() or talking
                 except LearnerError as error:
                     found[name] = error
                     moved = True

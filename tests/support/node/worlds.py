@@ -193,8 +193,9 @@ def sweep(runners: Iterable[Follower]) -> None:
     """Turns until nobody has anything to do; parties that talk are waited for."""
     crew = list(runners)
     while True:
+        talking = any(r.talking for r in crew)  # before the turns: what ends in between is taken up at the next
         moved = [runner.turn() for runner in crew]
-        if not any(moved) and not any(r.talking for r in crew):
+        if not any(moved) and not talking and not any(r.talking for r in crew):
             return
 
 
