@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.lanes import later
 from support.red_team.hospitals import KNOWN, MASKED, PLAIN, N, Network, draw, text
 
 from coterie_learners.errors import DataError, Withheld
@@ -222,7 +223,7 @@ def test_a_linear_model_of_an_outcome_that_everybody_in_a_level_has(network: Net
         network.fit(text("death ~ age + hiv", learner='name = "glore"\nfamily = "gaussian"', death=count))
 
 
-@pytest.mark.parametrize("second", ['name = "cola"', 'name = "secure_cola"', PLAIN, MASKED])
+@pytest.mark.parametrize("second", ['name = "cola"', *later('name = "secure_cola"', PLAIN, MASKED)])
 def test_one_patient_more_with_another_learner(network: Network, second: str) -> None:
     balance(network)
     network.fit(text("death ~ sex", learner=MASKED, rest=KNOWN), N - 1, "a")
@@ -254,7 +255,7 @@ def test_one_patient_fewer_through_an_offset_that_the_patient_lacks(network: Net
 
 
 @pytest.mark.parametrize("learner", ["plain", "masked"])
-@pytest.mark.parametrize("patients", [1, 4])
+@pytest.mark.parametrize("patients", [4, *later(1)])
 def test_an_offset_that_leaves_few_patients_any_weight(network: Network, learner: str, patients: int) -> None:
     """The information of the first round is then that of these patients alone, to all digits."""
     balance(network)
@@ -276,7 +277,7 @@ def test_follow_up_times_from_days_to_years_pass_as_an_offset(network: Network) 
     network.fit(text("death ~ age + offset(lt)", "ab", options, KNOWN, **kinds))
 
 
-@pytest.mark.parametrize("patients", [1, 3, 4])
+@pytest.mark.parametrize("patients", [3, *later(1, 4)])
 def test_a_rare_level_behind_noise(network: Network, patients: int) -> None:
     """No two values are equal, and none dominates: yet the sums are those of the few who are far from the others."""
     balance(network)

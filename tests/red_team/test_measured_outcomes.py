@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.lanes import diagonal, later
+from support.lanes import diagonal, later, one_of_each
 from support.red_team.hospitals import KNOWN, N, Network, draw, text
 
 from coterie_learners.errors import Withheld
@@ -27,6 +27,7 @@ FAMILIES = {
 }
 ABOVE_ZERO = [name for name in FAMILIES if name != "gaussian"]
 WAYS = {"plain": "ab", "masked": "abc"}
+CASES = [(family, way) for family in FAMILIES for way in WAYS]
 
 
 def write_study(family: str, way: str = "masked", formula: str = "stay ~ age + sex", rest: str = KNOWN) -> str:
@@ -48,7 +49,7 @@ def network(tmp_path: Path) -> Network:
     return Network(tmp_path, {site: draw_stays(k) for k, site in enumerate("abcd")})
 
 
-@pytest.mark.parametrize(("family", "way"), diagonal(list(FAMILIES), list(WAYS)))
+@pytest.mark.parametrize(("family", "way"), one_of_each(CASES, lambda case: case[1]))
 def test_honest_studies_pass(network: Network, family: str, way: str) -> None:
     network.fit(write_study(family, way, "stay ~ age + sex + hiv"))
 
@@ -64,7 +65,7 @@ def test_follow_up_times_pass_as_an_offset(network: Network, family: str, way: s
 # One patient's outcome
 
 
-@pytest.mark.parametrize(("family", "way"), diagonal(list(FAMILIES), list(WAYS)))
+@pytest.mark.parametrize(("family", "way"), one_of_each(CASES, lambda case: case[1]))
 def test_one_patient_who_is_nearly_all_of_the_outcome(network: Network, family: str, way: str) -> None:
     network.data["a"]["stay"][17] = 9e7
     with pytest.raises(ReleaseRefused, match=r"of a sum of stay.*\(dominance\)"):
@@ -118,7 +119,7 @@ def test_the_least_outcome_through_one_of_several_models(network: Network, way: 
 
 
 @pytest.mark.parametrize("patients", [3, *later(1, 4)])
-@pytest.mark.parametrize(("family", "way"), diagonal(list(FAMILIES), list(WAYS)))
+@pytest.mark.parametrize(("family", "way"), one_of_each(CASES, lambda case: case[1]))
 def test_few_patients_with_another_outcome_behind_noise(network: Network, family: str, way: str, patients: int) -> None:
     """All others have nearly one value: X'y less that value times X'1 is the sum of these patients' rows."""
     for site in "abc":

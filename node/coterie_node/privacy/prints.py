@@ -23,6 +23,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
+from coterie_learners.numeric.array import find_distinct
+
 Fingerprints = NDArray[np.uint32]
 # Distinct values, sorted, and each row's place (n,) among them.
 FewValues = tuple[NDArray[Any], NDArray[np.uint8]]
@@ -123,9 +125,9 @@ def print_numbers(values: NDArray[Any], column: str, key: bytes) -> Fingerprints
 def find_few_distinct(values: NDArray[Any]) -> FewValues | None:
     """The distinct values, sorted, and each row's place (n,) among them, if they are at most MOST_LEVELS."""
     # Most measurements show in a few rows that they are none.
-    if len(np.unique(values[: 4 * MOST_LEVELS])) > MOST_LEVELS:
+    if len(find_distinct(values[: 4 * MOST_LEVELS])) > MOST_LEVELS:
         return None
-    distinct = np.unique(values[:: max(1, len(values) // 512)])
+    distinct = find_distinct(values[:: max(1, len(values) // 512)])
     places = np.empty(len(values), np.uint8)
     at = 0
     while len(distinct) <= MOST_LEVELS:

@@ -245,7 +245,7 @@ ASKED: dict[str, tuple[str, str, str, dict[str, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("asked", ["propensity", "weights", *later("weights of samples", "offset")])
+@pytest.mark.parametrize("asked", ["weights", *later("propensity", "weights of samples", "offset")])
 def test_scores_weights_and_offsets_are_advised_and_shown_for_what_they_are(tmp_path: Path, asked: str) -> None:
     learner, formula, best, others, line = ASKED[asked]
     text = text_of(extra_text=learner, formula=formula, extra=MORE)
@@ -272,6 +272,7 @@ def test_a_propensity_study_is_shown_with_its_treatment_and_every_step(tmp_path:
     assert masked == ["opening*", "score/*", "weights", "outcomes", "sandwich"]
 
 
+@pytest.mark.long
 def test_where_no_learner_answers_what_is_asked_none_is_advised(tmp_path: Path) -> None:
     """An effect that there is not: GLORE would fit the formula, and give an odds ratio within levels of the score."""
     text = f'{PROPENSITY}\neffect = "risk_difference"'

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.document import Variable
-from coterie_learners.sums.family import Baseline, Totals, check_positive
+from coterie_learners.sums.family import Baseline, Totals
 from coterie_learners.sums.links.link import Elementary
 from coterie_learners.sums.links.linked_family import LinkedFamily
 
@@ -81,11 +80,6 @@ class Gamma(LinkedFamily):
         shape = totals.mass / deviance
         each = shape * (math.log(shape) - 1.0) - math.lgamma(shape)
         return totals.mass * (each + 1.0) - 0.5 * shape * deviance + totals.saturated
-
-    def check_outcome(self, name: str, variable: Variable) -> None:
-        """StudyError unless the outcome is above zero by its declaration."""
-        super().check_outcome(name, variable)
-        check_positive(self.name, name, variable)
 
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
         """Rows, of which nothing is counted."""

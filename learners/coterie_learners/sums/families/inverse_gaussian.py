@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.study.document import Variable
-from coterie_learners.sums.family import Baseline, Totals, check_positive
+from coterie_learners.sums.family import Baseline, Totals
 from coterie_learners.sums.links.link import Elementary
 from coterie_learners.sums.links.linked_family import LinkedFamily
 
@@ -71,11 +70,6 @@ class InverseGaussian(LinkedFamily):
         if deviance <= 0.0:
             return math.inf
         return -0.5 * totals.mass * (math.log(2.0 * math.pi * deviance / totals.mass) + 1.0) + totals.saturated
-
-    def check_outcome(self, name: str, variable: Variable) -> None:
-        """StudyError unless the outcome is above zero by its declaration."""
-        super().check_outcome(name, variable)
-        check_positive(self.name, name, variable)
 
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
         """Rows, of which nothing is counted."""

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.sums.family import Curve, Family, Parts
+from coterie_learners.study.document import Variable
+from coterie_learners.sums.family import Curve, Family, Parts, check_positive
 from coterie_learners.sums.links import all_links
 from coterie_learners.sums.links.link import Elementary
 from coterie_learners.sums.links.linked import curve_of, parts_of
@@ -41,6 +42,12 @@ class LinkedFamily(Family):
         """Whether a predictor may leave the range in which its mean exists."""
         low, high = all_links()[self.link].inside(*self.ends) if self.link in all_links() else (-np.inf, np.inf)
         return bool(low >= 0.0 or high <= 1.0)
+
+    def check_outcome(self, name: str, variable: Variable) -> None:
+        """StudyError unless the declared outcomes are those of the family; measurements whose means are above 0 are."""
+        super().check_outcome(name, variable)
+        if self.ends[0] == 0.0 and not self.whole:
+            check_positive(self.name, name, variable)
 
     def parts(self, eta: Array, y: Array) -> Parts:
         """Pieces of rows."""

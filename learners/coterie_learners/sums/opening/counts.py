@@ -29,7 +29,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import DataError, Withheld
-from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.array import Array, find_distinct
 from coterie_learners.study.design import INTERCEPT, Column, Design
 from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
@@ -446,7 +446,7 @@ def _list_few(values: Array) -> list[float]:
     """The distinct values, or some of them if they are more than FEW_VALUES."""
     # The first rows nearly always have so many: then nothing is sorted.
     for part in (values[:_FIRST_ROWS], values):
-        distinct: list[float] = np.unique(part)[: FEW_VALUES + 1].tolist()
+        distinct: list[float] = find_distinct(part)[: FEW_VALUES + 1].tolist()
         if len(distinct) > FEW_VALUES:
             break
     return distinct

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.array import Array, find_distinct
 from coterie_learners.study.design import Design
 
 # The stage of each level (k,), from 1.
@@ -48,7 +48,7 @@ def order_levels(joined: Iterable[int], beside: Iterable[int], is_weight: NDArra
     `beside`: the numbers of levels of other models that are opened in the same steps. `is_weight` (k,): the last ones.
     """
     own = np.array([*joined], dtype=np.int64)
-    counted = np.unique([*own[~is_weight & (own > 0)], *beside]).astype(np.int64)
+    counted = find_distinct(np.array([*own[~is_weight & (own > 0)], *beside], dtype=np.int64))
     return np.where(is_weight, len(counted) + 1, np.searchsorted(counted, own) + 1).astype(np.int64)
 
 
