@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from eth_utils.abi import (
 from coterie_chain.errors import LedgerMismatch, PostRejected
 from coterie_chain.ethereum.abi import load_artifact, load_errors
 
+# One struct of words: what `status` answers.
+_STRUCT_OF_WORDS = re.compile(r"\((?:uint\d+|bool|bytes32)(?:,(?:uint\d+|bool|bytes32))*\)")
+
 
 class Codec:
     """Calldata and answers of one contract."""
@@ -29,6 +33,7 @@ class Codec:
         functions = filter_abi_by_type("function", artifact.abi)
         self._inputs = {f["name"]: (function_abi_to_4byte_selector(f), get_abi_input_types(f)) for f in functions}
         self._outputs = {f["name"]: get_abi_output_types(f) for f in functions}
+        self._words = {name: words for name, types in self._outputs.items() if (words := _list_words(types))}
         self.topics = {to_hex(event_abi_to_log_topic(e)): e["name"] for e in filter_abi_by_type("event", artifact.abi)}
 
     def encode(self, name: str, *args: object) -> str:
@@ -41,7 +46,10 @@ class Codec:
 
     def decode(self, name: str, answer: str) -> Any:
         """The answer to a call; a tuple if the function returns more than one value."""
+        words = self._words.get(name)
         try:
+            if words is not None:
+                return _cut_words(words, from_hex(answer))
             values = decode(self._outputs[name], from_hex(answer))
         except (DecodingError, ValueError):
             raise LedgerMismatch("CO-C312", f"The node's answer to `{name}` is not the contract's: {answer}.") from None
@@ -52,6 +60,32 @@ class Codec:
         for name in names:
             registry.get_tuple_encoder(*self._inputs[name][1])
             registry.get_tuple_decoder(*self._outputs[name])
+
+
+def _list_words(types: list[str]) -> tuple[str, ...] | None:
+    """The members of one struct that holds nothing but numbers, truth values and hashes; None for any other answer."""
+    if len(types) != 1 or not _STRUCT_OF_WORDS.fullmatch(types[0]):
+        return None
+    return tuple(types[0][1:-1].split(","))
+
+
+def _cut_words(words: tuple[str, ...], data: bytes) -> tuple[object, ...]:
+    """Such a struct, as the ABI's decoder gives it: a node's answer is read so often that it shows in a round.
+
+    ValueError for too few bytes, or a word that its type cannot hold.
+    """
+    if len(data) < 32 * len(words):
+        raise ValueError("too few bytes")
+    return tuple(_read_word(kind, data[32 * place : 32 * place + 32]) for place, kind in enumerate(words))
+
+
+def _read_word(kind: str, word: bytes) -> object:
+    if kind == "bytes32":
+        return word
+    number, bits = int.from_bytes(word), 1 if kind == "bool" else int(kind.removeprefix("uint"))
+    if number >> bits:
+        raise ValueError(f"{number} is no {kind}")
+    return bool(number) if kind == "bool" else number
 
 
 def prepare_calls() -> None:

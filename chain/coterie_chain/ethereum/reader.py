@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from eth_utils.address import to_checksum_address
@@ -379,4 +380,9 @@ class Reader:
 def _ask_view(view: View, block: str) -> Request:
     """The request of a view's answer at a block."""
     codec, to, name, args = view
-    return "eth_call", ({"to": to, "data": codec.encode(name, *args)}, block)
+    return "eth_call", ({"to": to, "data": _encode_view(codec, name, tuple(args))}, block)
+
+
+@lru_cache(maxsize=MAX_TERMS)
+def _encode_view(codec: Codec, name: str, args: tuple[object, ...]) -> str:
+    return codec.encode(name, *args)

@@ -63,6 +63,11 @@ def lend_scratch(use: str, shape: tuple[int, int]) -> Array:
     return kept[:size].reshape(shape, order="F")
 
 
+def find_libraries() -> None:
+    """Find the libraries of linear algebra in this process now: one that forks others does it once for all of them."""
+    _blas_threads()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """BLAS with one thread: many small products wait longer for a second one than they take."""

@@ -24,6 +24,7 @@ from typing import IO, NoReturn
 
 from coterie_chain.ethereum.calldata import prepare_calls
 from coterie_learners.core.registry import learner_of, list_learners
+from coterie_learners.numeric.parallel import find_libraries
 from coterie_node.errors import CoterieError
 from coterie_node.run.study_files import load_study
 from coterie_node.site.run_folder import PARQUET, RunFolder
@@ -174,6 +175,7 @@ def _import_all(place: RunFolder) -> None:
     for module in (*_LATE, *tables, *channels):
         import_module(module)
     prepare_calls()
+    find_libraries()
     with suppress(*CoterieError):
         list_learners()
         study = load_study(place.study)
