@@ -160,7 +160,8 @@ def find_study_number(ledger: Ledger, study: str | None) -> int:
     if not matches:
         name = "study" if study is None else f"study {study!r}"
         message = f"There is no {name} on this ledger; there are {len(numbers)} studies"
-        raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them.")
+        soon = "A proposal is there some blocks after its `coterie study propose`."
+        raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them. {soon}")
     return matches[-1]
 
 

@@ -100,10 +100,11 @@ def set_password_command(name: _Person, node: NodeOption = None, passphrase_fd: 
 @person.command("totp")
 def enrol_command(name: _Person, node: NodeOption = None) -> None:
     """Give a person's account an authenticator: a QR code for it, and recovery codes; both are shown once."""
-    import segno
-
     home = open_node_folder(node)
-    address, codes = _open_accounts(home).enrol(name, home.name)
+    accounts = _open_accounts(home)
+    import segno  # the packages of the page are there: the accounts need them too
+
+    address, codes = accounts.enrol(name, home.name)
     segno.make(address).terminal(compact=True)
     print(f"\n{address}\n\nEach of these codes counts once, if the authenticator is lost: {', '.join(codes)}")
 
