@@ -130,11 +130,13 @@ def show_person_log_command(
 
 def _verify_log(home: SiteFolder, ledger: bool) -> tuple[dict[str, Any], str]:
     """What the check of the log found, and the same in words; AuditFailed (CO-A215) if the log was cut or changed."""
-    statements = list(home.persons.list_statements())
+    statements, register = list(home.persons.list_statements()), home.persons.read_register()
+    entries = () if register is None else register.entries
     anchors: tuple[LogHead, ...] = ()
     if ledger:
         with home.open_ledger() as network:
-            anchors = find_anchors(network.history(), home.name, statements, home.decisions.list_signed_files())
+            files, since = home.decisions.list_signed_files(), min((e.since for e in entries), default=None)
+            anchors = find_anchors(network.history(), home.name, statements, files, since)
     head = home.persons.log.verify([*(statement.log for statement in statements), *anchors])
     found = {"entries": head.entries, "head": head.hash, "statements": len(statements)}
     text = f"{head.entries} entries follow from each other, and {len(statements)} signed statements fit them."
