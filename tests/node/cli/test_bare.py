@@ -34,6 +34,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_brings_it() -> N
     with pytest.raises(ConfigError, match=r"no_such_arrow.*pip install 'coterie\[site\]'") as caught:
         _ = arrow.Table
     assert caught.value.code == "CO-F231"
+    assert not hasattr(arrow, "__wrapped__")
 
 
 @pytest.mark.long

@@ -93,7 +93,9 @@ def take_problems() -> list[str]:
 def sign_in_by_keyboard(page: Page, address: str, account: str, password: str, code: str = "") -> None:
     """Sign in without a mouse: the form has the focus, and Enter sends it."""
     page.goto(f"{address}/login")
-    page.locator("#name:focus").wait_for()  # a browser gives the focus after the page has loaded; what comes before is lost
+    page.locator(
+        "#name:focus"
+    ).wait_for()  # a browser gives the focus after the page has loaded; what comes before is lost
     page.keyboard.type(account)
     page.keyboard.press("Tab")
     page.keyboard.type(password)
