@@ -13,6 +13,7 @@ answer is read, without its parser of mails: it takes ten times as long as all t
 from __future__ import annotations
 
 import http.client
+import io
 import re
 import socket
 import time
@@ -22,7 +23,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 from urllib.parse import urlencode, urlsplit
 
 # What the wire can do wrong: nobody there, silence, a broken connection, or no HTTP.
@@ -52,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Waits:
-    """How long to wait, in seconds: for a connection, for the next bytes, and for the whole answer."""
+    """How long to wait, in seconds: for a connection, for the next bytes, and for a whole head and a whole body."""
 
     connect: float
     silence: float
@@ -122,9 +123,11 @@ class HttpClient:
     ) -> Answer:
         try:
             _send(connection, verb, path, body, headers)
-            with closing(_Response(connection.sock, method=verb)) as response:
+            timed = _TimedSocket(connection.sock, self._waits)
+            with closing(_Response(cast("socket.socket", timed), method=verb)) as response:
                 response.begin()
-                answer = Answer(response.status, _read_bounded(response, limit, self._waits.answer))
+                timed.begin()
+                answer = Answer(response.status, _read_bounded(response, limit))
                 stays = response.isclosed() and not response.will_close
         except BaseException:
             connection.close()
@@ -134,6 +137,49 @@ class HttpClient:
         else:
             connection.close()
         return answer
+
+
+class _TimedSocket(io.RawIOBase):
+    """What a socket receives while a head or a body may take: one byte a time would else be waited for without end.
+
+    An answer has lines too (head, sizes of chunks), and a line is read to its end however slowly it comes.
+    """
+
+    def __init__(self, sock: socket.socket, waits: Waits) -> None:
+        super().__init__()
+        self._sock, self._waits = sock, waits
+        self._raw = sock.makefile("rb", buffering=0)
+        self.begin()
+
+    def begin(self) -> None:
+        """Let the time begin."""
+        self._deadline = time.monotonic() + self._waits.answer
+
+    def makefile(self, mode: str) -> BinaryIO:
+        """The stream that the standard library's answer reads."""
+        return cast("BinaryIO", io.BufferedReader(self))
+
+    def readable(self) -> bool:
+        """It is for reading."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Receive; EndlessAnswer if the time is over, TimeoutError for a silence."""
+        left = self._deadline - time.monotonic()
+        if left > 0:
+            self._sock.settimeout(min(self._waits.silence, left))
+            try:
+                return self._raw.readinto(buffer)
+            except TimeoutError:
+                if left >= self._waits.silence:
+                    raise
+        raise EndlessAnswer(f"no end of the answer after {self._waits.answer:g} s")
+
+    def close(self) -> None:
+        """Let the socket go, which stays open for the next request."""
+        if not self.closed:
+            self._raw.close()
+        super().close()
 
 
 class _Response(http.client.HTTPResponse):
@@ -216,17 +262,14 @@ def encode_query(path: str, params: Mapping[str, str]) -> str:
     return f"{path}?{urlencode(params)}" if params else path
 
 
-def _read_bounded(response: http.client.HTTPResponse, limit: int, seconds: float) -> bytes:
-    """At most `limit` + 1 bytes; EndlessAnswer if they take longer, IncompleteRead if the connection ends before."""
-    deadline = time.monotonic() + seconds
+def _read_bounded(response: http.client.HTTPResponse, limit: int) -> bytes:
+    """At most `limit` + 1 bytes; IncompleteRead if the connection ends before."""
     body = bytearray()
     while len(body) <= limit:
         piece = response.read1(min(_PIECE, limit + 1 - len(body)))
         if not piece:
             break
         body += piece
-        if time.monotonic() > deadline:
-            raise EndlessAnswer(f"no end of the answer after {seconds:g} s")
     if len(body) <= limit and response.length:
         raise http.client.IncompleteRead(b"", response.length)
     if response.length == 0:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from coterie_chain.http_client import WIRE_FAULTS, HttpClient, Waits
+from coterie_chain.http_client import WIRE_FAULTS, EndlessAnswer, HttpClient, Waits
 
 WAITS = Waits(connect=2.0, silence=2.0, answer=2.0)
 
@@ -121,6 +121,40 @@ def test_nobody_at_the_address_is_a_fault_of_the_wire() -> None:
         address = _address(server)
     with pytest.raises(WIRE_FAULTS):
         HttpClient(address, WAITS).get("/", limit=9)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 2",
+        HEAD + b"X-Slow: ",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;",
+        HEAD + b"Content-Length: 9999\r\n\r\n",
+    ],
+    ids=["status", "header", "chunk", "body"],
+)
+def test_an_answer_that_comes_byte_by_byte_ends_with_its_time(begin: bytes) -> None:
+    """No silence is long, and no line ends: without a deadline the wait would be as long as the server likes."""
+    stopped = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        line, _ = server.accept()
+        with closing(line), suppress(OSError):
+            line.sendall(begin)
+            while not stopped.wait(0.01):
+                line.sendall(b"1")
+
+    waits = Waits(connect=10.0, silence=10.0, answer=0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server, HttpClient(_address(server), waits) as client:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        with pytest.raises(EndlessAnswer, match=r"after 0\.3 s"):
+            client.post("/", b"x", limit=1 << 20)
+        stopped.set()
+        thread.join()
 
 
 def _await_silence(client: HttpClient) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,14 @@ from support.node.api import ApiClient, open_house
 from support.node.houses import NodeNetwork, study_file
 from support.node.pages import HOST, MemoryAccounts, PageHouse, find_token
 
+from coterie_node.audit.sources import find_study_number
+from coterie_node.errors import ConfigError
 from coterie_node.persons.roles import Person, Role
 from coterie_node.web.api.doorway import JSON_TOKENS
 from coterie_node.web.api.idempotency import IdempotencyKeys
 from coterie_node.web.app import build_app
 from coterie_node.web.connections import PromptProtocol
+from coterie_node.web.live.jobs import JobDesk
 from coterie_node.web.live.places import PlacedStream, WorkPlaces
 from coterie_node.web.middleware import BodyLimit
 from coterie_node.web.pages.settings import list_settings
@@ -265,6 +271,112 @@ def test_a_live_part_ends_when_its_person_is_removed(house: PageHouse) -> None:
     assert part.endswith("data: the session has ended\n\n")
     assert house.sessions.looks > 20
     assert services.streams.count == 0
+
+
+LIVE = ("/live/studies", "/live/studies/1/run")
+
+
+@pytest.mark.parametrize("account", ["", "guest", *(role.value for role in Role if role is not Role.READ)])
+def test_a_live_part_is_sent_to_nobody_who_may_not_read_the_page(
+    account: str, house: PageHouse, tmp_path: Path
+) -> None:
+    house.propose(tmp_path)
+    client = house.browser(account)
+    for path in LIVE:
+        answer = client.get(path, headers={"last-event-id": "1"})
+        assert (answer.status_code, "cohort" in answer.text) == (403 if account else 303, False)
+
+
+def watch(house: PageHouse, path: str, account: str = "read", **headers: str) -> str:
+    """What a live part sends until the session ends, which a few looks later it does."""
+    house.sessions.looks = None
+    client = house.browser(account)
+    house.sessions.looks = 2
+    answer = client.get(path, headers=headers)
+    house.sessions.looks = None
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers
+    return str(answer.text)
+
+
+@pytest.mark.parametrize("forged", ["9" * 10_000, "-1", "<script>", "../run"])
+def test_a_forged_place_in_a_stream_gives_the_whole_part_from_the_begin(
+    forged: str, house: PageHouse, tmp_path: Path
+) -> None:
+    house.propose(tmp_path)
+    assert watch(house, LIVE[0], **{"last-event-id": forged}) == watch(house, LIVE[0])
+
+
+def test_a_stream_of_no_study_ends_with_the_cause(house: PageHouse) -> None:
+    """It used to end in a traceback of the page's process, one for each request."""
+    sent = watch(house, "/live/studies/999/run")
+    assert sent.startswith("event: end\ndata: ")
+    assert "CO-F304" in sent
+    assert house.services.streams.count == 0
+
+
+@pytest.mark.parametrize("path", ["/studies/{}", "/studies/{}/run", "/live/studies/{}/run", "/studies/{}/result"])
+def test_a_number_of_five_thousand_digits_is_no_page(path: str, house: PageHouse) -> None:
+    """Python makes no number of so many digits; the route broke before anybody was asked who they are."""
+    for account in ("", "ada"):
+        assert house.browser(account).get(path.format("9" * 5000)).status_code == 404
+
+
+def test_a_filter_of_five_thousand_digits_finds_no_study(house: PageHouse, tmp_path: Path) -> None:
+    house.propose(tmp_path)
+    assert house.browser("ada").get(f"/audit?study={'9' * 5000}").status_code == 200
+    with pytest.raises(ConfigError) as caught:
+        find_study_number(house.reader.ledger, "9" * 5000)
+    assert (caught.value.code, len(caught.value.message) < 1000) == ("CO-F304", True)
+
+
+HOSTILE_TITLE = "%csrf% <!--piece a--> <!--/piece--> <script>alert(1)</script> data: x"
+
+
+def test_no_title_shows_a_viewer_s_token_or_makes_a_mark_of_the_page(house: PageHouse, tmp_path: Path) -> None:
+    """The token stands in the part as a mark until it is sent; a title with this mark had the token in the page."""
+    path = study_file(tmp_path)
+    path.write_text(f"title = {json.dumps(HOSTILE_TITLE)}\n{path.read_text()}")
+    house.network.propose(path, "south")
+    house.network.settle()
+    client = house.browser("ada")
+    session = house.sessions.find(client.cookies[house.services.cookie])
+    assert session is not None
+    for page in (*LIVE, "/studies", "/studies/1/run"):
+        house.sessions.looks = 2
+        text = client.get(page).text
+        assert "%csrf% &lt;!--piece a--&gt;" in text
+        assert "<script>alert" not in text
+        seen = re.sub(r'name="csrf" value="[^"]*"', "", text)
+        assert session.token not in seen
+
+
+def test_a_job_that_ends_in_any_way_runs_no_longer() -> None:
+    """A name whose job seems to run cannot be started again."""
+
+    class Odd(BaseException):
+        pass
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    desk = JobDesk()
+    for error in (RecursionError(), NotImplementedError(), AssertionError(), Odd()):
+        desk.start("rows", "Ada", partial(fail, error))
+        while (job := desk.find("rows")) is None or job.runs:
+            time.sleep(0.01)
+        assert "a defect of the program" in job.problem
+    desk.close()
+
+
+def test_a_folder_that_vanishes_while_it_is_looked_at_does_not_end_the_page_s_reader(
+    house: PageHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon removes a release that is decided; the reader's thread ended, and every page stood still unseen."""
+    gone = house.reader.folder.root / "releases" / "1"
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone]))
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    house.reader.look()
 
 
 def test_live_parts_of_one_person_leave_room_for_others(house: PageHouse) -> None:

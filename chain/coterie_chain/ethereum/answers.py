@@ -93,6 +93,7 @@ _is_receipt = _has(
     type=_maybe(is_quantity),
     gasUsed=is_quantity,
     contractAddress=_maybe(is_address),
+    transactionHash=_maybe(is_word),
     cumulativeGasUsed=is_quantity,
     logsBloom=is_data,
     logs=_each(_has(**_LOG_CONTENT)),

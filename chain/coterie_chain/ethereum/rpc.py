@@ -34,6 +34,8 @@ _METHOD_LIMITS = {"eth_getLogs": 1 << 25}
 MAX_BATCH = 100
 # A long answer, such as the logs of many blocks, may take so many times what a silence may.
 _ANSWER_FACTOR = 12
+# Letters of a node's own words that an error quotes.
+_MAX_REASON = 500
 
 
 class ChainNode(Protocol):
@@ -296,7 +298,13 @@ def _build_authorization(parts: SplitResult) -> dict[str, str]:
 
 def _explain_refusal(where: str, method: str, error: object) -> NodeRefused:
     if not isinstance(error, dict):
-        return NodeRefused(where, method, str(error))
+        return NodeRefused(where, method, _shorten(error))
     data = error.get("data")
     output = data if isinstance(data, str) and data.startswith("0x") else None
-    return NodeRefused(where, method, str(error.get("message", error)), output)
+    return NodeRefused(where, method, _shorten(error.get("message", error)), output)
+
+
+def _shorten(reason: object) -> str:
+    """A node's reason as one line of a log: printable, and not longer than a person reads."""
+    text = "".join(letter if letter.isprintable() else " " for letter in str(reason)[: _MAX_REASON + 1])
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."

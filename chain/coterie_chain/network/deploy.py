@@ -55,17 +55,20 @@ def deploy(
     *,
     confirmations: int = 0,
     gas_price: int | None = None,
+    chain_id: int | None = None,
 ) -> Network:
     """Deploy a Catalog with its first sites (their ids are ignored: they count from 1 in this order).
 
     `account` pays the gas, at `gas_price` wei above the base fee (by default 0 on Anvil, where a throw-away account
-    will do, and 1 elsewhere); it gets no rights. Returns when the Catalog has its `confirmations`, and the node shows
-    its code.
+    will do, and 1 elsewhere); it gets no rights. Nothing is signed for another chain than `chain_id`, where it is
+    known. Returns when the Catalog has its `confirmations`, and the node shows its code at the address that the
+    payer's key and nonce give.
     """
     founders = tuple(founders)
     with Rpc(url) as rpc:
         price = choose_gas_price(is_anvil(rpc)) if gas_price is None else gas_price
-        receipt = _await_receipt(rpc, _send(rpc, _sign(rpc, founders, account or _make_payer(), price)))
+        signed, catalog = _sign(rpc, founders, account or _make_payer(), price, chain_id)
+        receipt = _await_receipt(rpc, _send(rpc, signed))
         if not receipt.ok or receipt.address is None:
             raise LedgerMismatch(
                 "CO-C313",
@@ -73,8 +76,9 @@ def deploy(
                 "Two founders may share a name or a key, a key may be zero, or there are more than a block has room "
                 "for (50 founders).",
             )
+        _check_receipt(rpc, receipt, catalog)
         await_confirmations(rpc, receipt.block + confirmations)
-        network = _describe(rpc, url, receipt.address, receipt.block, founders)
+        network = _describe(rpc, url, catalog, receipt.block, founders)
         verify(network, rpc, confirmations)
         return network
 
@@ -84,9 +88,12 @@ def _make_payer() -> Signer:
     return SiteKeys.of(secrets.token_bytes(32), secrets.token_bytes(32)).signer
 
 
-def _sign(rpc: Rpc, founders: Sequence[SiteEntry], payer: Signer, price: int) -> SignedCall:
-    """The transaction that makes the Catalog: it goes to nobody, and its data are code and founders."""
-    from coterie_chain.proof.deployment import encode_constructor  # with the tries that only a deployment needs
+def _sign(
+    rpc: Rpc, founders: Sequence[SiteEntry], payer: Signer, price: int, wanted: int | None
+) -> tuple[SignedCall, str]:
+    """The transaction that makes the Catalog, and its address. It goes to nobody; its data are code and founders."""
+    # with the tries that only a deployment needs
+    from coterie_chain.proof.deployment import compute_contract_address, encode_constructor
 
     columns = (
         [encode_site_name(e.name) for e in founders],
@@ -95,16 +102,27 @@ def _sign(rpc: Rpc, founders: Sequence[SiteEntry], payer: Signer, price: int) ->
         [e.peer for e in founders],
     )
     room = parse_quantity(_read_block(rpc, "latest")["gasLimit"])
+    nonce = rpc.call_quantity("eth_getTransactionCount", payer.address, "pending")
     transaction = {
         "to": "",
         "value": 0,
         "data": to_hex(encode_constructor(columns)),
-        "nonce": rpc.call_quantity("eth_getTransactionCount", payer.address, "pending"),
+        "nonce": nonce,
         "gas": min(BASE_GAS + GAS_PER_FOUNDER * len(founders), room),
-        "chainId": rpc.call_quantity("eth_chainId"),
+        "chainId": _read_chain_id(rpc, wanted),
         **choose_fees(rpc, price),
     }
-    return payer.sign_transaction(cast("TransactionDictType", transaction))
+    signed = payer.sign_transaction(cast("TransactionDictType", transaction))
+    return signed, to_checksum_address(compute_contract_address(payer.address, nonce))
+
+
+def _read_chain_id(rpc: Rpc, wanted: int | None) -> int:
+    """The node's chain; LedgerMismatch (CO-C311) if another one is wanted: a signature counts on the chain it names."""
+    found = rpc.call_quantity("eth_chainId")
+    if wanted is not None and found != wanted:
+        message = f"The node {rpc.where} is on another chain: its chain id is {found}, and the genesis has {wanted}"
+        raise LedgerMismatch("CO-C311", f"{message}. Check the node's address and its data directory.")
+    return found
 
 
 def _send(rpc: Rpc, signed: SignedCall) -> str:
@@ -134,12 +152,26 @@ def _fetch_receipt(rpc: Rpc, name: str) -> _Receipt | None:
     answer = rpc.call("eth_getTransactionReceipt", name)
     if answer is None or answer.get("blockNumber") is None:
         return None
+    if (answer.get("transactionHash") or name).lower() != name:
+        raise rpc.explain_garbled("eth_getTransactionReceipt")
     try:
         status, gas, block = (parse_quantity(answer[key]) for key in ("status", "gasUsed", "blockNumber"))
         address = answer.get("contractAddress")
         return _Receipt(status == 1, gas, block, None if address is None else to_checksum_address(address))
     except (KeyError, TypeError, ValueError):
         raise rpc.explain_garbled("eth_getTransactionReceipt") from None
+
+
+def _check_receipt(rpc: Rpc, receipt: _Receipt, catalog: str) -> None:
+    """LedgerMismatch (CO-C313) for another contract than ours; LedgerUnreachable (CO-C303) for a block to come."""
+    if receipt.address != catalog:
+        message = (
+            f"The node {rpc.where} says that the deployment made {receipt.address}; what was signed makes {catalog}"
+        )
+        raise LedgerMismatch("CO-C313", f"{message}. Use neither. Check what answers at the node's address.")
+    # One more than the newest: a node may count a block before it answers with it.
+    if receipt.block > rpc.call_quantity("eth_blockNumber") + 1:
+        raise rpc.explain_garbled("eth_getTransactionReceipt")
 
 
 def await_confirmations(rpc: Rpc, number: int) -> None:

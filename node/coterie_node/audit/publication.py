@@ -35,7 +35,11 @@ def read_publication(path: Path) -> Mapping[str, Any]:
     except ValueError:
         published = None
     if not isinstance(published, dict) or not (published.get("terms") or published.get("models")):
-        raise ConfigError("CO-F331", f"{path} is not a result with terms, as `--json` prints one. Name a result.json.")
+        raise ConfigError(
+            "CO-F331",
+            f"{path} is not a result with terms, as `--json` prints one. "
+            "Write one with `coterie study result NUMBER --json > result.json`: the node's results/ has another form.",
+        )
     return published
 
 

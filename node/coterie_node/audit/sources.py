@@ -146,6 +146,10 @@ def note_seals(outcome: Replay, ledger: Ledger) -> Replay:
     return replace(outcome, verdict=replace(outcome.verdict, unsealed=unsealed))
 
 
+# Of a study's number. Python makes no number of more than 4,300.
+MOST_DIGITS = 18
+
+
 def find_study_number(ledger: Ledger, study: str | None) -> int:
     """A study's number on the ledger by number, by hash (its first eight digits or more) or by file.
 
@@ -154,13 +158,14 @@ def find_study_number(ledger: Ledger, study: str | None) -> int:
     numbers = ledger.studies()
     if study is None and numbers:
         return numbers[-1]
-    if study is not None and study.isdecimal() and int(study) in numbers:
+    if study is not None and study.isdecimal() and len(study) <= MOST_DIGITS and int(study) in numbers:
         return int(study)
     matches = [n for n in numbers if study is not None and _has_hash(ledger, n, _hash_text(study))]
     if not matches:
-        name = "study" if study is None else f"study {study!r}"
+        name = "study" if study is None else f"study {study[:80]!r}"
         message = f"There is no {name} on this ledger; there are {len(numbers)} studies"
-        raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them.")
+        soon = "A proposal is there some blocks after its `coterie study propose`."
+        raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them. {soon}")
     return matches[-1]
 
 

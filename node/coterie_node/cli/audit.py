@@ -15,6 +15,7 @@ from pydantic_core import from_json
 
 from coterie_chain.ethereum.network import Network, read_keys
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_chain.ledger.protocol import State
 from coterie_node.audit.replay import Replay, Verdict, replay
 from coterie_node.audit.result import replay_line
 from coterie_node.cli.options import (
@@ -58,6 +59,8 @@ _Published = Annotated[
 ]
 _FAILED = 22
 MAX_NETWORK_BYTES = 1 << 20
+# States of a study that goes on, as a verdict has them.
+_OPEN = frozenset(state.name.lower() for state in (State.PROPOSED, State.RUNNING, State.PAUSED))
 
 
 @audit.command("history")
@@ -387,12 +390,19 @@ def _read_keys(path: Path) -> dict[str, str]:
         raise ConfigError("CO-F202", f'{message}. Write it as {{"north": "0x...", "south": "0x..."}}.') from None
 
 
+def _describe_end(outcome: str) -> str:
+    """How a study ended; of one that goes on, that its record so far was checked and no more."""
+    if outcome in _OPEN:
+        return f"the study has not ended ({outcome}), so replay it again when it has"
+    return f"the study ended: {outcome}"
+
+
 def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_lines: list[str] | None = None) -> None:
     """Print a verdict; exit status 25 for RECORD INTACT, 26 for NOT CHECKED, 22 for FAIL."""
     lines = [replay_line(verdict)]
     if verdict.intact:
         lines += [] if verdict.grade == "identical" else [verdict.claim]
-        lines.append(f"{verdict.records} records checked; the study ended: {verdict.outcome}.")
+        lines.append(f"{verdict.records} records checked; {_describe_end(verdict.outcome)}.")
     elif verdict.site or verdict.topic:
         lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
     print_document(plain, "\n".join([*lines, *(extra_lines or [])]), as_json)

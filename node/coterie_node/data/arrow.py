@@ -23,6 +23,8 @@ class _LateModule(ModuleType):
     """A module that is imported when one of its names is asked for."""
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what libraries ask of any module; without the extra it is no error of a command
+            raise AttributeError(name)
         module = import_extra(self.__name__, ROWS_EXTRA, "Reading or writing rows")
         # The next time each name is found here, as fast as in the module itself.
         names = dict(vars(module))  # at once: another thread may import a part of the module

@@ -232,7 +232,8 @@ def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Netw
     keys = SiteKeys.load(folder / KEYS, read_passphrase(folder / PASSPHRASE))
     entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
     confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
-    return deploy(url, entries, keys.signer, confirmations=confirmations)
+    chain_id = find_chain_id(folder, cards[0].chain)
+    return deploy(url, entries, keys.signer, confirmations=confirmations, chain_id=chain_id)
 
 
 def make_trial(root: Path, sites: Sequence[str], *, period: int = DEFAULT_PERIOD) -> dict[str, str]:
@@ -329,6 +330,17 @@ def _chain_files(folder: Path, own_card: FounderCard, others: Sequence[FounderCa
         Geth(folder / "geth").listen(ANY, SitePorts.read(folder).chain, enodes)
     else:
         Besu(folder / "besu").listen(own_card.enode.partition("@")[2].rpartition(":")[0], enodes)
+
+
+def find_chain_id(folder: Path, chain: str) -> int | None:
+    """The chain id of the genesis in a site's folder; None without one. ConfigError (CO-F324) for another file."""
+    path = genesis_file(folder, chain)
+    if not path.exists():
+        return None
+    try:
+        return int(from_json(_read_genesis(path))["config"]["chainId"])
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError("CO-F324", f"{path} names no chain id. Ask a member for the file again.") from None
 
 
 def find_period(folder: Path) -> float:

@@ -121,9 +121,13 @@ class ActLog:
 
     def _parse(self, line: bytes) -> LogEntry:
         try:
-            return LogEntry.model_validate_json(line)
+            entry = LogEntry.model_validate_json(line)
         except ValueError:
             raise self._explain() from None
+        # A key that stands twice, or another order, would be read in one way here and in another way by a person.
+        if line.rstrip(b"\n") != entry.model_dump_json().encode():
+            raise self._explain()
+        return entry
 
     def _explain(self) -> ConfigError:
         message = f"The log of acts {self.path} has a line that is no entry"

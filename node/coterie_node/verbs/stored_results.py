@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from coterie_chain.ledger.protocol import State
 from coterie_node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,8 +28,17 @@ def read_stored_result(folder: SiteFolder, view: StudyView, ending: str = "") ->
         summary = {}
     if summary.get("hash") != view.terms.hash.hex() or summary["fit"] is None:
         cause = f"{folder.name} has no result of study {view.id}, which is {view.state.name.lower()}."
-        raise ConfigError("CO-F332", f"{cause}{ending} Its node writes one into {path.parent} once the study is done.")
+        raise ConfigError("CO-F332", f"{cause}{ending} {_when(folder, view)}")
     return str(summary["name"]), fit_from_json(summary["fit"]), tuple(map(str, summary.get("row_warnings", ())))
+
+
+def _when(folder: SiteFolder, view: StudyView) -> str:
+    """When the node writes a study's result: at its end, and at once final only on a chain without reorganisations."""
+    if view.state != State.COMPLETED:
+        return f"Its node writes one into {folder.results} when the study is complete."
+    blocks = folder.config.chain.confirmations
+    wait = f"{blocks} blocks after the last record" if blocks else "soon after the last record"
+    return f"Its node writes one into {folder.results} {wait}; look again then. `coterie doctor` says whether it runs."
 
 
 def read_with_cohort(folder: SiteFolder, which: str) -> dict[str, Any]:

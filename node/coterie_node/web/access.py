@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
+
 from coterie_node.persons.roles import Person, Role
 
 if TYPE_CHECKING:
@@ -28,6 +30,14 @@ class Entrance(StrEnum):
     OPEN = "everybody"
     SIGNED_IN = "signed in"
 
+
+class _NumberConvertor(IntegerConvertor):
+    """A number in an address, of at most 18 digits: Python makes no number of 4,301, and the route would break."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("number", _NumberConvertor())
 
 Access = Role | Entrance
 Method = Literal["GET", "POST"]

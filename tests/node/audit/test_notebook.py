@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from support.node.houses import SITES, study_file, write_rows
 
 import coterie
@@ -111,14 +113,13 @@ def test_a_notebook_shows_the_values_of_a_replay_and_of_a_study(result: coterie.
 
 
 def test_matplotlib_draws_the_estimates_and_their_limits(result: coterie.Result) -> None:
-    figures, lines = pytest.importorskip("matplotlib.figure"), pytest.importorskip("matplotlib.collections")
-    own = figures.Figure().subplots()
+    own: Any = Figure().subplots()
     assert result.figure(own) is own
     for axes in (own, result.figure()):
         marks = axes.lines[1]
         np.testing.assert_array_equal(marks.get_xdata(), result.params)
         (bars,) = axes.collections
-        assert isinstance(bars, lines.LineCollection)
+        assert isinstance(bars, LineCollection)
         limits = [segment[:, 0] for segment in bars.get_segments()]
         np.testing.assert_allclose(limits, result.conf_int(), rtol=1e-14)
         assert [label.get_text() for label in axes.get_yticklabels()] == list(result.fit.terms)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from support.node.bare import run_bare
+from support.node.houses import make_node_folder
 
 from coterie_node.data.arrow import _LateModule
 from coterie_node.errors import ConfigError
@@ -32,6 +34,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_brings_it() -> N
     with pytest.raises(ConfigError, match=r"no_such_arrow.*pip install 'coterie\[site\]'") as caught:
         _ = arrow.Table
     assert caught.value.code == "CO-F231"
+    assert not hasattr(arrow, "__wrapped__")
 
 
 @pytest.mark.long
@@ -61,3 +64,12 @@ def test_who_founds_a_network_needs_no_extra(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = run_bare("network", "keys", place, "--site", "north", "--host", "127.0.0.1", folder=tmp_path)
     assert (done.returncode, (place / "founder.json").exists()) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize("words", [("person", "password", "Ada Berg"), ("person", "totp", "Ada Berg"), ("web",)])
+def test_what_the_page_needs_is_refused_with_the_extra_that_brings_it(words: tuple[str, ...], tmp_path: Path) -> None:
+    make_node_folder(tmp_path / "north", "north")
+    where = () if words[0] == "web" else ("--node",)
+    done = run_bare(*words, *where, tmp_path / "north", folder=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (12, False), done.stderr
+    assert re.search(r"^CO-W108.*pip install '?coterie\[web\]", done.stderr), done.stderr

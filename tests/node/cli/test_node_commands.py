@@ -45,13 +45,17 @@ def fit_pooled(root: Path) -> Any:
 @pytest.mark.anvil
 def test_three_hospitals_from_nothing_to_one_model_by_their_commands_alone(town: CommandNetwork) -> None:
     join_network(town)
+    assert "`coterie study propose`" in refusal("study", "approve", "1", *town.node("south")).message
     propose_study(town)
     description = show_study(town)
+    replayed = run("audit", "replay", "1", *town.node("north"))
+    assert "the study has not ended (proposed)" in replayed
     check_words(town)
     check_rows_that_do_not_fit(town, description["hash"])
     for name in SITES[1:]:
         run("study", "approve", description["hash"], *town.node(name))
-    assert refusal("study", "result", "1", *town.node("north")).code == "CO-F332"
+    early = refusal("study", "result", "1", *town.node("north"))
+    assert (early.code, "when the study is complete" in early.message) == ("CO-F332", True)
     # One process dies without a word while the study runs, and is started again.
     town.until("a first step", lambda: any(e["event"] == "step finished" for e in town.log("west")))
     town.processes["west"].kill()

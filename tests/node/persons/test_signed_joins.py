@@ -10,7 +10,7 @@ from support.node.houses import NETWORK, NodeNetwork, study_file
 from support.node.persons import PersonsNetwork, decide, sign_as
 
 from coterie_chain.ledger.protocol import Event, State
-from coterie_node.audit.approvals.act_anchors import find_anchors
+from coterie_node.audit.approvals.act_anchors import CLOCK_SECONDS, find_anchors
 from coterie_node.audit.approvals.signatures import SignedJoin, check_signatures
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.persons.act_log import ActLog, LogHead
@@ -168,6 +168,38 @@ def test_a_log_written_anew_with_its_statements_is_not_that_of_the_ledger(node_n
         assert caught.value.code == "CO-A215"
     digest = hashlib.sha256(statement.document).hexdigest()
     assert find_anchors(ledger.history(), "south", [], {digest}) == ()
+
+
+def test_a_site_with_a_register_cannot_pass_a_statement_for_a_file_of_another_form(node_network: NodeNetwork) -> None:
+    """The digest of a statement that was taken away, written into a decision, would make a log without any head."""
+    home = PersonsNetwork(node_network).open("south", "Ada Berg")
+    number, ledger = propose(node_network), node_network.chain.ledger(None)
+    decide(home, ledger.view(number), int(node_network.seconds), "Ada Berg")
+    for _ in range(4):
+        node_network.daemons["south"].tick()
+    (statement,) = home.persons.list_statements()
+    files = {hashlib.sha256(statement.document).hexdigest()}
+    joined = next(
+        e.time for e in ledger.history() if isinstance(e, Event) and (e.name, e.site) == ("StudyJoined", "south")
+    )
+    assert find_anchors(ledger.history(), "south", [], files, joined) == ()
+    assert find_anchors(ledger.history(), "south", [], files, joined - CLOCK_SECONDS) == ()
+    with pytest.raises(AuditFailed, match=f"join of study {number} south put the digest") as caught:
+        find_anchors(ledger.history(), "south", [], files, joined - CLOCK_SECONDS - 1)
+    assert caught.value.code == "CO-A215"
+    assert find_anchors(ledger.history(), "south", [statement], files, 0) == (statement.log,)
+
+
+@pytest.mark.parametrize("form", [b'{"person":"Eve","number"', b'{ "number"', b'{"extra":1,"number"'])
+def test_a_line_of_the_log_has_one_spelling(form: bytes, tmp_path: Path) -> None:
+    """What a person reads in the file is what the hash is of: no key stands twice, and nothing beside."""
+    log = ActLog(tmp_path / "log.jsonl")
+    log.append("login", "Ada Berg", "", 5)
+    assert log.verify().entries == 1
+    log.path.write_bytes(log.path.read_bytes().replace(b'{"number"', form))
+    with pytest.raises(ConfigError) as caught:
+        log.verify()
+    assert caught.value.code == "CO-F437"
 
 
 def test_a_line_that_a_crash_cut_short_is_written_again_and_garbage_is_not(tmp_path: Path) -> None:

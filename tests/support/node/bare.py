@@ -8,8 +8,23 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# Modules that the first installation does not bring.
-MISSING = ("pyarrow", "pandas", "web3", "requests", "zstandard", "tenseal")
+# Modules that the first installation does not bring: those of the extras, and of the development tools.
+_ROWS = ("pyarrow", "pandas", "polars", "statsmodels", "sklearn", "causaldata", "openpyxl", "pyreadstat", "dask")
+_PAGE = (
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "python_multipart",
+    "authlib",
+    "joserfc",
+    "httpx",
+    "argon2",
+    "pyotp",
+    "segno",
+)
+_SQL = ("sqlalchemy", "psycopg", "pymysql", "duckdb", "duckdb_engine", "distributed")
+_OTHERS = ("tenseal", "pika", "redis", "weasyprint", "resvg_py", "matplotlib", "tno", "docx", "ipfshttpclient", "solcx")
+MISSING = ("web3", "requests", "zstandard", "webauthn", *_ROWS, *_PAGE, *_SQL, *_OTHERS)
 _HOOK = """
 import sys
 class Without:

@@ -100,10 +100,11 @@ def set_password_command(name: _Person, node: NodeOption = None, passphrase_fd: 
 @person.command("totp")
 def enrol_command(name: _Person, node: NodeOption = None) -> None:
     """Give a person's account an authenticator: a QR code for it, and recovery codes; both are shown once."""
-    import segno
-
     home = open_node_folder(node)
-    address, codes = _open_accounts(home).enrol(name, home.name)
+    accounts = _open_accounts(home)
+    import segno  # the packages of the page are there: the accounts need them too
+
+    address, codes = accounts.enrol(name, home.name)
     segno.make(address).terminal(compact=True)
     print(f"\n{address}\n\nEach of these codes counts once, if the authenticator is lost: {', '.join(codes)}")
 
@@ -129,11 +130,13 @@ def show_person_log_command(
 
 def _verify_log(home: SiteFolder, ledger: bool) -> tuple[dict[str, Any], str]:
     """What the check of the log found, and the same in words; AuditFailed (CO-A215) if the log was cut or changed."""
-    statements = list(home.persons.list_statements())
+    statements, register = list(home.persons.list_statements()), home.persons.read_register()
+    entries = () if register is None else register.entries
     anchors: tuple[LogHead, ...] = ()
     if ledger:
         with home.open_ledger() as network:
-            anchors = find_anchors(network.history(), home.name, statements, home.decisions.list_signed_files())
+            files, since = home.decisions.list_signed_files(), min((e.since for e in entries), default=None)
+            anchors = find_anchors(network.history(), home.name, statements, files, since)
     head = home.persons.log.verify([*(statement.log for statement in statements), *anchors])
     found = {"entries": head.entries, "head": head.hash, "statements": len(statements)}
     text = f"{head.entries} entries follow from each other, and {len(statements)} signed statements fit them."

@@ -59,14 +59,16 @@ class JobDesk:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, name: str, by: str, work: Callable[[], Any]) -> None:
+        job, begun = None, self._clock()
         try:
             job = PageJob(name, by, self._clock(), work())
         except CoterieError as error:
             code, message = getattr(error, "code", ""), getattr(error, "message", str(error))
             job = PageJob(name, by, self._clock(), problem=f"{code}: {message}")
-        except (ArithmeticError, LookupError, TypeError, ValueError, OSError, AttributeError) as error:
+        except (ArithmeticError, LookupError, TypeError, ValueError, OSError, AttributeError, RuntimeError) as error:
             job = PageJob(name, by, self._clock(), problem=f"a defect of the program: {type(error).__name__}")
-        self._keep(job)
+        finally:  # whatever ends it, it does not run any more: else nobody could start it again
+            self._keep(job or PageJob(name, by, begun, problem="a defect of the program"))
 
     def _keep(self, job: PageJob) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from coterie_chain.errors import ChainError
@@ -136,7 +137,7 @@ class SiteReader:
         root = self.folder.root
         places = [root / name for name in WATCHED]
         places += sorted((root / "releases").glob("*/"))
-        stamp = tuple(place.stat().st_mtime_ns for place in places if place.exists())
+        stamp = tuple(map(_read_change_time, places))
         if stamp != self._stamp:
             self._stamp = stamp
             self.version += 1
@@ -226,3 +227,11 @@ class SiteReader:
         """Close the ledger, where it can be."""
         with suppress(AttributeError):
             self.ledger.close()  # type: ignore[attr-defined]
+
+
+def _read_change_time(place: Path) -> int:
+    """When a folder changed last; 0 for one that is not there, or not any more: the daemon removes what is decided."""
+    try:
+        return place.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -9,6 +9,7 @@ and when the site takes the person out of its register or changes the roles.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from functools import partial
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from starlette.responses import Response
 
+from coterie_node.errors import CoterieError
 from coterie_node.web.access import Visit
 from coterie_node.web.live.live_part import LivePart
 from coterie_node.web.live.places import PlacedStream
@@ -23,8 +25,9 @@ from coterie_node.web.services import PageServices
 
 # Seconds between two signs of life, and until the browser opens the stream again.
 SIGN_SECONDS, STREAM_SECONDS = 15.0, 600.0
-# What stands in a part for the token of a viewer's session.
-TOKEN_MARK = "%csrf%"
+# What stands in a part for the token of a viewer's session: another one in each process, so that no title and no
+# reason that a peer writes has it, and shows the token.
+TOKEN_MARK = f"%csrf-{secrets.token_hex(16)}%"
 
 RenderPart = Callable[[PageServices, frozenset[str]], str]
 Value = TypeVar("Value")
@@ -43,7 +46,11 @@ async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[st
     while now < STREAM_SECONDS and await _may_watch(visit):
         version = services.version
         if shown is None or version != shown.version:
-            part = await _wait(services.parts.start(name, roles, version, partial(make, services, roles)))
+            try:
+                part = await _wait(services.parts.start(name, roles, version, partial(make, services, roles)))
+            except CoterieError as error:  # a study that is not on the ledger, or not any more after a reorganisation
+                yield _write_end(f"{getattr(error, 'code', '')}: {error}")
+                return
             event, shown = services.parts.write_event(shown, part), part
             if event:
                 beat = now
@@ -53,7 +60,12 @@ async def _follow(visit: Visit, name: str, make: RenderPart) -> AsyncIterator[st
             yield ": still here\n\n"
         now += await services.changes.wait(version)
     if now < STREAM_SECONDS:
-        yield "event: end\ndata: the session has ended\n\n"
+        yield _write_end("the session has ended")
+
+
+def _write_end(cause: str) -> str:
+    """The last event: why nothing more comes, in one line."""
+    return f"event: end\ndata: {' '.join(cause.split())}\n\n"
 
 
 async def _may_watch(visit: Visit) -> bool:

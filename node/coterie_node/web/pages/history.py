@@ -69,7 +69,7 @@ def show_history(visit: Visit) -> Response:
         more=len(lines) > PAGE_SIZE,
         sites=[seat.name for seat in snapshot.sites],
         studies=sorted(snapshot.studies, reverse=True),
-        study=int(wanted.study) if wanted.study.isdecimal() and int(wanted.study) in snapshot.studies else None,
+        study={str(number): number for number in snapshot.studies}.get(wanted.study),
     )
 
 

@@ -219,9 +219,9 @@ def offer_bundle(visit: Visit) -> Response:
 
 
 RESULT_ROUTES = (
-    PageRoute("GET", "/studies/{number:int}/result", Role.READ, open_result),
-    PageRoute("GET", "/studies/{number:int}/result/{format}", Role.READ, download_result),
-    PageRoute("POST", "/studies/{number:int}/replay", Role.AUDIT, start_replay),
-    PageRoute("GET", "/studies/{number:int}/report/{format}", Role.AUDIT, download_report),
-    PageRoute("GET", "/studies/{number:int}/bundle", Role.AUDIT, offer_bundle),
+    PageRoute("GET", "/studies/{number:number}/result", Role.READ, open_result),
+    PageRoute("GET", "/studies/{number:number}/result/{format}", Role.READ, download_result),
+    PageRoute("POST", "/studies/{number:number}/replay", Role.AUDIT, start_replay),
+    PageRoute("GET", "/studies/{number:number}/report/{format}", Role.AUDIT, download_report),
+    PageRoute("GET", "/studies/{number:number}/bundle", Role.AUDIT, offer_bundle),
 )

@@ -196,8 +196,8 @@ def allow_what_was_refused(visit: Visit) -> Response:
 
 
 RUN_ROUTES = (
-    PageRoute("GET", "/studies/{number:int}/run", Role.READ, open_run),
-    PageRoute("GET", "/live/studies/{number:int}/run", Role.READ, follow_run),
-    PageRoute("POST", "/studies/{number:int}/release", Role.RELEASE, release_payload),
-    PageRoute("POST", "/studies/{number:int}/allow", Role.RELEASE, allow_what_was_refused),
+    PageRoute("GET", "/studies/{number:number}/run", Role.READ, open_run),
+    PageRoute("GET", "/live/studies/{number:number}/run", Role.READ, follow_run),
+    PageRoute("POST", "/studies/{number:number}/release", Role.RELEASE, release_payload),
+    PageRoute("POST", "/studies/{number:number}/allow", Role.RELEASE, allow_what_was_refused),
 )

@@ -195,11 +195,11 @@ def resume_here(visit: Visit) -> Response:
 
 
 STUDY_ROUTES = (
-    PageRoute("GET", "/studies/{number:int}", Role.READ, open_study),
-    PageRoute("POST", "/studies/{number:int}/approve", Role.APPROVE, approve_here),
-    PageRoute("POST", "/studies/{number:int}/decline", Role.APPROVE, decline_here),
-    PageRoute("POST", "/studies/{number:int}/end", Role.APPROVE, end_here),
-    PageRoute("POST", "/studies/{number:int}/resume", Role.OPERATE, resume_here),
-    PageRoute("POST", "/studies/{number:int}/rows", Role.APPROVE, start_check),
-    PageRoute("POST", "/studies/{number:int}/dry-run", Role.APPROVE, start_dry_run),
+    PageRoute("GET", "/studies/{number:number}", Role.READ, open_study),
+    PageRoute("POST", "/studies/{number:number}/approve", Role.APPROVE, approve_here),
+    PageRoute("POST", "/studies/{number:number}/decline", Role.APPROVE, decline_here),
+    PageRoute("POST", "/studies/{number:number}/end", Role.APPROVE, end_here),
+    PageRoute("POST", "/studies/{number:number}/resume", Role.OPERATE, resume_here),
+    PageRoute("POST", "/studies/{number:number}/rows", Role.APPROVE, start_check),
+    PageRoute("POST", "/studies/{number:number}/dry-run", Role.APPROVE, start_dry_run),
 )

@@ -42,7 +42,10 @@ function follow(part) {
     source = new EventSource(part.dataset.live);
     source.addEventListener("open", () => { waiting.length = 0; });
     source.addEventListener("part", (event) => { waiting.push(event.data); show(); });
-    source.addEventListener("end", (event) => event.target.close());
+    source.addEventListener("end", (event) => {
+      event.target.close();
+      if (state) state.textContent = `not live: ${event.data}`;
+    });
     source.onerror = () => { if (state) state.textContent = "not live: the connection is lost"; };
   };
   part.addEventListener("focusout", () => setTimeout(show));
