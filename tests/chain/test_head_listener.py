@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import socket
 import threading
@@ -24,8 +25,17 @@ from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.head_listener import HeadListener
 
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-TAKEN = b'\x81\x25{"jsonrpc":"2.0","id":1,"result":"0x1"}'
+UPGRADED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 LONG = 20.0
+
+
+def frame(text: str) -> bytes:
+    """A server's message in one frame."""
+    size = len(text)
+    return (bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2, "big")) + text.encode()
+
+
+TAKEN = frame('{"jsonrpc":"2.0","id":1,"result":"0x1"}')
 
 
 def shake_hands(connection: socket.socket) -> None:
@@ -35,7 +45,7 @@ def shake_hands(connection: socket.socket) -> None:
     key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
     assert key is not None
     accepted = base64.b64encode(hashlib.sha1(key[1] + GUID.encode()).digest())
-    connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: " + accepted + b"\r\n\r\n")
+    connection.sendall(UPGRADED + b"Sec-WebSocket-Accept: " + accepted + b"\r\n\r\n")
 
 
 @contextmanager
@@ -61,7 +71,7 @@ def serve(*pieces: bytes, answer: Callable[[socket.socket], None] = shake_hands)
 
 
 def head_of(number: int) -> bytes:
-    return b'\x81\x7e\x00\x40{"method":"eth_subscription","params":{"result":{"number":"0x%x","x":1}}}' % number
+    return frame(json.dumps({"method": "eth_subscription", "params": {"result": {"number": hex(number), "x": 1}}}))
 
 
 @pytest.mark.anvil
@@ -117,7 +127,7 @@ def refuse(connection: socket.socket) -> None:
 
 def accept_wrongly(connection: socket.socket) -> None:
     connection.recv(4096)
-    connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: bm8=\r\n\r\n")
+    connection.sendall(UPGRADED + b"Sec-WebSocket-Accept: bm8=\r\n\r\n")
 
 
 def say_too_much(connection: socket.socket) -> None:
@@ -132,7 +142,7 @@ def be_silent(connection: socket.socket) -> None:
 
 def refuse_subscription(connection: socket.socket) -> None:
     shake_hands(connection)
-    connection.sendall(b'\x81\x3a{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":""}}')
+    connection.sendall(frame('{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":""}}'))
 
 
 @pytest.mark.parametrize("answer", [refuse, accept_wrongly, say_too_much, be_silent, refuse_subscription])
@@ -146,6 +156,17 @@ def test_a_server_that_tells_nothing_is_asked_once_in_a_while(
         monkeypatch.setattr(socket, "create_connection", pytest.fail)
         assert not heads.open()
         assert heads.listen(0.001) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no JSON", "[" * 60_000, '{"params":{"result":{"number":"0x' + "f" * 5000 + '"}}}', '{"params":7}']
+)
+def test_a_message_about_no_block_is_passed_over(text: str) -> None:
+    with serve(TAKEN, frame(text), head_of(5)) as url:
+        heads = HeadListener(url)
+        assert heads.open()
+        assert heads.listen(LONG) == 5
+        heads.close()
 
 
 def test_a_connection_that_ends_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
