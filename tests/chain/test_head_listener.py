@@ -18,6 +18,7 @@ import pytest
 from support.chain.anvil import AnvilClient
 from support.chain.bench import AnvilBench, Sites
 from support.chain.http_answers import serve_answers
+from support.lanes import later
 
 from coterie_chain import head_listener
 from coterie_chain.ethereum.reader import Reader
@@ -145,7 +146,7 @@ def refuse_subscription(connection: socket.socket) -> None:
     connection.sendall(frame('{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":""}}'))
 
 
-@pytest.mark.parametrize("answer", [refuse, accept_wrongly, say_too_much, be_silent, refuse_subscription])
+@pytest.mark.parametrize("answer", [refuse, *later(accept_wrongly, say_too_much, be_silent, refuse_subscription)])
 def test_a_server_that_tells_nothing_is_asked_once_in_a_while(
     answer: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

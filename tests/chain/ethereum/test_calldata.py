@@ -23,7 +23,7 @@ def test_a_status_is_a_struct_of_words_and_no_other_answer_is() -> None:
     assert len(CATALOG._words["status"]) == FIELDS
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.integers(0, 1), min_size=FIELDS, max_size=FIELDS),
     st.dictionaries(st.integers(0, FIELDS - 1), NUMBERS, max_size=3),

@@ -80,6 +80,7 @@ def play_long_story(scene: Scene) -> None:
     sites.step(study)
 
 
+@pytest.mark.long
 def test_pages_of_any_size_give_the_same_history(scene: Scene) -> None:
     play_long_story(scene)
     reference = scene.follower()

@@ -157,6 +157,7 @@ def test_a_shell_completes_commands_and_their_options() -> None:
     assert (names, options) == (["status"], ["--node"])
 
 
+@pytest.mark.long
 def test_completion_installs(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "SHELL": "/bin/bash", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     done = subprocess.run(
@@ -204,6 +205,7 @@ def test_the_process_of_a_site_imports_neither_what_reads_options_nor_the_audit(
     assert len(modules) <= 800
 
 
+@pytest.mark.long
 def test_an_option_that_is_missing_ends_the_process_of_a_site_before_it_imports_more() -> None:
     done = run_python("-m", "coterie_node", "take-part", "--site", "a")
     assert (done.returncode, "--at" in done.stderr) == (2, True)
