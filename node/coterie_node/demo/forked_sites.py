@@ -180,7 +180,8 @@ def _import_all(place: RunFolder) -> None:
         list_learners()
         study = load_study(place.study)
         learner_of(study).discloses(study)
-        place.settings()
+        if place.settings().chain == "anvil":
+            import_module("websockets.sync.client")
         place.chain()
 
 
