@@ -8,12 +8,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Seconds between two looks, before an ended page starts again, and until one that must end is killed.
-_LOOK, _PAUSE, _END = 0.5, 5.0, 10.0
+from coterie_chain.retry import Backoff, RetryPolicy
+
+# Seconds between two looks, and until a page that must end is killed.
+_LOOK, _END = 0.5, 10.0
+# Before an ended page starts again; a page that ran for `_WELL` seconds begins with the first pause.
+_PAUSES, _WELL = RetryPolicy(first=5.0, longest=600.0), 60.0
 
 
 @contextmanager
@@ -30,16 +35,21 @@ def run_page(root: Path, notice: Callable[[str], None]) -> Iterator[None]:
 
 
 def _keep(root: Path, stop: threading.Event, notice: Callable[[str], None]) -> None:
+    pauses = Backoff(_PAUSES)
     while not stop.is_set():
+        begun = time.monotonic()
         child = subprocess.Popen([sys.executable, "-m", "coterie_node", "web", str(root)], stdin=subprocess.DEVNULL)
         try:
             while child.poll() is None and not stop.wait(_LOOK):
                 pass
         finally:
             _end(child)
+        if time.monotonic() - begun > _WELL:
+            pauses.reset()
         if not stop.is_set():
-            notice(f"the page ended with status {child.returncode} and starts again in {_PAUSE:.0f} s")
-            stop.wait(_PAUSE)
+            pause = pauses.next_pause()
+            notice(f"the page ended with status {child.returncode} and starts again in {pause:.0f} s")
+            stop.wait(pause)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
