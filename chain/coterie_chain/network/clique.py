@@ -15,6 +15,7 @@ from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.ethereum.rpc import Rpc, read_newest_block
 from coterie_chain.network import genesis
 from coterie_chain.network.growth import PATIENCE_SECONDS, GrowthWatch
+from coterie_chain.network.peers import ALL_TO_ALL, list_neighbours
 from coterie_chain.network.programs.executables import GETH
 from coterie_chain.network.programs.geth import (
     MAX_IPC_PATH,
@@ -35,8 +36,6 @@ _READY_TIMEOUT = 60.0
 _GROWTH_TIMEOUT = 150.0
 _INIT_TIMEOUT = 60.0
 _PORT_NAMES = ("p2p", "rpc")
-# With more Geths on one machine each has some of the others as peers, and makes its next block less often.
-_ALL_TO_ALL = 16
 
 
 def check_sleep(sockets: Sequence[Path]) -> None:
@@ -107,7 +106,7 @@ class CliqueChain:
 
     def services(self) -> dict[str, Service]:
         """Each site's Geth."""
-        recommit = 1 if len(self._nodes) <= _ALL_TO_ALL else max(1, self._period // 2)
+        recommit = 1 if len(self._nodes) <= ALL_TO_ALL else max(1, self._period // 2)
         return {name: _build_service(node, recommit) for name, node in self._nodes.items()}
 
     def url(self, site: str) -> str:
@@ -162,18 +161,6 @@ class CliqueChain:
         for place, (name, node) in enumerate(self._nodes.items()):
             peers = [enodes[other] for other in list_neighbours(place, len(enodes))]
             node.listen(LOOPBACK, ports[name]["p2p"], peers)
-
-
-def list_neighbours(place: int, count: int) -> list[int]:
-    """The places of a Geth's peers among so many: all others, or those at 1, 2, 4, ... to both sides in a ring.
-
-    In the ring everybody has 2 log2(count) peers and is at most log2(count) steps away, so that a transaction is sent
-    some hundred times and not count^2 times.
-    """
-    if count <= _ALL_TO_ALL:
-        return [other for other in range(count) if other != place]
-    far = [1 << power for power in range((count // 2).bit_length())]
-    return sorted({(place + sign * step) % count for step in far for sign in (1, -1)} - {place})
 
 
 def await_block(service: Service, url: str, number: int = 1, within: float = _READY_TIMEOUT) -> None:

@@ -1,4 +1,4 @@
-"""Which peers a site's chain node is connected to, and whether a port of another site can be reached from here."""
+"""Which peers a site's programs have, which they are connected to, and whether another site's port can be reached."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 from coterie_chain.network.programs.ipc import ask_all
 
 REACH_SECONDS = 3.0
+# With more programs on one machine each has some of the others as peers.
+ALL_TO_ALL = 16
 _ENODE = re.compile(r"^enode://([0-9a-f]{128})@([^/?#]+):([0-9]{1,5})(?:\?.*)?$")
 _MULTIADDR = re.compile(r"^/(?:ip4|ip6|dns4|dns6|dns)/([^/]+)/tcp/([0-9]{1,5})$")
 
@@ -66,3 +68,15 @@ def _can_connect(place: Place, seconds: float) -> bool:
             return True
     except OSError:
         return False
+
+
+def list_neighbours(place: int, count: int) -> list[int]:
+    """The places of a program's peers among so many of one machine: all others, or those 1, 2, 4, ... away in a ring.
+
+    In the ring everybody has at most 2 log2(count) + 2 peers and is no more steps away than that. What each program
+    sends to all its peers is sent some count log(count) times, and not count^2 times.
+    """
+    if count <= ALL_TO_ALL:
+        return [other for other in range(count) if other != place]
+    far = [1 << power for power in range((count // 2).bit_length())]
+    return sorted({(place + sign * step) % count for step in far for sign in (1, -1)} - {place})

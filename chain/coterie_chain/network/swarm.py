@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from coterie_chain.errors import StoreFault
 from coterie_chain.http_client import WIRE_FAULTS, Answer, HttpClient, Waits, encode_query
 from coterie_chain.keys.private_files import read_private, replace_private, write_private
+from coterie_chain.network.peers import list_neighbours
 from coterie_chain.network.programs.executables import IPFS
 from coterie_chain.network.programs.kubo import (
     ENVIRONMENT,
@@ -131,7 +132,7 @@ class KuboSwarm:
             _initialise(node)
 
     def start(self) -> None:
-        """Start every Kubo that does not run; returns when all of them are connected to all others."""
+        """Start every Kubo that does not run; returns when all of them are connected to all their peers."""
         if not any(service.pid for service in self.services().values()):
             self._assign_ports()
         for service in self.services().values():
@@ -173,14 +174,19 @@ class KuboSwarm:
             name: (node.peer, format_multiaddr(LOOPBACK, ports[name]["swarm"])) for name, node in self._nodes.items()
         }
         for name, node in self._nodes.items():
-            peers = {peer: at for other, (peer, at) in addresses.items() if other != name}
+            peers = dict(addresses[other] for other in self._list_peers(name))
             node.listen(addresses[name][1], format_multiaddr(LOOPBACK, ports[name]["api"]), peers)
             if (node.repo / "version").exists():
                 replace_private(node.repo / "config", node.config.read_text())
 
+    def _list_peers(self, site: str) -> list[str]:
+        """A site's peers: of many Kubos of one machine only some. A payload that all sites fetch comes over them."""
+        names = list(self._nodes)
+        return [names[place] for place in list_neighbours(names.index(site), len(names))]
+
     def _join(self, site: str, service: Service) -> None:
-        """Connect a site to all others at once, as Kubo's own peering takes seconds to do."""
-        others = {name: other for name, other in self._nodes.items() if name != site}
+        """Connect a site to its peers at once, as Kubo's own peering takes seconds to do."""
+        others = {name: self._nodes[name] for name in self._list_peers(site)}
         with self._open_client(site) as client:
             within = scale_wait(_READY_TIMEOUT, len(self._nodes))
             _await_ready(service, lambda: _ask(client, "id").status == 200, within)

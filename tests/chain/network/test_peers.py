@@ -6,8 +6,13 @@ import socket
 
 import pytest
 
-from coterie_chain.network.clique import list_neighbours
-from coterie_chain.network.peers import find_open_ports, read_enode_key, read_enode_place, read_swarm_place
+from coterie_chain.network.peers import (
+    find_open_ports,
+    list_neighbours,
+    read_enode_key,
+    read_enode_place,
+    read_swarm_place,
+)
 from coterie_chain.network.programs.kubo import create_swarm_key, fingerprint_swarm_key
 from coterie_chain.store.kubo_rpc import read_peer_ids
 
@@ -73,7 +78,7 @@ def test_the_peers_of_a_store_are_read_from_its_answer_alone(body: bytes, ids: s
 
 
 @pytest.mark.parametrize("count", [3, 16, 17, 20, 50, 200])
-def test_geths_of_one_machine_are_all_connected_over_few_steps(count: int) -> None:
+def test_many_programs_of_one_machine_are_all_connected_over_few_steps(count: int) -> None:
     neighbours = [set(list_neighbours(place, count)) for place in range(count)]
     assert all(place in neighbours[other] for place in range(count) for other in neighbours[place])
     assert all(place not in neighbours[place] for place in range(count))
