@@ -99,7 +99,7 @@ def run_to_end(w: World, names: tuple[str, ...] = ()) -> dict[str, LearnerError 
             if found[name] is None and not runner.done:
                 talking = runner.talking
                 try:
-                    moved |= runner.turn() or talking
+                    moved |= runner.turn() or talking or runner.talking
                 except LearnerError as error:
                     found[name] = error
                     moved = True

@@ -45,7 +45,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageHouse]:
 
 def fill(path: str) -> str:
     """A path of the table with values that the house has."""
-    return path.replace("{number:int}", "2").replace("{format}", "csv").replace("{digest}", "0" * 64)
+    return path.replace("{number:number}", "2").replace("{format}", "csv").replace("{digest}", "0" * 64)
 
 
 def ask(client: TestClient, route: PageRoute, token: str) -> int:
