@@ -159,6 +159,9 @@ def test_a_reason_of_the_study_s_form_stands_in_the_signature_s(house: SigningHo
     fields = {"csrf": find_token(client.get("/studies").text), "reason": "no rows of this kind"}
     place = client.post(f"/studies/{number}/decline", data=fields).headers["location"]
     assert 'value="no rows of this kind"' in client.get(place).text
+    # A form that is sent before the script listens has no answer, and its question is used up.
+    for page in (place, "/passkeys"):
+        assert "<button disabled>" in client.get(page).text, page
 
 
 def test_an_answer_counts_once_and_for_its_own_question(house: SigningHouse, tmp_path: Path) -> None:

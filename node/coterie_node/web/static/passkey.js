@@ -1,4 +1,5 @@
 // Forms with data-passkey="create" or "get": the browser's passkey answers the options, and the form carries the answer.
+// Their button is disabled until this listens: a form that is sent before has no answer, and its question is used up.
 "use strict";
 const decode = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
 const encode = (bytes) =>
@@ -29,4 +30,5 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
       state.textContent = `No passkey answered (${error.name}). Open the page again to try once more.`;
     }
   });
+  form.querySelector("button").disabled = false;
 }
