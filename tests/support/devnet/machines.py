@@ -98,12 +98,17 @@ def open_machines(sites: Sequence[str]) -> Iterator[Machines]:
         shutil.rmtree(machines.root)
 
 
+def name_plug(number: int) -> str:
+    """The end of a machine's cable at the bridge."""
+    return f"cotplug{number}"
+
+
 def _wire(sites: Sequence[str], machines: Machines) -> None:
     _unwire(sites)
     run_ip("link", "add", BRIDGE, "type", "bridge")
     run_ip("link", "set", BRIDGE, "up")
     for number, site in enumerate(sites, 1):
-        space, plug = PREFIX + site, f"cotplug{number}"
+        space, plug = PREFIX + site, name_plug(number)
         run_ip("netns", "add", space)
         run_ip("link", "add", plug, "type", "veth", "peer", "name", "eth0", "netns", space)
         run_ip("link", "set", plug, "master", BRIDGE, "up")
@@ -113,8 +118,10 @@ def _wire(sites: Sequence[str], machines: Machines) -> None:
 
 
 def _unwire(sites: Sequence[str]) -> None:
-    for site in sites:
-        with suppress(subprocess.CalledProcessError):
-            run_ip("netns", "del", PREFIX + site)
+    # A namespace in which a process was left keeps its end of a cable, and with it the name of the other end.
+    for number, site in enumerate(sites, 1):
+        for words in (("netns", "del", PREFIX + site), ("link", "del", name_plug(number))):
+            with suppress(subprocess.CalledProcessError):
+                run_ip(*words)
     with suppress(subprocess.CalledProcessError):
         run_ip("link", "del", BRIDGE)
