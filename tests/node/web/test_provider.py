@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,9 @@ class ProviderHouse:
         settings.write_text(settings.read_text() + "\n[web]\n" + "\n".join(lines) + f"\n{roles}\n")
         self.home = find_node(home.root)
         accounts = LocalAccounts(self.home.persons, lambda: int(time.time()))
-        services = self.pages.services.__class__(
-            **{**self.pages.services.__dict__, "accounts": accounts, "settings": self.home.config.web}
-        )
-        self.services = services
-        self.app = build_app(services, (make_login_part(self.home),))
+        assert self.home.config.web is not None
+        self.services = replace(self.pages.services, accounts=accounts, settings=self.home.config.web)
+        self.app = build_app(self.services, (make_login_part(self.home),))
 
     def browser(self) -> TestClient:
         return TestClient(self.app, base_url=ORIGIN, follow_redirects=False, client=("127.0.0.1", 5))
