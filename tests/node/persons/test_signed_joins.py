@@ -9,14 +9,17 @@ import pytest
 from support.node.houses import NETWORK, NodeNetwork, study_file
 from support.node.persons import PersonsNetwork, decide, sign_as
 
+from coterie_chain.ledger.memory import MemoryLedger
 from coterie_chain.ledger.protocol import Event, State
 from coterie_node.audit.approvals.act_anchors import CLOCK_SECONDS, find_anchors
 from coterie_node.audit.approvals.signatures import SignedJoin, check_signatures
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.persons.act_log import ActLog, LogHead
+from coterie_node.persons.approval_statement import ApprovalStatement
 from coterie_node.persons.folder import PersonsFolder
 from coterie_node.persons.roles import Role
 from coterie_node.site.decisions import make_decision
+from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import ActSubject, make_domain
 
 DOMAIN = make_domain(NETWORK)
@@ -152,18 +155,24 @@ def test_a_log_that_was_cut_does_not_reach_the_head_that_was_signed(node_network
         assert caught.value.code == "CO-A215"
 
 
-def test_a_log_written_anew_with_its_statements_is_not_that_of_the_ledger(node_network: NodeNetwork) -> None:
-    home = PersonsNetwork(node_network).open("south", "Ada Berg")
-    number, ledger = propose(node_network), node_network.chain.ledger(None)
-    decide(home, ledger.view(number), int(node_network.seconds), "Ada Berg")
+def join_signed(network: NodeNetwork) -> tuple[SiteFolder, MemoryLedger, ApprovalStatement]:
+    """South joins the first study by a person's signature: its folder, the ledger, and what was signed."""
+    home = PersonsNetwork(network).open("south", "Ada Berg")
+    number, ledger = propose(network), network.chain.ledger(None)
+    decide(home, ledger.view(number), int(network.seconds), "Ada Berg")
     for _ in range(4):
-        node_network.daemons["south"].tick()
+        network.daemons["south"].tick()
     (statement,) = home.persons.list_statements()
+    return home, ledger, statement
+
+
+def test_a_log_written_anew_with_its_statements_is_not_that_of_the_ledger(node_network: NodeNetwork) -> None:
+    home, ledger, statement = join_signed(node_network)
     assert find_anchors(ledger.history(), "south", [statement], ()) == (statement.log,)
     assert find_anchors(ledger.history(), "west", [statement], ()) == ()
     forged = statement.model_copy(update={"log": LogHead()})
     for statements in ([], [forged]):
-        with pytest.raises(AuditFailed, match=f"join of study {number} south put the digest") as caught:
+        with pytest.raises(AuditFailed, match="join of study 1 south put the digest") as caught:
             find_anchors(ledger.history(), "south", statements, home.decisions.list_signed_files())
         assert caught.value.code == "CO-A215"
     digest = hashlib.sha256(statement.document).hexdigest()
@@ -172,19 +181,14 @@ def test_a_log_written_anew_with_its_statements_is_not_that_of_the_ledger(node_n
 
 def test_a_site_with_a_register_cannot_pass_a_statement_for_a_file_of_another_form(node_network: NodeNetwork) -> None:
     """The digest of a statement that was taken away, written into a decision, would make a log without any head."""
-    home = PersonsNetwork(node_network).open("south", "Ada Berg")
-    number, ledger = propose(node_network), node_network.chain.ledger(None)
-    decide(home, ledger.view(number), int(node_network.seconds), "Ada Berg")
-    for _ in range(4):
-        node_network.daemons["south"].tick()
-    (statement,) = home.persons.list_statements()
+    _, ledger, statement = join_signed(node_network)
     files = {hashlib.sha256(statement.document).hexdigest()}
     joined = next(
         e.time for e in ledger.history() if isinstance(e, Event) and (e.name, e.site) == ("StudyJoined", "south")
     )
     assert find_anchors(ledger.history(), "south", [], files, joined) == ()
     assert find_anchors(ledger.history(), "south", [], files, joined - CLOCK_SECONDS) == ()
-    with pytest.raises(AuditFailed, match=f"join of study {number} south put the digest") as caught:
+    with pytest.raises(AuditFailed, match="join of study 1 south put the digest") as caught:
         find_anchors(ledger.history(), "south", [], files, joined - CLOCK_SECONDS - 1)
     assert caught.value.code == "CO-A215"
     assert find_anchors(ledger.history(), "south", [statement], files, 0) == (statement.log,)
