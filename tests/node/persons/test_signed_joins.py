@@ -166,7 +166,7 @@ def join_signed(network: NodeNetwork) -> tuple[SiteFolder, MemoryLedger, Approva
     return home, ledger, statement
 
 
-def test_a_log_written_anew_with_its_statements_is_not_that_of_the_ledger(node_network: NodeNetwork) -> None:
+def test_a_log_written_again_with_its_statements_is_not_that_of_the_ledger(node_network: NodeNetwork) -> None:
     home, ledger, statement = join_signed(node_network)
     assert find_anchors(ledger.history(), "south", [statement], ()) == (statement.log,)
     assert find_anchors(ledger.history(), "west", [statement], ()) == ()
