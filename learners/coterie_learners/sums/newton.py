@@ -158,14 +158,18 @@ def _count_levels(model: Model, frame: Frame, moments: Moments) -> LevelCounts |
 
 
 def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[str, Any]:
-    """The model with an intercept alone, and one step from it where the moments say all that it needs."""
+    """The model with an intercept alone, and one step from it where the moments say what it needs.
+
+    The moments know nothing of an offset but its mean, so that step is a guess there; `_before` judges it.
+    """
     model = rules.model
     base = np.zeros(model.p)
     if not model.common_intercept:
         return {"null": 0.0, "beta": base, "base": base, "step": base}
     null = 0.0 if model.linear else model.family.start(moments.outcome / moments.n)
     base[0] = null
-    if model.layout.derived or "offset" in model.shapes("look"):
+    guesses = model.has_offset and (model.family.bounded or model.family.shaped)
+    if model.layout.derived or guesses:
         return {"null": null, "beta": base, "base": base, "step": np.zeros(model.p)}
     here = move_moments(moments, frame, drawn)
     curve = model.family.curve(np.array([null]))
@@ -189,8 +193,8 @@ def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
     # Of a shape the saturated likelihood is no constant.
     moving = 2.0 * float(sums["saturated"]) if model.family.shaped else 0.0
     objective = here.deviance - moving + rules.penalty.value(frame, here.beta) - _log_determinant(model, information)
-    if not model.linear and objective - _before(rules, frame, last, known) > WORSE * (abs(objective) + 0.1):
-        return _halve(last)
+    if not model.linear and objective - _before(rules, frame, last, known, sums) > WORSE * (abs(objective) + 0.1):
+        return _start_again(last) if kind_of(last) == "first" and model.has_offset else _halve(last)
     if model.firth and not last.get("fresh", False):
         # Sites find the leverages of their rows from this, and post the penalised score at the same coefficients.
         upper = information[linalg.upper_triangle(model.p)]
@@ -321,12 +325,14 @@ def _limit(rules: Rules, step: Array) -> Array:
     return step if limit is None or longest <= limit else step * (limit / longest)
 
 
-def _before(rules: Rules, frame: Frame, last: Payload, known: Mapping[str, Any]) -> float:
+def _before(rules: Rules, frame: Frame, last: Payload, known: Mapping[str, Any], sums: Payload) -> float:
     """The objective that the last step started from; at the first round that of the model without covariates."""
     known_null = "null_deviance" in known and not rules.model.family.shaped
     if int(last["known"]) > 1 or not known_null or not np.any(last["step"]):
         return float(last["objective"])
-    return float(known["null_deviance"]) + rules.penalty.value(frame, last["base"])
+    # With an offset the first step did not start at the best intercept, but where these sums are.
+    null = sums["null"][0] if rules.model.has_offset else known["null_deviance"]
+    return float(null) + rules.penalty.value(frame, last["base"])
 
 
 def _noise(rules: Rules, here: Point, factor: Array, totals: Totals) -> float:
@@ -371,6 +377,11 @@ def _carry(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str
 def _without_intercept(model: Model, sums: Payload, last: Payload) -> float | None:
     """Where nothing is fitted: the deviance at coefficients of zero, which are the first round's."""
     return max(float(sums["deviance"]), 0.0) if not np.any(last["beta"]) else None
+
+
+def _start_again(last: Payload) -> Payload:
+    """The model with an intercept alone, because the first step was a wrong guess."""
+    return _has_settled({**last, "beta": last["base"], "step": np.zeros_like(last["step"]), "closing": False})
 
 
 def _halve(last: Payload) -> Payload:

@@ -102,7 +102,7 @@ class Model:
         out: dict[str, tuple[int, ...]] = {"score": (self.p,), "information": matrix, "deviance": ()}
         out |= {"n": (), "outcome": ()} | ({"weight": ()} if self.weighs else {})
         if kind == "look":
-            return out | ({"offset": ()} if self._has_offset else {})
+            return out | ({"offset": ()} if self.has_offset else {})
         out |= {"saturated": ()} | ({} if self.family.canonical else {"curvature": matrix})
         out |= {"shape": (2,)} if self.family.shaped else {}
         if not self.common_intercept or (kind == "round" and not self.runs_null):
@@ -115,11 +115,12 @@ class Model:
 
         Without an offset its mean is that of the outcome.
         """
-        moves = self.family.shaped or (self._has_offset and not self.family.closed_null)
+        moves = self.family.shaped or (self.has_offset and not self.family.closed_null)
         return self.common_intercept and moves
 
     @property
-    def _has_offset(self) -> bool:
+    def has_offset(self) -> bool:
+        """Whether linear predictors have an offset; a linear model takes it from the outcome."""
         return self.layout.design.formula.offset is not None and not self.linear
 
     def form(self, kind: Kind) -> Schema:
@@ -228,7 +229,7 @@ class Model:
             "outcome": float(weighted.sum()),
             **self.count(block),
         }
-        if self._has_offset and block.offset is not None:
+        if self.has_offset and block.offset is not None:
             out["offset"] = sum_rows(block.offset, block)
         return out
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.learners.cohorts import draw, split, study
-from support.learners.r_stays import fit_files, references, write_site_files
+from support.learners.r_stays import fit_files, references, study_of, write_site_files
 from support.learners.table import MemoryProtocol
 
 from coterie_learners.core.fit import Fit, coefficient_table
@@ -19,6 +20,10 @@ from coterie_learners.errors import ProtocolError, StudyError
 from coterie_learners.glore.glore import GlorePlan, glore
 from coterie_learners.glore.likelihood_limits import begin_at_wald, shape_points, step_points
 from coterie_learners.study.document import Study
+from coterie_node.analysis.analyse import load_sites
+from coterie_node.audit.replay import replay
+from coterie_node.errors import ReleaseRefused
+from coterie_node.run.simulate import simulate
 
 STAY, PATIENT = "age + ward + frail", "age + sex + diabetes + htn"
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -48,13 +53,34 @@ def profile_study(count: int = 3, **options: Any) -> Study:
 def test_limits_are_those_of_r(model: str, count: int, aggregation: str, tmp_path: Path) -> None:
     data, formula, options = MODELS[model]
     learner = {"name": "glore", "intervals": "profile", "aggregation": aggregation, **options}
-    fit = fit_files(write_site_files(data, count, tmp_path), data, formula, learner).fit
+    files = write_site_files(data, count, tmp_path)
+    of_few = data == "stays" and aggregation == "plain"
+    fit = fit_ungated(files, data, formula, learner) if of_few else fit_files(files, data, formula, learner).fit
     want = {term: value for term, (value, _) in references("profile")[model].terms.items()}
     for row in coefficient_table(fit):
         term = row.term.replace("[", "").replace("]", "")
         for end, value in (("low", row.ci_low), ("high", row.ci_high)):
             assert abs(value - want[f"{end} {term}"]) < 1e-8 * row.std_error
             assert abs(value - want[f"confint {end} {term}"]) < 1e-6 * row.std_error
+
+
+def fit_ungated(files: Mapping[str, Path], data: str, formula: str, learner: Mapping[str, Any]) -> Fit:
+    """The same fit, replayed to the bit, where a person at each hospital says yes to all that the gate keeps back."""
+    of = study_of(files, data, formula, learner)
+    world, runners, _ = simulate(of, {name: item.rows for name, item in load_sites(of, dict(files)).items()})
+    assert replay(world.ledger(), world.blobs, world.number, granted=world.view()).verdict.grade == "identical"
+    fit = runners[of.sites[0]].machine.result
+    assert isinstance(fit, Fit)
+    return fit
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_plain_limits_of_few_patients_are_kept_back(count: int, tmp_path: Path) -> None:
+    """Two points for each coefficient are too many equations for the rows of so small a hospital."""
+    files, learner = write_site_files("stays", count, tmp_path), {"name": "glore", "intervals": "profile"}
+    with pytest.raises(ReleaseRefused, match="limits.*equations") as error:
+        fit_files(files, "stays", f"readmit ~ {STAY}", {**learner, "aggregation": "plain"})
+    assert error.value.code == "CO-R301"
 
 
 def test_another_level_has_wald_s_limits(tmp_path: Path) -> None:
