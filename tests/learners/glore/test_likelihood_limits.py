@@ -78,7 +78,7 @@ def fit_ungated(files: Mapping[str, Path], data: str, formula: str, learner: Map
 def test_plain_limits_of_few_patients_are_kept_back(count: int, tmp_path: Path) -> None:
     """Two points for each coefficient are too many equations for the rows of so small a hospital."""
     files, learner = write_site_files("stays", count, tmp_path), {"name": "glore", "intervals": "profile"}
-    with pytest.raises(ReleaseRefused, match="limits.*equations") as error:
+    with pytest.raises(ReleaseRefused, match=r"limits.*equations") as error:
         fit_files(files, "stays", f"readmit ~ {STAY}", {**learner, "aggregation": "plain"})
     assert error.value.code == "CO-R301"
 

@@ -1,4 +1,4 @@
-"""A fit with an offset begins with the step of the model without it, and with the intercept alone where that is worse."""
+"""A fit with an offset begins with the step of the model without it; with the intercept alone where that is worse."""
 
 from __future__ import annotations
 
