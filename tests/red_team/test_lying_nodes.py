@@ -101,7 +101,7 @@ LIES: dict[str, tuple[Callable[[str, Any], Any], set[str]]] = {
         change_one("eth_getBlockByNumber", lambda b: {**b, "hash": "0x" + "12" * 32}),
         {"CO-C311"},
     ),
-    "other code": (change_one("eth_getCode", lambda code: code[:-4] + "0000"), {"CO-C311"}),
+    "other code": (change_one("eth_getCode", lambda code: code[:-4] + "0000"), {"CO-C317"}),
     "an altered record": (change_one("eth_getLogs", alter_data), {"CO-C340"}),
     "a record left out": (change_one("eth_getLogs", drop_middle), {"CO-C315"}),
     "no logs at all": (change_one("eth_getLogs", lambda _: []), {"CO-C315"}),

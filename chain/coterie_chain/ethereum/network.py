@@ -104,7 +104,7 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
         )
     if not load_artifact("Catalog").matches(from_hex(code)):
         raise LedgerMismatch(
-            "CO-C311",
+            "CO-C317",
             f"The code at {network.catalog} on {rpc.where} ({len(from_hex(code))} bytes) "
             "is not this version's Catalog. "
             "Use the release that founded the network, or the right network.json.",

@@ -49,7 +49,7 @@ def list_forms() -> tuple[Form, ...]:
         Form("payload", PAYLOAD.decode(), same, "refused as a post of its site", "CO-P101"),
         Form("sealed payload", ENVELOPE.decode().strip(), same, "refused as a post of its site", "CO-C221"),
         Form("interactive step", TALK.decode().strip(), same, "the sites do not meet", "CO-P662"),
-        Form("contracts", digest_contracts(), same, "not joined", "CO-C313"),
+        Form("contracts", digest_contracts(), same, "not joined", "CO-C317"),
         Form("journal", journal, f"1 to {journal}", "older: brought forward; newer: refused", "CO-C324"),
         Form("copy of the history", str(HISTORY_FORMAT), same, "read from the chain again"),
         Form("index of an audit", str(INDEX_FORMAT), same, "refused; delete it", "CO-F207"),

@@ -89,17 +89,17 @@ def test_a_node_without_old_states_is_read_from_the_first_block(
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "code", "words"),
     [
-        ({"chain_id": 1}, "its chain id is 20240, and the network's is 1"),
-        ({"genesis": "0x" + "00" * 32}, "its hash of block 0 is"),
-        ({"catalog": "0x" + "11" * 20}, r"\(0 bytes\) is not this version's Catalog"),
+        ({"chain_id": 1}, "CO-C311", "its chain id is 20240, and the network's is 1"),
+        ({"genesis": "0x" + "00" * 32}, "CO-C311", "its hash of block 0 is"),
+        ({"catalog": "0x" + "11" * 20}, "CO-C317", r"\(0 bytes\) is not this version's Catalog"),
     ],
 )
-def test_another_network_is_a_mismatch(bench: AnvilBench, change: dict[str, Any], words: str) -> None:
+def test_another_network_is_a_mismatch(bench: AnvilBench, change: dict[str, Any], code: str, words: str) -> None:
     with pytest.raises(LedgerMismatch, match=words) as caught:
         EthereumLedger(replace(bench.network, **change))
-    assert caught.value.code == "CO-C311"
+    assert caught.value.code == code
 
 
 def test_a_model_is_not_a_catalog(bench: AnvilBench, sites: Sites) -> None:
