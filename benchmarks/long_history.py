@@ -41,7 +41,7 @@ from coterie_node.cli.site.init import init_command
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.decisions import DecisionFolder, make_decision
 from coterie_node.site.folder import SiteFolder, find_node
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 SITES = ("north", "south", "west")
 ROUNDS = 6
@@ -241,7 +241,7 @@ def measure(root: Path, kind: str, studies: int) -> None:
     ledger = ReadingLedger(studies, log)
     services = NodeServices(
         home=home, keys=keys, network=NETWORK, ledger=ledger, blobs=MemoryBlobs(), journal=MemoryJournal(),
-        log=Log(open("/dev/null", "w")),  # noqa: SIM115
+        log=EventLog(open("/dev/null", "w")),  # noqa: SIM115
     )  # fmt: skip
     daemon = Daemon(services)
     daemon.tick()

@@ -38,7 +38,7 @@ from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.run_folder import RunFolder, RunSettings
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 NETWORK = Network("http://127.0.0.1:1", 20240, "0x" + "12" * 20, "0x" + "00" * 32, 0)
 ROWS, NEW_ROWS, WINDOW, LONGEST = 200, 10, 10, 120.0
@@ -61,7 +61,7 @@ class MemoryNetwork:
                     ledger=chain.ledger(keys[name].address),
                     blobs=blobs,
                     journal=SqliteJournal(home.journal),
-                    log=Log(open(os.devnull, "w")),  # noqa: SIM115
+                    log=EventLog(open(os.devnull, "w")),  # noqa: SIM115
                 )
             )
             for name, home in self.homes.items()

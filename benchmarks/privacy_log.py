@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.storage import FolderStorage
@@ -36,7 +36,7 @@ def draw(rows: int, columns: int) -> RawRows:
 
 
 def candidate(log: PrivacyLog, raw: RawRows, k: int, left_out: int) -> Candidate:
-    head = Head(f"session-{k}", f"study-{k}", "00", 0, 0, ("a", "b", "c"), "masked", raw.n, {})
+    head = ReleaseHead(f"session-{k}", f"study-{k}", "00", 0, 0, ("a", "b", "c"), "masked", raw.n, {})
     rows = raw.take(np.arange(left_out, raw.n)) if left_out else raw
     return log.prepare(head, log.print_rows(rows))
 

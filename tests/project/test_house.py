@@ -73,3 +73,16 @@ def test_a_folder_without_a_row_and_a_row_without_a_folder_are_named(
         "room/README.md has no row for inner/deep/",
         "room/README.md has a row for gone/, and there is no such folder",
     ]
+
+
+def test_a_noun_with_two_types_is_named_with_both_places(
+    check: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(check["check_nouns"].__globals__, "ROOT", tmp_path)
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "heads.py").write_text("class Head:\n    pass\n\n\nclass _Own:\n    pass\n")
+    modules = [*check["read_room"](tmp_path / "one"), *check["read_room"](tmp_path / "other")]
+    (problem,) = check["check_nouns"](modules, frozenset())
+    assert problem.startswith("Head names types in one/heads.py, other/heads.py.")
+    assert not list(check["check_nouns"](modules, frozenset({"Head"})))

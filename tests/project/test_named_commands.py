@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer
 
-from coterie_node.cli.lazy import Group
+from coterie_node.cli.lazy import CommandGroup
 from coterie_node.cli.main import app
 from coterie_node.cli.table import COMMANDS
 from coterie_node.privacy.objections import Grade, Objection
@@ -41,7 +41,7 @@ class Mention:
         """Those of the words that name a command, or a group of commands."""
         first, *rest = self.words
         entry = COMMANDS.get(first)
-        if isinstance(entry, Group):
+        if isinstance(entry, CommandGroup):
             return self.words if rest and rest[0] in entry.commands else ((first,) if not rest else ())
         return () if entry is None else (first,)
 

@@ -22,7 +22,7 @@ from coterie_learners.glore.many_plan import ModelsPlan
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayCodes
 from coterie_node.errors import ReleaseRefused
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.release.known_sets import judge_pool_difference
 
 DROP = 'rows = {missing = "drop", constant = "allow", collinear = "allow"}'
@@ -131,9 +131,9 @@ def test_the_equations_of_all_models_count_together(network: Network) -> None:
 def test_events_of_a_later_outcome_are_compared_with_those_of_a_study_of_that_outcome() -> None:
     """Ten patients more of a level who all have the second outcome: the first one's events do not hide them."""
     parties, columns = ("a", "b", "c"), {"age": 1}
-    former = Head("s1", "one", "00", 0, 0, parties, "masked", 90, columns, outcome="relapse")
+    former = ReleaseHead("s1", "one", "00", 0, 0, parties, "masked", 90, columns, outcome="relapse")
     former = replace(former, pooled={"the pool": (300.0, 50.0), "hiv": (40.0, 12.0)})
-    head = Head("s2", "two", "00", 0, 0, parties, "masked", 100, columns, outcome="death")
+    head = ReleaseHead("s2", "two", "00", 0, 0, parties, "masked", 100, columns, outcome="death")
     pooled = {"the pool": (330.0, 70.0), "hiv": (50.0, 15.0), "hiv (with relapse)": (50.0, 22.0)}
     (objection,) = judge_pool_difference(head, pooled, former, 5)
     assert "hiv has the outcome in every patient" in objection.sentence

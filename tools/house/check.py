@@ -98,6 +98,24 @@ def check_names(modules: list[Module], allowed: frozenset[str]) -> Iterator[str]
             yield f"{name} is defined in {', '.join(where)}. Keep one, rename one, or make it private."
 
 
+def public_classes(module: Module) -> Iterator[str]:
+    """The public classes that a module defines at its top level."""
+    for statement in module.tree.body:
+        if isinstance(statement, ast.ClassDef) and not statement.name.startswith("_"):
+            yield statement.name
+
+
+def check_nouns(modules: list[Module], allowed: frozenset[str]) -> Iterator[str]:
+    """Nouns that name more than one type in the house."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for module in modules:
+        for name in public_classes(module):
+            places[name].append(module.place)
+    for name, where in sorted(places.items()):
+        if len(where) > 1 and name not in allowed:
+            yield f"{name} names types in {', '.join(where)}. One noun has one type: rename one."
+
+
 def functions(module: Module) -> Iterator[Function]:
     """Every function and method of a module."""
     for node in ast.walk(module.tree):
@@ -146,6 +164,8 @@ def check_house(rules: dict[str, Any]) -> list[str]:
         problems += check_readme(folder)
         problems += check_names(modules, frozenset(rules["names"]["allowed"]))
         problems += check_verbs(modules, rules["verbs"])
+    everything = [module for folder in ROOMS.values() for module in read_room(folder)]
+    problems += check_nouns(everything, frozenset(rules["nouns"]["allowed"]))
     for folder in [*ROOMS.values(), *(ROOT / name for name in rules["scripts"])]:
         problems += check_lengths(read_room(folder), rules["max_function_lines"])
     return problems

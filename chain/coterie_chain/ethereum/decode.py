@@ -31,7 +31,7 @@ TermsTuple = tuple[bytes, bytes, Sequence[bytes], int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Layout:
+class EventLayout:
     """Where an event keeps its study, the site that acted (or that it is about), and its details.
 
     Places count the indexed words (topics) first and the data's words after them. A detail is (name, place, reader).
@@ -45,43 +45,47 @@ class Layout:
 SEAT = ("key", 1, "address"), ("sealing", 2, "hex")
 _STEP = ("position", 2, "int"), ("attempt", 3, "int")
 LAYOUTS = {
-    "SiteAdmitted": Layout(
+    "SiteAdmitted": EventLayout(
         None, 0, (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"))
     ),
-    "AdmissionVoted": Layout(
+    "AdmissionVoted": EventLayout(
         None,
         0,
         (("name", 1, "text"), ("key", 2, "address"), ("sealing", 3, "hex"), ("peer", 4, "hex"), ("motion", 5, "hex")),
     ),
-    "SiteRevoked": Layout(None, 0, (("name", 0, "site"),)),
-    "RevocationVoted": Layout(None, 0, (("name", 1, "site"), ("motion", 2, "hex"))),
-    "KeyOffered": Layout(None, 0, (("name", 0, "site"), *SEAT)),
-    "KeyChanged": Layout(None, 0, (("name", 0, "site"), *SEAT)),
-    "RecoveryVoted": Layout(
+    "SiteRevoked": EventLayout(None, 0, (("name", 0, "site"),)),
+    "RevocationVoted": EventLayout(None, 0, (("name", 1, "site"), ("motion", 2, "hex"))),
+    "KeyOffered": EventLayout(None, 0, (("name", 0, "site"), *SEAT)),
+    "KeyChanged": EventLayout(None, 0, (("name", 0, "site"), *SEAT)),
+    "RecoveryVoted": EventLayout(
         None, 0, (("name", 1, "site"), ("key", 2, "address"), ("sealing", 3, "hex"), ("motion", 4, "hex"))
     ),
-    "SuccessionVoted": Layout(None, 0, (("successor", 1, "address"), ("motion", 2, "hex"))),
-    "CatalogSucceeded": Layout(None, None, (("successor", 0, "address"),)),
-    "VoteWithdrawn": Layout(None, 0, (("motion", 1, "hex"),)),
-    "StudyJoined": Layout(0, 1, (("snapshot", 2, "hex"), ("approvals", 3, "hex"), ("release", 4, "int"))),
-    "StudyDeclined": Layout(0, 1, (("reason", 2, "int"),)),
-    "StudyStarted": Layout(0, None),
-    "StudyCompleted": Layout(0, None),
-    "ServerSkipped": Layout(0, 1, (*_STEP, ("server", 4, "site"))),
-    "ExclusionVoted": Layout(0, 1, (*_STEP, ("silent", 4, "site"), ("motion", 5, "hex"))),
-    "SiteExcluded": Layout(0, 1, (*_STEP, ("silent", 1, "site"))),
-    "SiteLeft": Layout(0, 1, (("reason", 2, "int"), ("position", 3, "int"), ("attempt", 4, "int"))),
-    "UnavailabilityVoted": Layout(0, 1, (*_STEP, ("culprit", 4, "site"), ("reason", 5, "int"), ("motion", 6, "hex"))),
-    "StepReopened": Layout(0, 1, (*_STEP, ("culprit", 1, "site"))),
-    "Disputed": Layout(0, 1, (*_STEP, ("poster", 4, "site"), ("posted", 5, "hex"), ("recomputed", 6, "hex"))),
-    "StudyPaused": Layout(0, 1, (("reason", 2, "int"),)),
-    "ResumeVoted": Layout(0, 1, (("motion", 2, "hex"),)),
-    "StudyResumed": Layout(0, None),
-    "AbortVoted": Layout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"), ("motion", 4, "hex"))),
-    "StudyAborted": Layout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"))),
-    "SupersessionVoted": Layout(0, 1, (("successor", 2, "int"), ("reason_sha256", 3, "hex"), ("motion", 4, "hex"))),
-    "StudySuperseded": Layout(0, None, (("successor", 1, "int"), ("reason_sha256", 2, "hex"))),
-    "SiteAttested": Layout(0, 1, (("snapshot", 2, "hex"), ("verdict", 3, "int"))),
+    "SuccessionVoted": EventLayout(None, 0, (("successor", 1, "address"), ("motion", 2, "hex"))),
+    "CatalogSucceeded": EventLayout(None, None, (("successor", 0, "address"),)),
+    "VoteWithdrawn": EventLayout(None, 0, (("motion", 1, "hex"),)),
+    "StudyJoined": EventLayout(0, 1, (("snapshot", 2, "hex"), ("approvals", 3, "hex"), ("release", 4, "int"))),
+    "StudyDeclined": EventLayout(0, 1, (("reason", 2, "int"),)),
+    "StudyStarted": EventLayout(0, None),
+    "StudyCompleted": EventLayout(0, None),
+    "ServerSkipped": EventLayout(0, 1, (*_STEP, ("server", 4, "site"))),
+    "ExclusionVoted": EventLayout(0, 1, (*_STEP, ("silent", 4, "site"), ("motion", 5, "hex"))),
+    "SiteExcluded": EventLayout(0, 1, (*_STEP, ("silent", 1, "site"))),
+    "SiteLeft": EventLayout(0, 1, (("reason", 2, "int"), ("position", 3, "int"), ("attempt", 4, "int"))),
+    "UnavailabilityVoted": EventLayout(
+        0, 1, (*_STEP, ("culprit", 4, "site"), ("reason", 5, "int"), ("motion", 6, "hex"))
+    ),
+    "StepReopened": EventLayout(0, 1, (*_STEP, ("culprit", 1, "site"))),
+    "Disputed": EventLayout(0, 1, (*_STEP, ("poster", 4, "site"), ("posted", 5, "hex"), ("recomputed", 6, "hex"))),
+    "StudyPaused": EventLayout(0, 1, (("reason", 2, "int"),)),
+    "ResumeVoted": EventLayout(0, 1, (("motion", 2, "hex"),)),
+    "StudyResumed": EventLayout(0, None),
+    "AbortVoted": EventLayout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"), ("motion", 4, "hex"))),
+    "StudyAborted": EventLayout(0, 1, (("reason", 2, "int"), ("culprit", 3, "culprit"))),
+    "SupersessionVoted": EventLayout(
+        0, 1, (("successor", 2, "int"), ("reason_sha256", 3, "hex"), ("motion", 4, "hex"))
+    ),
+    "StudySuperseded": EventLayout(0, None, (("successor", 1, "int"), ("reason_sha256", 2, "hex"))),
+    "SiteAttested": EventLayout(0, 1, (("snapshot", 2, "hex"), ("verdict", 3, "int"))),
 }
 # An outcome's log does not say who brought it about: the vote (or joining) logged just before it does.
 CAUSES: dict[str, tuple[str, ...]] = {

@@ -26,7 +26,7 @@ from coterie_chain.ethereum.network import Network, choose_gas_price, is_anvil, 
 from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ethereum.seals import Sealing, detect_sealing
-from coterie_chain.ethereum.writer import Receipt, Writer
+from coterie_chain.ethereum.writer import TransactionReceipt, Writer
 from coterie_chain.head_listener import HeadListener
 from coterie_chain.keys.journal import Journal, MemoryJournal
 from coterie_chain.ledger.memory import find_post
@@ -436,7 +436,7 @@ class EthereumLedger:
             raise PostRejected("BadTerms")
         return (terms.hash, order, words, terms.max_rounds, terms.timeout, int(terms.silence), terms.least)
 
-    def _send_move(self, move: str, *args: object, gas: int = GAS) -> Receipt:
+    def _send_move(self, move: str, *args: object, gas: int = GAS) -> TransactionReceipt:
         data = _CATALOG.encode(move, *args)
         return self._send(self.network.catalog, data, gas, _name_move(move, data))
 
@@ -452,7 +452,7 @@ class EthereumLedger:
         self._writer.submit(to, data, gas, purpose, premium=1, once=once)
         return new
 
-    def _send(self, to: str, data: str, gas: int, purpose: str, rehearsed: bool = True) -> Receipt:
+    def _send(self, to: str, data: str, gas: int, purpose: str, rehearsed: bool = True) -> TransactionReceipt:
         """Make a move; PostRejected with the contract's reason."""
         if self._writer is None:
             raise PostRejected("NotSite")

@@ -68,7 +68,7 @@ def read_block(rpc: ChainNode, which: str) -> Tip:
         raise rpc.explain_garbled("eth_getBlockByNumber") from None
 
 
-class Follower:
+class ChainFollower:
     """The entries of one network, up to `confirmations` blocks below the newest; `page` in blocks.
 
     `log` keeps them: in memory by default. A log of an earlier process is gone on with.

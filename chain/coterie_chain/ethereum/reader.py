@@ -14,7 +14,7 @@ from eth_utils.address import to_checksum_address
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
 from coterie_chain.ethereum.calldata import Codec, load_codec
 from coterie_chain.ethereum.entries.entry_log import EntryLog, Tip
-from coterie_chain.ethereum.follower import Follower, ask_block, read_block
+from coterie_chain.ethereum.follower import ChainFollower, ask_block, read_block
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import MAX_BATCH, EarlyAnswers, Request, Rpc
 from coterie_chain.ethereum.views import Status, build_study_view, decode_seat, decode_terms
@@ -107,7 +107,7 @@ class Reader:
         self._pauses = RetryPolicy(first=min(first, poll), longest=poll, factor=growth)
         self._rhythm = Rhythm() if periodic else None
         self._clock, self._wall = clock, wall
-        self._follower = Follower(self._early, network, confirmations, log=log)
+        self._follower = ChainFollower(self._early, network, confirmations, log=log)
         self._confirmations = confirmations
         self._coming = -1  # the number of a block that the node has, if this reader has not read so far
         self._lock = threading.RLock()

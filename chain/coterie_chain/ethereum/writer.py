@@ -52,7 +52,7 @@ _RECEIPT_POLL = RetryPolicy(first=0.001, longest=0.25, factor=1.5)
 
 
 @dataclass(frozen=True)
-class Receipt:
+class TransactionReceipt:
     """What became of a transaction; `ok` is False if it was reverted."""
 
     ok: bool
@@ -142,7 +142,7 @@ class Writer:
                 if not receipt.ok:
                     self._note_mined(tx)
 
-    def _collect_receipts(self, count: int) -> list[tuple[Signed, Receipt]]:
+    def _collect_receipts(self, count: int) -> list[tuple[Signed, TransactionReceipt]]:
         """What is mined of the calls that nobody waited for; `count`: the account's nonces below it are used."""
         used = [tx for tx in self._unmined.values() if tx.nonce < count]
         mined = [(tx, receipt) for tx in used if (receipt := self._fetch_receipt(tx)) is not None]
@@ -158,7 +158,7 @@ class Writer:
             self._ensure_ready()
             return any(tx.purpose == purpose for tx in self._unmined.values())
 
-    def send(self, to: str, data: str, gas: int, purpose: str, value: int = 0) -> Receipt:
+    def send(self, to: str, data: str, gas: int, purpose: str, value: int = 0) -> TransactionReceipt:
         """Send a call and wait until it is mined; an unmined transaction for the same purpose is sent again instead.
 
         `value` in wei goes with it.
@@ -262,7 +262,7 @@ class Writer:
             if not any(words in reason for words in (*_KNOWN_REPLIES, *_NONCE_USED_REPLIES)):
                 raise
 
-    def _await(self, tx: Signed) -> Receipt | None:
+    def _await(self, tx: Signed) -> TransactionReceipt | None:
         """The receipt; None if the nonce was used by another transaction."""
         begun = resent = unused = time.monotonic()
         backoff = Backoff(_RECEIPT_POLL)
@@ -282,17 +282,17 @@ class Writer:
             time.sleep(backoff.next_pause())
         return receipt
 
-    def _fetch_receipt(self, tx: Signed) -> Receipt | None:
+    def _fetch_receipt(self, tx: Signed) -> TransactionReceipt | None:
         answer = self._rpc.call("eth_getTransactionReceipt", tx.hash)
         if answer is None or answer.get("blockNumber") is None:
             return None
         try:
             status, gas, block = (parse_quantity(answer[key]) for key in ("status", "gasUsed", "blockNumber"))
-            return Receipt(status == 1, gas, block, tx.hash, tuple(answer["logs"]))
+            return TransactionReceipt(status == 1, gas, block, tx.hash, tuple(answer["logs"]))
         except (KeyError, TypeError, ValueError):
             raise self._rpc.explain_garbled("eth_getTransactionReceipt") from None
 
-    def _is_confirmed(self, receipt: Receipt) -> bool:
+    def _is_confirmed(self, receipt: TransactionReceipt) -> bool:
         if self._confirmations == 0:
             return True
         return self._rpc.call_quantity("eth_blockNumber") >= receipt.block + self._confirmations

@@ -29,10 +29,10 @@ from coterie_chain.network.sealer_turns import (
     HEARTBEAT_SECONDS,
     LATE_HEARTBEAT_SECONDS,
     PROVEN_SEALERS,
-    Command,
     HeadFacts,
     Observation,
     Phase,
+    SealerCommand,
     SealerRules,
     SealerState,
     count_majority,
@@ -197,12 +197,12 @@ class SealerDriver:
             self._waits_since = self._clock()
         self._waits_on = seen.head.hash
 
-    def _carry_out(self, command: Command, rules: SealerRules) -> None:
-        if command == Command.STOP:
+    def _carry_out(self, command: SealerCommand, rules: SealerRules) -> None:
+        if command == SealerCommand.STOP:
             self._ask([("miner_stop", ())])
-        elif command == Command.START:
+        elif command == SealerCommand.START:
             self._ask([("miner_start", ())])
-        elif command == Command.NUDGE:
+        elif command == SealerCommand.NUDGE:
             self._nudge(rules.sealer)
         else:
             greet_peers(self._ask, self._peers)

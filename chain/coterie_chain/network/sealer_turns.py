@@ -55,7 +55,7 @@ class Phase(Enum):
     AWAKE = "awake"
 
 
-class Command(Enum):
+class SealerCommand(Enum):
     """What the node is asked to do."""
 
     STOP = "stop"
@@ -151,13 +151,13 @@ def compute_wake_time(rules: SealerRules, head: HeadFacts, since: float) -> floa
 
 def decide(
     rules: SealerRules, state: SealerState, seen: Observation, now: float
-) -> tuple[SealerState, tuple[Command, ...]]:
+) -> tuple[SealerState, tuple[SealerCommand, ...]]:
     """The next state and what the node is asked to do, in this order."""
     if state.phase == Phase.STARTING and not (seen.peers and seen.head.number):
         return state, ()
     if state.phase == Phase.STARTING or state.head != seen.head.hash:
         state = SealerState(Phase.ASLEEP, seen.head.hash)
-    stop = (Command.STOP,) * seen.mining
+    stop = (SealerCommand.STOP,) * seen.mining
     if not is_block_due(rules, seen, now):
         return SealerState(Phase.ASLEEP, seen.head.hash), stop
     # A clock that was set back must not make a sealer wait for its old time.
@@ -174,7 +174,7 @@ def decide(
 
 def _stay_awake(
     rules: SealerRules, state: SealerState, seen: Observation, now: float
-) -> tuple[SealerState, tuple[Command, ...]]:
+) -> tuple[SealerState, tuple[SealerCommand, ...]]:
     """Start the sealer, or start it again where that makes a better block."""
     second = seen.head.time + rules.period
     grown = seen.pending > state.pending and now < second - _TOO_LATE
@@ -182,20 +182,20 @@ def _stay_awake(
     if state.phase == Phase.AWAKE and not grown and not lost:
         return state, ()
     awake = replace(state, phase=Phase.AWAKE, roused=now, pending=seen.pending)
-    return awake, (Command.STOP,) * seen.mining + (Command.START,)
+    return awake, (SealerCommand.STOP,) * seen.mining + (SealerCommand.START,)
 
 
 def _watch(
     rules: SealerRules, state: SealerState, seen: Observation, now: float
-) -> tuple[SealerState, tuple[Command, ...]]:
+) -> tuple[SealerState, tuple[SealerCommand, ...]]:
     """What helps a chain that stands still although all ranks had their time."""
     turns = list_turns(seen.head.signers, seen.head.recents, seen.head.number + 1)
     last_rank = max(len(turns) - 1, 0) * compute_rank_pause(len(seen.head.signers))
     stuck = now - _find_base(rules, seen.head, now if state.since is None else state.since) - last_rank
     if seen.pending and not state.nudged and stuck >= NUDGE_SECONDS:
-        return replace(state, nudged=True), (Command.NUDGE,)
+        return replace(state, nudged=True), (SealerCommand.NUDGE,)
     if stuck >= NUDGE_SECONDS + RECONNECT_SECONDS * RECONNECT_GROWTH**state.reconnects:
-        return replace(state, reconnects=state.reconnects + 1), (Command.RECONNECT,)
+        return replace(state, reconnects=state.reconnects + 1), (SealerCommand.RECONNECT,)
     return state, ()
 
 

@@ -17,13 +17,13 @@ from coterie_chain.ethereum.abi import load_artifact
 from coterie_chain.ethereum.calldata import encode_site_name, from_hex, to_hex
 from coterie_chain.ethereum.rlp_bounds import encode_number, encode_rlp
 from coterie_chain.ledger.protocol import Event
-from coterie_chain.proof.receipts import Call
+from coterie_chain.proof.receipts import TransactionCall
 
 COLUMNS = ("bytes32[]", "address[]", "bytes32[]", "bytes32[]")
-NOBODY = Call("", "", b"")
+NOBODY = TransactionCall("", "", b"")
 
 
-def check_deployment(catalog: str, founders: Sequence[Event], calls: Mapping[str, Call]) -> None:
+def check_deployment(catalog: str, founders: Sequence[Event], calls: Mapping[str, TransactionCall]) -> None:
     """LedgerMismatch (CO-C358) unless a signed transaction deployed this Catalog with just these founders.
 
     `founders`: the SiteAdmitted events that no vote brought about. `calls`: the signed transactions by hash.

@@ -24,7 +24,7 @@ from coterie_chain.proof.receipts import Body, build_body
 from coterie_chain.proof.storage_slots import (
     HEAD,
     NEXT,
-    Contracts,
+    ContractStorage,
     compute_order_slot,
     list_catalog_slots,
     list_order_slots,
@@ -177,16 +177,16 @@ def _fetch_receipts(rpc: Rpc, hashes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _prove_state(rpc: Rpc, network: Network, last: int) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """Trie nodes that prove all that `Contracts` reads at a block, and the contracts' code."""
+    """Trie nodes that prove all that `ContractStorage` reads at a block, and the contracts' code."""
     prover = _Prover(rpc, hex(last))
     catalog = network.catalog.lower()
     prover.ask(catalog, [0])
-    counts = Contracts(prover.state(), catalog, network.chain_id)
+    counts = ContractStorage(prover.state(), catalog, network.chain_id)
     prover.ask(catalog, list_catalog_slots(counts.site_count, counts.study_count))
     state, studies = prover.state(), range(1, counts.study_count + 1)
     heads = {study: state.slot(catalog, compute_order_slot(study)) for study in studies}
     prover.ask(catalog, [p for study, head in heads.items() if head & 1 for p in list_order_slots(study, head // 2)])
-    models = list(Contracts(state, catalog, network.chain_id).models().values())
+    models = list(ContractStorage(state, catalog, network.chain_id).models().values())
     for model in models:
         prover.ask(model, [NEXT, HEAD])
     codes = rpc.batch([("eth_getCode", (address, hex(last))) for address in (catalog, *models)])

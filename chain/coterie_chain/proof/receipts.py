@@ -86,13 +86,13 @@ class Body:
             for log in _decode_logs(receipt, f"A receipt of block {self.number}", emitters):
                 yield {**place, "transactionHash": tx, **log}
 
-    def calls(self) -> dict[str, Call]:
+    def calls(self) -> dict[str, TransactionCall]:
         """What each transaction asked for and who signed it, by its hash; nobody's for a kind not known here."""
         return {to_hex(keccak(raw)): _decode_call_or_none(raw, self.number) for raw in self.transactions}
 
 
 @dataclass(frozen=True)
-class Call:
+class TransactionCall:
     """A transaction's call: address whose key signed it, address called, calldata, number among its signer's."""
 
     sender: str
@@ -101,7 +101,7 @@ class Call:
     nonce: int = 0
 
 
-def decode_call(raw: bytes, what: str) -> Call:
+def decode_call(raw: bytes, what: str) -> TransactionCall:
     """A signed transaction's call; LedgerMismatch for a kind of transaction that is not known here."""
     kind = raw[0] if raw and raw[0] < 0x80 else LEGACY
     if kind not in HEADS:
@@ -112,18 +112,18 @@ def decode_call(raw: bytes, what: str) -> Call:
     nonce = require_number(items[HEADS[kind].index("nonce")], what)
     if kind != LEGACY:
         sender = recover_signer(keccak(bytes([kind]) + encode_rlp(unsigned)), r, s, v, what)
-        return Call(to_hex(sender), to_hex(to), data, nonce)
+        return TransactionCall(to_hex(sender), to_hex(to), data, nonce)
     if v not in (27, 28):
         unsigned = [*unsigned, encode_number((v - 35) // 2), b"", b""]
     sender = recover_signer(keccak(encode_rlp(unsigned)), r, s, v - 27 if v in (27, 28) else (v - 35) % 2, what)
-    return Call(to_hex(sender), to_hex(to), data, nonce)
+    return TransactionCall(to_hex(sender), to_hex(to), data, nonce)
 
 
-def _decode_call_or_none(raw: bytes, block: int) -> Call:
+def _decode_call_or_none(raw: bytes, block: int) -> TransactionCall:
     try:
         return decode_call(raw, f"A transaction of block {block}")
     except (LedgerMismatch, OverflowError):
-        return Call("", "", b"")
+        return TransactionCall("", "", b"")
 
 
 def build_body(block: dict[str, Any], receipts: Sequence[dict[str, Any]]) -> Body:

@@ -18,18 +18,20 @@ from coterie_chain.ledger.protocol import Event, Record, get_study_number
 from coterie_chain.ledger.record_chain import flatten_post
 from coterie_chain.ledger.rules import MAX_STEPS
 from coterie_chain.ledger.study_state import EACH, SERVER
-from coterie_chain.proof.receipts import Call
+from coterie_chain.proof.receipts import TransactionCall
 
 LedgerEntry = Record | Event
 _Details = Mapping[str, Any]
 _CATALOG, _MODEL = load_codec("Catalog"), load_codec("Model")
-NOT_CALLED = Call("", "", b"")
+NOT_CALLED = TransactionCall("", "", b"")
 
 
 class Signatures:
     """Follows the sites' keys through a history; `catalog` and `models` (by site id) are the addresses called."""
 
-    def __init__(self, catalog: str, models: Mapping[int, str], calls: Mapping[str, Call], advice: str) -> None:
+    def __init__(
+        self, catalog: str, models: Mapping[int, str], calls: Mapping[str, TransactionCall], advice: str
+    ) -> None:
         self._catalog, self._models, self._calls, self._advice = catalog.lower(), models, calls, advice
         self._keys: dict[str, str] = {}
         self._ids: dict[str, int] = {}

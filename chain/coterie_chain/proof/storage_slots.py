@@ -36,7 +36,7 @@ class Storage(Protocol):
         """One word."""
 
 
-class Contracts:
+class ContractStorage:
     """What the Catalog and the Models hold, read from storage; site names come from the seats themselves."""
 
     def __init__(self, storage: Storage, catalog: str, chain_id: int) -> None:
@@ -155,7 +155,7 @@ class Contracts:
 
 
 def list_catalog_slots(sites: int, studies: int) -> Iterator[int]:
-    """The Catalog's slots that `Contracts` reads, except orders of more than 31 sites."""
+    """The Catalog's slots that `ContractStorage` reads, except orders of more than 31 sites."""
     yield from (COUNTS, MEMBERS, SUCCESSOR)
     yield from _list_slots(range(1, sites + 1), SEATS, SEAT_SLOTS)
     yield from _list_slots(range(1, studies + 1), STUDIES, STUDY_SLOTS)

@@ -39,7 +39,7 @@ from coterie_chain.proof.deployment import check_deployment
 from coterie_chain.proof.evidence import Evidence, may_contain
 from coterie_chain.proof.receipts import Body
 from coterie_chain.proof.signatures import Signatures, list_founders
-from coterie_chain.proof.storage_slots import Contracts
+from coterie_chain.proof.storage_slots import ContractStorage
 from coterie_chain.proof.tries import ProvedState
 
 _Entry = Record | Event
@@ -155,7 +155,7 @@ class VerifiedLedger(ReadOnly):
 
     # Checks
 
-    def _verify_contracts(self) -> Contracts:
+    def _verify_contracts(self) -> ContractStorage:
         """The contracts' storage at the last block, after their code was found to be this version's."""
         last = next(reversed(self._headers.values()))
         state = ProvedState(last["stateRoot"], self._evidence.nodes)
@@ -163,7 +163,7 @@ class VerifiedLedger(ReadOnly):
         catalog = self._evidence.catalog.lower()
         try:
             _check_code(state, codes, catalog, "Catalog")
-            contracts = Contracts(state, catalog, self._evidence.chain_id)
+            contracts = ContractStorage(state, catalog, self._evidence.chain_id)
             for model in contracts.models().values():
                 _check_code(state, codes, model, "Model")
             contracts.sites(), contracts.heads()

@@ -22,7 +22,7 @@ from coterie_learners.study.design import INTERCEPT, Design
 from coterie_learners.study.document import ColumnName, Frozen, LearnerChoice, Study
 from coterie_learners.study.rows import Block, CodedBlocks, Rows
 from coterie_learners.sums.families import choose_family
-from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.newton import FitRules
 from coterie_learners.sums.opening.counts import Opening
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model
@@ -146,11 +146,11 @@ class PropensityPlan:
         return Model.of(self.scores, choose_family("binomial", None, by_rows=True))
 
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> FitRules:
         """How the fit of the score goes."""
         unit = UNIT * len(self.study.sites) if self.masked else 0.0
         advice = advise_on_separation(self.study)
-        return Rules(self.model, Penalty.ridge(self.p, 0.0, True), self.options.tolerance, unit, advice)
+        return FitRules(self.model, Penalty.ridge(self.p, 0.0, True), self.options.tolerance, unit, advice)
 
     @property
     def opening(self) -> ArmOpening:

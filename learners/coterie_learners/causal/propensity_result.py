@@ -10,7 +10,7 @@ import numpy as np
 
 from coterie_learners.causal.propensity_plan import Effect, PropensityPlan, list_effect_terms
 from coterie_learners.causal.stacked_sandwich import (
-    Contrast,
+    ArmContrast,
     MeansCovariance,
     contrast_means,
     has_contrast,
@@ -102,7 +102,7 @@ def limit_estimate(name: str, value: float, error: float) -> dict[str, Any]:
     return {"name": name, "value": float(value), "std_error": float(error), "low": value - half, "high": value + half}
 
 
-def _describe_contrast(kind: Effect, contrast: Contrast) -> dict[str, Any]:
+def _describe_contrast(kind: Effect, contrast: ArmContrast) -> dict[str, Any]:
     """A contrast with its limits; a ratio by itself, and its error on the log scale."""
     out = limit_estimate(kind, contrast.estimate, math.sqrt(contrast.covariance[1, 1]))
     if kind != "difference":

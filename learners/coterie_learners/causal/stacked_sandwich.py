@@ -54,7 +54,7 @@ def check_variances(covariance: MeansCovariance) -> None:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class ArmContrast:
     """A contrast on the scale on which it is about normal: estimate, both variances, and the mean without treatment.
 
     `covariance` (2, 2) is of that mean on this scale and of the contrast.
@@ -66,13 +66,13 @@ class Contrast:
     known_variance: float
 
 
-def contrast_means(means: Array, covariance: MeansCovariance, effect: Effect) -> Contrast:
+def contrast_means(means: Array, covariance: MeansCovariance, effect: Effect) -> ArmContrast:
     """The contrast of means (2,), without treatment first, by the delta method."""
     links, slopes = _link_means(means, effect)
     turn = np.array([[1.0, 0.0], [-1.0, 1.0]]) * slopes
     whole = turn @ covariance.stacked @ turn.T
     known = turn[1] @ covariance.known @ turn[1]
-    return Contrast(float(links[0]), float(links[1] - links[0]), 0.5 * (whole + whole.T), float(known))
+    return ArmContrast(float(links[0]), float(links[1] - links[0]), 0.5 * (whole + whole.T), float(known))
 
 
 def has_contrast(means: Array, effect: Effect) -> bool:

@@ -22,7 +22,7 @@ from coterie_learners.study.rows import Rows
 from coterie_learners.sums.families import all_families, choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.newton import FitRules
 from coterie_learners.sums.opening.counts import Opening, PooledCounts
 from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model
@@ -94,11 +94,11 @@ class CategoryPlan:
         return [*range(self.cuts, self.q), *range(self.cuts)] if self.ordinal else list(range(self.q))
 
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> FitRules:
         """How the looks go, in which level numbers are counts: a look needs moments of columns alone."""
         model = Model.of(self.design, choose_family("poisson", None))
         unit = masked_sum.UNIT * len(self.study.sites)
-        return Rules(model, Penalty.ridge(self.p, 0.0, True), self.tolerance, unit, advise_on_separation(self.study))
+        return FitRules(model, Penalty.ridge(self.p, 0.0, True), self.tolerance, unit, advise_on_separation(self.study))
 
     @property
     def look(self) -> SiteSums:

@@ -72,7 +72,7 @@ from coterie_learners.sums import agreement, newton, result, sums_disclosure
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.newton import FitRules
 from coterie_learners.sums.opening.counts import Opening, PooledCounts, describe_pool
 from coterie_learners.sums.opening.steps import OpeningMode, check_opening, open_pool, schedule_opening
 from coterie_learners.sums.penalty import Penalty
@@ -205,12 +205,12 @@ class GlorePlan:
         return self.options.intervals == "profile"
 
     @cached_property
-    def rules(self) -> Rules:
+    def rules(self) -> FitRules:
         """How the fit goes."""
         spare = self.design.formula.intercept and not self.options.penalise_intercept
         penalty = Penalty.ridge(self.p, self.options.ridge, spare)
         unit = masked_sum.UNIT * len(self.study.sites) if self.masked else 0.0
-        return Rules(self.model, penalty, self.options.tolerance, unit, advise_on_separation(self.study))
+        return FitRules(self.model, penalty, self.options.tolerance, unit, advise_on_separation(self.study))
 
     def closes(self, model: Payload) -> bool:
         """Whether the sites' next sums hold their parts of the test of agreement too."""

@@ -74,7 +74,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class OpenedLasso:
     """What is opened. Coefficients (s, m + 1), intercept first, for the shown penalties; figures per shown penalty.
 
     `errors` are mean squared errors, `variance` the outcome's (denominator n), of the rows fitted and held out;
@@ -91,7 +91,7 @@ class Outcome:
     iterations: int
 
 
-def fit(trio: ThreePartyShamir, sums: SharedSums, rows: Sequence[bytes], target: Target) -> Outcome:
+def fit(trio: ThreePartyShamir, sums: SharedSums, rows: Sequence[bytes], target: Target) -> OpenedLasso:
     """Fit all penalties on the groups of rows and open the result.
 
     The groups are the folds (or one group), then the group held out if there is one. `rows`: shares of the rows fitted
@@ -112,7 +112,7 @@ def fit(trio: ThreePartyShamir, sums: SharedSums, rows: Sequence[bytes], target:
     errors, variance = _quality(trio, moments[:1], opened[:, 1:]) / share, _variance(trio, moments[:1]) / share
     held_out = _assess_held_out(trio, sums.over([len(training)]), opened) if target.held_out else None
     absolute = tuple(_mean_absolute_errors(trio, z, opened) for z in rows)
-    return Outcome(shown, opened, errors, variance, held_out, absolute, scores, iterations)
+    return OpenedLasso(shown, opened, errors, variance, held_out, absolute, scores, iterations)
 
 
 # Coefficients

@@ -11,7 +11,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.errors import ProtocolError
 from coterie_learners.numeric.array import Array
-from coterie_learners.secure.lasso_model import Outcome
+from coterie_learners.secure.lasso_model import OpenedLasso
 from coterie_learners.secure.lasso_plan import LassoPlan
 from coterie_learners.secure.moments import SharedSums
 from coterie_learners.study.design import Design
@@ -57,7 +57,7 @@ def check_result(plan: LassoPlan, post: Payload) -> None:
         )
 
 
-def pack_result(plan: LassoPlan, sums: SharedSums, outcome: Outcome) -> Payload:
+def pack_result(plan: LassoPlan, sums: SharedSums, outcome: OpenedLasso) -> Payload:
     """What is opened, as arrays."""
     held_out_rows = sums.counts[-1] if plan.options.held_out else 0
     post: dict[str, Any] = {

@@ -68,7 +68,7 @@ class Keystream:
 
 
 @dataclass(frozen=True)
-class Account:
+class SessionCost:
     """What goes on the ledger of a session: rounds, bytes that each site sent (in the study's order), one digest."""
 
     rounds: int
@@ -127,7 +127,7 @@ class Session:
                 )
         return {name: greeting[DIGEST:] for name, greeting in greetings.items()} | {self.me: nonce}
 
-    def account(self) -> Account:
+    def account(self) -> SessionCost:
         """Compare what was sent and received with every party; ProtocolError names one whose bytes differ."""
         # A statement holds the digests of all messages before it, so it cannot be one of the messages that are hashed.
         own_statement = self._statement()
@@ -145,7 +145,7 @@ class Session:
         digest = hashlib.sha256(b"".join(s[16 : 16 + DIGEST * len(self.peers)] for s in ordered)).digest()
         # Only computing parties count rounds; the others stand at 0.
         rounds = max(int.from_bytes(s[:8], "little") for s in ordered)
-        return Account(rounds, tuple(int.from_bytes(s[8:16], "little") for s in ordered), digest)
+        return SessionCost(rounds, tuple(int.from_bytes(s[8:16], "little") for s in ordered), digest)
 
     def _statement(self) -> bytes:
         counts = self.rounds.to_bytes(8, "little") + self.sent.to_bytes(8, "little")
@@ -163,7 +163,7 @@ class Session:
         return theirs == (self._in[name].digest(), self._out[name].digest())
 
 
-def pack_account(account: Account) -> Payload:
+def pack_account(account: SessionCost) -> Payload:
     """What of a session goes on the ledger, as arrays."""
     digest = np.frombuffer(account.digest, np.uint8)
     return {"rounds": np.array(account.rounds), "sent": np.array(account.sent, dtype=np.int64), "transcript": digest}

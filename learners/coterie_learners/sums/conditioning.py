@@ -15,7 +15,7 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import symmetric
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.newton import Rules, dispersion_of
+from coterie_learners.sums.newton import FitRules, dispersion_of
 
 EPS = float(np.finfo(float).eps)
 MOST_DIGITS = 15.0
@@ -38,7 +38,7 @@ class Conditioning:
         return replace(self, digits=self.digits[first:], inflation=self.inflation[first:])
 
 
-def condition(frame: Frame, rules: Rules, model: Payload) -> Conditioning:
+def condition(frame: Frame, rules: FitRules, model: Payload) -> Conditioning:
     """The conditioning of a fit at its last server post."""
     information = symmetric(model["information"], rules.model.p)
     scale = np.sqrt(np.diag(information))
@@ -49,7 +49,7 @@ def condition(frame: Frame, rules: Rules, model: Payload) -> Conditioning:
     return Conditioning(number, digits, float(_digits(np.array([lost]))[0]), _inflation(frame, information))
 
 
-def _error(frame: Frame, rules: Rules, model: Payload) -> Array:
+def _error(frame: Frame, rules: FitRules, model: Payload) -> Array:
     """Relative error of each estimate (p,): of a step that rounding hides, and of the way back to its own units."""
     dispersion = dispersion_of(rules.model, float(model["deviance"]), float(model["n"]))
     reach = np.sqrt(np.diag(frame.covariance(np.asarray(model["root"]))))

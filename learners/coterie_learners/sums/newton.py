@@ -45,7 +45,7 @@ NULL_RESTS = 1e-13
 
 
 @dataclass(frozen=True)
-class Rules:
+class FitRules:
     """How a study's fit goes: model, penalty, tolerance in standard errors, and the unit of the sums' fixed point.
 
     `unit` is 0 where sums are floats. `advice` ends the sentence on separation.
@@ -69,7 +69,7 @@ class Point:
     deviance: float
 
 
-def begin(rules: Rules) -> Payload:
+def begin(rules: FitRules) -> Payload:
     """What every site starts from, before anything is posted: a look in the frame of the declared ranges."""
     frame = Frame.from_ranges(rules.model.layout)
     state = {"beta": np.zeros(rules.model.p), "null": 0.0, "looks": 0, "known": 0}
@@ -82,7 +82,7 @@ def kind_of(last: Payload) -> Kind:
     return "look" if known == 0 else "first" if known == 1 else "round"
 
 
-def advance(rules: Rules, last: Payload, sums: Payload) -> Payload:
+def advance(rules: FitRules, last: Payload, sums: Payload) -> Payload:
     """The next server post from the pooled sums of a look or a round."""
     if kind_of(last) == "look":
         return _after_look(rules, last, sums)
@@ -92,7 +92,7 @@ def advance(rules: Rules, last: Payload, sums: Payload) -> Payload:
 # Looks
 
 
-def _after_look(rules: Rules, last: Payload, sums: Payload) -> Payload:
+def _after_look(rules: FitRules, last: Payload, sums: Payload) -> Payload:
     model, frame = rules.model, Frame.from_payload(rules.model.layout, last)
     moments = _moments(model, sums)
     check_size(model, float(sums["n"]), moments.outcome, moments.n)
@@ -157,7 +157,7 @@ def _count_levels(model: Model, frame: Frame, moments: Moments) -> LevelCounts |
     return LevelCounts(tuple(at), np.rint(rows), np.rint(outcomes), moments.n, moments.outcome)
 
 
-def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[str, Any]:
+def _start(rules: FitRules, frame: Frame, drawn: Frame, moments: Moments) -> dict[str, Any]:
     """The model with an intercept alone, and one step from it where the moments say what it needs.
 
     The moments know nothing of an offset but its mean, so that step is a guess there; `_before` judges it.
@@ -183,7 +183,7 @@ def _start(rules: Rules, frame: Frame, drawn: Frame, moments: Moments) -> dict[s
 # Rounds
 
 
-def _after_round(rules: Rules, last: Payload, sums: Payload) -> Payload:
+def _after_round(rules: FitRules, last: Payload, sums: Payload) -> Payload:
     model, frame = rules.model.at_state(last), Frame.from_payload(rules.model.layout, last)
     known = _carry(model, frame, last, sums)
     null_step, null_rests = _step_of_null(model, sums)
@@ -236,7 +236,7 @@ def closes(last: Payload) -> bool:
     return bool(last.get("closing", False))
 
 
-def _foresees_rest(rules: Rules, post: Mapping[str, Any], last: Payload) -> bool:
+def _foresees_rest(rules: FitRules, post: Mapping[str, Any], last: Payload) -> bool:
     """Whether the next step should be so short that the fit rests.
 
     Near the end a step of Newton's is as long as a constant times the square of the one before.
@@ -278,7 +278,7 @@ def _log_determinant(model: Model, information: Array) -> float:
     return 2.0 * float(np.sum(elementary.log_of_array(np.diag(factor))))
 
 
-def _curvature_of(rules: Rules, frame: Frame, information: Array, sums: Payload) -> Array:
+def _curvature_of(rules: FitRules, frame: Frame, information: Array, sums: Payload) -> Array:
     """The observed information (p, p) for the next step; the expected one where that has no maximum ahead."""
     model = rules.model
     if model.family.canonical:
@@ -304,7 +304,7 @@ def _step_of_null(model: Model, sums: Payload) -> tuple[float, bool]:
     return score / curvature, gain <= NULL_RESTS * (abs(deviance) + 1.0)
 
 
-def _solve(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
+def _solve(rules: FitRules, frame: Frame, here: Point) -> tuple[Array, Array, Array]:
     """Factor of the information that steps go by, the step (p,), and the penalised score (p,)."""
     gradient = here.score - rules.penalty.gradient(frame, here.beta)
     whole = here.curvature + rules.penalty.matrix(frame)
@@ -315,17 +315,17 @@ def _solve(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array, Array
     return factor, step, gradient
 
 
-def _step(rules: Rules, frame: Frame, here: Point) -> tuple[Array, Array]:
+def _step(rules: FitRules, frame: Frame, here: Point) -> tuple[Array, Array]:
     factor, step, _ = _solve(rules, frame, here)
     return factor, step
 
 
-def _limit(rules: Rules, step: Array) -> Array:
+def _limit(rules: FitRules, step: Array) -> Array:
     limit, longest = rules.model.family.limit, float(np.max(np.abs(step), initial=0.0))
     return step if limit is None or longest <= limit else step * (limit / longest)
 
 
-def _before(rules: Rules, frame: Frame, last: Payload, known: Mapping[str, Any], sums: Payload) -> float:
+def _before(rules: FitRules, frame: Frame, last: Payload, known: Mapping[str, Any], sums: Payload) -> float:
     """The objective that the last step started from; at the first round that of the model without covariates."""
     known_null = "null_deviance" in known and not rules.model.family.shaped
     if int(last["known"]) > 1 or not known_null or not np.any(last["step"]):
@@ -335,7 +335,7 @@ def _before(rules: Rules, frame: Frame, last: Payload, known: Mapping[str, Any],
     return float(null) + rules.penalty.value(frame, last["base"])
 
 
-def _noise(rules: Rules, here: Point, factor: Array, totals: Totals) -> float:
+def _noise(rules: FitRules, here: Point, factor: Array, totals: Totals) -> float:
     """The gain that rounding alone may make of the sums at this point, in squared standard errors times dispersion.
 
     A row's predictor carries one rounding of each product in it, its outcome and mean one of themselves; as a random
@@ -398,7 +398,7 @@ def _halve(last: Payload) -> Payload:
     return _has_settled({**last, **half})
 
 
-def _rest(rules: Rules, frame: Frame, here: Point, step: Array) -> dict[str, Any]:
+def _rest(rules: FitRules, frame: Frame, here: Point, step: Array) -> dict[str, Any]:
     """The end: coefficients after the last step, which costs no sums, and a root R of their covariance, dispersion 1.
 
     R R' = (I + P)^-1 I (I + P)^-1 with a ridge P, I being the expected information, of which `information` is the upper

@@ -17,12 +17,12 @@ from coterie_learners.sums.agreement import Agreement, as_dict, compare
 from coterie_learners.sums.conditioning import Conditioning, condition
 from coterie_learners.sums.family import Totals
 from coterie_learners.sums.frame import Frame
-from coterie_learners.sums.newton import Rules
+from coterie_learners.sums.newton import FitRules
 
 
 def build_fit(
     learner: str,
-    rules: Rules,
+    rules: FitRules,
     model: Payload,
     rounds: int,
     method: tuple[str, ...] = (),
@@ -72,7 +72,7 @@ def build_fit(
     return replace(fit, details={**fit.details, "tests": joint_tests(fit, design.by_term)})
 
 
-def _count_absorbed(rules: Rules, model: Payload) -> int:
+def _count_absorbed(rules: FitRules, model: Payload) -> int:
     """Intercepts that the sites keep."""
     return int(model["sites"]) if rules.model.profiled else 0
 
@@ -85,7 +85,7 @@ def _scale_covariance(frame: Frame, model: Payload, dispersion: float, sandwich:
 
 
 def _list_warnings(
-    rules: Rules, model: Payload, events: int | None, freedom: int, test: Agreement, quality: Conditioning
+    rules: FitRules, model: Payload, events: int | None, freedom: int, test: Agreement, quality: Conditioning
 ) -> tuple[str, ...]:
     """What speaks against the fit, in sentences; of Firth's penalty neither few events nor separation do."""
     family, design, n = rules.model.family, rules.model.layout.design, int(model["n"])
@@ -106,7 +106,7 @@ def _list_warnings(
     )
 
 
-def estimate_dispersion(rules: Rules, model: Payload) -> float:
+def estimate_dispersion(rules: FitRules, model: Payload) -> float:
     """The dispersion in the outcome's own units: 1 where it is known, 0 for an exact fit."""
     family, freedom = rules.model.family, float(model["n"]) - rules.model.p
     if rules.model.profiled:
@@ -119,7 +119,9 @@ def estimate_dispersion(rules: Rules, model: Payload) -> float:
     return 0.0 if model.get("exact", False) else float(model["deviance"]) / freedom * scale
 
 
-def _details_of(rules: Rules, model: Payload, test: Agreement, quality: Conditioning, freedom: int) -> dict[str, Any]:
+def _details_of(
+    rules: FitRules, model: Payload, test: Agreement, quality: Conditioning, freedom: int
+) -> dict[str, Any]:
     """Agreement of the sites, conditioning and Pearson's chi-squared, as JSON has them."""
     inflation = dict(zip(test.terms, quality.inflation.tolist(), strict=True))
     digits = dict(zip(test.terms, quality.digits.tolist(), strict=True))

@@ -36,7 +36,7 @@ class LevelCounts:
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows that a design can tell from all others: the column whose coefficient they drive, and what they are."""
 
     column: str
@@ -45,13 +45,13 @@ class Group:
     outcome: float
 
 
-def groups(layout: Layout, counts: LevelCounts) -> Iterator[Group]:
+def groups(layout: Layout, counts: LevelCounts) -> Iterator[RowGroup]:
     """The groups that indicator columns mark; with an intercept, also those that they leave over."""
     design = layout.design
     left_over: dict[str, list[int]] = {}
     for k, j in enumerate(counts.at):
         column = design.columns[j]
-        yield Group(column.name, _value(design, column), float(counts.rows[k]), float(counts.outcomes[k]))
+        yield RowGroup(column.name, _value(design, column), float(counts.rows[k]), float(counts.outcomes[k]))
         if len(column.factors) == 1:
             left_over.setdefault(column.factors[0].variable, []).append(k)
     if not design.formula.intercept:
@@ -61,7 +61,7 @@ def groups(layout: Layout, counts: LevelCounts) -> Iterator[Group]:
         levels = design.declared[variable].levels
         label = f"{variable}[{levels[0]}]" if levels else variable
         name = f"{variable} = {levels[0] if levels else 0}"
-        yield Group(label, name, counts.n - rows, counts.outcome - outcomes)
+        yield RowGroup(label, name, counts.n - rows, counts.outcome - outcomes)
 
 
 def check_levels(layout: Layout, family: Family, counts: LevelCounts | None, advice: str) -> None:
@@ -77,7 +77,7 @@ def check_levels(layout: Layout, family: Family, counts: LevelCounts | None, adv
         raise separation([g.column for g in (*without, *only)], advice, _sentence(without, only))
 
 
-def _sentence(without: Sequence[Group], only: Sequence[Group]) -> str:
+def _sentence(without: Sequence[RowGroup], only: Sequence[RowGroup]) -> str:
     parts = [f"no events where {', '.join(g.name for g in without)}"] if without else []
     parts += [f"nothing but events where {', '.join(g.name for g in only)}"] if only else []
     text = "; ".join(parts)

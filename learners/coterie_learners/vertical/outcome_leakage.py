@@ -181,7 +181,7 @@ def check_flips(factor: Array, x: Array, kind: AnswerKind) -> FlipCheck:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FactorEstimate:
     """What a covariate site receives: coefficients gamma (r,) of its factor and their covariance (r, r); and what it
     does not: the intercept."""
 
@@ -198,7 +198,7 @@ class AlternativeData:
     z: Array
 
 
-def compare_alternatives(factor: Array, answer: Answer, x: Array, eta: Array) -> NDArray[np.bool_]:
+def compare_alternatives(factor: Array, answer: FactorEstimate, x: Array, eta: Array) -> NDArray[np.bool_]:
     """Which outcomes (n,) differ in some twin, of those that were made; each is checked by its score and information.
 
     The outcomes of a twin are drawn from the model itself with a somewhat flatter linear predictor eta (n,), which
@@ -235,7 +235,9 @@ def _entropy(x: Array) -> float:
     return float(np.sum(size * np.log((1 - size) / size)))
 
 
-def alternative_outcome(factor: Array, answer: Answer, x: Array, rng: np.random.Generator) -> AlternativeData | None:
+def alternative_outcome(
+    factor: Array, answer: FactorEstimate, x: Array, rng: np.random.Generator
+) -> AlternativeData | None:
     """Outcomes and other sites' columns for which y - p = x, with the site's answer unchanged; None if this x has none.
 
     With D = sqrt(p (1 - p)) and u what of the linear predictor is the others', the residual of D L on D [1, u] has a
@@ -264,7 +266,7 @@ def alternative_outcome(factor: Array, answer: Answer, x: Array, rng: np.random.
     return AlternativeData(y, np.c_[u, added / root[:, None]])
 
 
-def is_alternative(factor: Array, answer: Answer, twin: AlternativeData, x: Array) -> bool:
+def is_alternative(factor: Array, answer: FactorEstimate, twin: AlternativeData, x: Array) -> bool:
     """Whether the twin's maximum likelihood gives the same answer: its score vanishes there, its information agrees."""
     design = np.c_[np.ones(len(x)), factor, twin.z]
     p = twin.y - x
@@ -279,7 +281,7 @@ def is_alternative(factor: Array, answer: Answer, twin: AlternativeData, x: Arra
 
 @one_thread()
 def assess(
-    site: str, factor: Array, x: Array, kind: AnswerKind, answer: Answer | None, eta: Array | None = None
+    site: str, factor: Array, x: Array, kind: AnswerKind, answer: FactorEstimate | None, eta: Array | None = None
 ) -> LeakageVerdict:
     """The verdict on a site's answer, which is None without a covariance; twins are made where eta (n,) is given.
 

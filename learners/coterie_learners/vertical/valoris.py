@@ -51,7 +51,7 @@ from coterie_learners.numeric.distributions import special
 from coterie_learners.numeric.tall_matrix import TallMatrix, round_to_grid
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.vertical.alignment import align, list_steps
-from coterie_learners.vertical.outcome_leakage import Answer, AnswerKind, LeakageVerdict, assess
+from coterie_learners.vertical.outcome_leakage import AnswerKind, FactorEstimate, LeakageVerdict, assess
 from coterie_learners.vertical.site_columns import (
     ColumnSplit,
     SiteColumns,
@@ -351,14 +351,14 @@ class ValorisSolution:
         return self.part.outcome.leave_frame(theta, self.model.covariance(at), self.plan.split.intercept)
 
     @cached_property
-    def answers(self) -> dict[str, Answer]:
+    def answers(self) -> dict[str, FactorEstimate]:
         """What each covariate site would receive."""
         theta, covariance = self.estimates
         intercept = float(theta[0]) if self.plan.split.intercept else 0.0
         out = {}
         for name in self.received:
             block = self.blocks[name]
-            out[name] = Answer(theta[block], covariance[block, block], intercept)
+            out[name] = FactorEstimate(theta[block], covariance[block, block], intercept)
         return out
 
     @cached_property

@@ -15,11 +15,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-Table = Mapping[str, "Command | Group"]
+Table = Mapping[str, "LazyCommand | CommandGroup"]
 
 
 @dataclass(frozen=True)
-class Command:
+class LazyCommand:
     """A command: `place` is the "module:name" of its function, or of the Typer that holds it under its own name."""
 
     place: str
@@ -28,11 +28,11 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Group:
+class CommandGroup:
     """A group of commands."""
 
     help: str
-    commands: Mapping[str, Command]
+    commands: Mapping[str, LazyCommand]
     hidden: bool = False
 
 
@@ -71,7 +71,7 @@ class LazyGroup(TyperGroup):
     def load(self, name: str) -> Any:
         """The command of this name, imported."""
         entry = self.table[name]
-        if isinstance(entry, Group):
+        if isinstance(entry, CommandGroup):
             group = get_group(make_typer(entry.help, entry.commands))
             group.name = name
             return group
@@ -91,7 +91,7 @@ def make_typer(text: str, table: Table, **settings: Any) -> typer.Typer:
     return typer.Typer(cls=kind, help=text, pretty_exceptions_show_locals=False, **settings)
 
 
-def _make_stand_in(name: str, entry: Command | Group) -> TyperCommand:
+def _make_stand_in(name: str, entry: LazyCommand | CommandGroup) -> TyperCommand:
     return TyperCommand(name, help=entry.help, hidden=entry.hidden)
 
 

@@ -25,14 +25,14 @@ from coterie_node.data.findings import Origin, join_values, quote
 
 
 @dataclass
-class Spread:
+class ObservedRanges:
     """Least and largest value of each variable so far."""
 
     low: dict[str, float] = field(default_factory=dict)
     high: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, values: Mapping[str, NDArray[Any]]) -> Spread:
+    def of(cls, values: Mapping[str, NDArray[Any]]) -> ObservedRanges:
         """The spread of rows that all have a value, of any type of number."""
         low = {name: float(column.min()) for name, column in values.items()}
         return cls(low, {name: float(column.max()) for name, column in values.items()})
@@ -90,7 +90,7 @@ class Gram:
         return np.flatnonzero(self.low < self.high)
 
 
-def check_variation(origin: Origin, design: Design, rows: Rows, spread: Spread) -> None:
+def check_variation(origin: Origin, design: Design, rows: Rows, spread: ObservedRanges) -> None:
     """DataError if a variable is constant here or the columns are collinear, unless the study allows it."""
     if design.study.rows.constant == "refuse":
         _check_constant(origin, design, rows.n, spread)
@@ -128,7 +128,7 @@ class PatternRows:
         yield Block(grid.matrix(self._design, keys), np.zeros(len(keys)))
 
 
-def _check_constant(origin: Origin, design: Design, n: int, spread: Spread) -> None:
+def _check_constant(origin: Origin, design: Design, n: int, spread: ObservedRanges) -> None:
     outcome, offset = design.outcome_here, design.formula.offset
     option = 'or let the study have rows.constant = "allow".'
     if outcome is not None and spread.constant(outcome):

@@ -19,7 +19,7 @@ from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.identifiers import Unreadable, normalise
 from coterie_learners.study.rows import ArrayRows, Block, CodedRows, Codes, Data, OwnColumns, Rows
 from coterie_node.data.arrow_values import Mask
-from coterie_node.data.checks import PatternRows, Spread, check_variation
+from coterie_node.data.checks import ObservedRanges, PatternRows, check_variation
 from coterie_node.data.coding import FAULTS, Coded, advice, as_text, faults, value_at
 from coterie_node.data.cohort.flow import Flow, FlowStep, Prepared
 from coterie_node.data.files.csv_file import open_csv
@@ -27,9 +27,9 @@ from coterie_node.data.files.row_spool import RowSpool
 from coterie_node.data.findings import FileOrigin, Findings, Origin, quote
 from coterie_node.data.installed_source import SourceAddress, open_installed
 from coterie_node.data.patients.objectors import WithoutObjectors, read_objectors
-from coterie_node.data.patients.site_rows import SiteCodes, SiteColumns, SiteRows, WithRaw, raw_of_codes
+from coterie_node.data.patients.site_rows import RawSiteColumns, SiteCodes, SiteRows, WithRaw, raw_of_codes
 from coterie_node.data.row_copies import Contents, RowCopies, make_key
-from coterie_node.data.source import Batch, FileRows, Identity, RowSource, check_unchanged, stamp_file
+from coterie_node.data.source import Batch, FileRows, RowSource, SourceIdentity, check_unchanged, stamp_file
 from coterie_node.data.streaming import (
     StreamedCodes,
     StreamedRows,
@@ -77,7 +77,7 @@ class Loaded:
     the source's stamp when it was opened.
     """
 
-    source: Identity
+    source: SourceIdentity
     site: str
     read: int
     missing: Mapping[str, int]
@@ -143,7 +143,7 @@ class FirstPass:
         self.most = most
         self.spool: RowSpool | None = None
         self.findings = Findings()
-        self.spread = Spread()
+        self.spread = ObservedRanges()
         self.missing = dict.fromkeys(design.used, 0)
         self.read = self.n = self.events = 0
         self.chunks: deque[Codes] = deque()
@@ -290,26 +290,32 @@ def _load_codes(
     return CodedLoaded(source, site, *counts, SiteCodes(_codes_of(design, raw), raw), before), first
 
 
-def _build_rows(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> MemoryRows:
+def _build_rows(
+    source: SourceIdentity, before: str, design: Design, contents: Contents, spread: ObservedRanges
+) -> MemoryRows:
     rows, site = _in_memory(design, contents.raw), source.origin.site
     check_variation(source.origin, design, rows, spread)
     return MemoryRows(source, site, contents.read, contents.raw.lacking, contents.events, rows, before)
 
 
-def _build_codes(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> Loaded:
+def _build_codes(
+    source: SourceIdentity, before: str, design: Design, contents: Contents, spread: ObservedRanges
+) -> Loaded:
     rows, site = SiteCodes(_codes_of(design, contents.raw), contents.raw), source.origin.site
     for model in design.models:
         check_variation(source.origin, model, PatternRows(model, rows), spread)
     return Loaded(source, site, contents.read, contents.raw.lacking, contents.events, rows, before)
 
 
-def _build_columns(source: Identity, before: str, design: Design, contents: Contents, spread: Spread) -> Loaded:
+def _build_columns(
+    source: SourceIdentity, before: str, design: Design, contents: Contents, spread: ObservedRanges
+) -> Loaded:
     raw, site = contents.raw, source.origin.site
     x = design.matrix(dict(raw.values), raw.n)
     check_variation(source.origin, design, ArrayRows(x, np.zeros(raw.n)), spread)
     outcome, offset = (raw.values.get(name or "") for name in (design.formula.outcome, design.formula.offset))
     identifiers = tuple(tuple(row) for row in raw.identifiers or ())
-    rows = SiteColumns(identifiers, design.names, x, outcome, offset, contents.incomplete, raw)
+    rows = RawSiteColumns(identifiers, design.names, x, outcome, offset, contents.incomplete, raw)
     return Loaded(source, site, contents.read, raw.lacking, contents.events, rows, before)
 
 
@@ -377,7 +383,7 @@ def _load_by_copy(
     # Until here the file may have been replaced: then neither the digest nor the stamp is that of the rows.
     check_unchanged(source, before)
     if contents is not None:
-        return BUILDERS[form](source, before, design, contents, Spread.of(design.derive(contents.raw.values)))
+        return BUILDERS[form](source, before, design, contents, ObservedRanges.of(design.derive(contents.raw.values)))
     loaded = LOADERS[form](origin.path, design, origin.site, objectors)
     data = loaded.rows
     if isinstance(data, WithRaw) and not isinstance(data, StreamedSource) and loaded.before == before:
@@ -386,7 +392,7 @@ def _load_by_copy(
     return loaded
 
 
-BUILDERS: Mapping[str, Callable[[Identity, str, Design, Contents, Spread], Loaded]] = {
+BUILDERS: Mapping[str, Callable[[SourceIdentity, str, Design, Contents, ObservedRanges], Loaded]] = {
     "rows": _build_rows,
     "codes": _build_codes,
     "columns": _build_columns,
@@ -502,7 +508,7 @@ def _describe_identifier_fault(first: FirstPass, name: str, fault: str, where: s
 
 
 def read_flow(
-    source: Identity, read: int, missing: Mapping[str, int], used: int, why: str = "a value is missing"
+    source: SourceIdentity, read: int, missing: Mapping[str, int], used: int, why: str = "a value is missing"
 ) -> Flow:
     """The flow of a site's rows into the study, of the latest pass over them; `why` the last ones are left out."""
     steps: list[FlowStep] = []
@@ -520,7 +526,7 @@ def read_flow(
     return Flow(whole, tuple(steps), used, patients)
 
 
-def check_enough(source: Identity, first: FirstPass) -> None:
+def check_enough(source: SourceIdentity, first: FirstPass) -> None:
     """DataError if no row, or fewer rows than the study wants, can be used."""
     origin = source.origin
     if first.read == 0 and isinstance(source, Prepared) and source.read:

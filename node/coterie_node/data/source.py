@@ -24,7 +24,7 @@ from coterie_node.data.findings import FileOrigin, Origin, join_values, quote
 Batch = Mapping[str, Values]
 
 
-class Identity(Protocol):
+class SourceIdentity(Protocol):
     """Where rows come from, and by what they are known again."""
 
     @property
@@ -38,7 +38,7 @@ class Identity(Protocol):
         """SHA-256 of all the content (32 bytes); DataError if it cannot be read."""
 
 
-class RowSource(Identity, Protocol):
+class RowSource(SourceIdentity, Protocol):
     """Opened rows whose columns fit the study."""
 
     @property
@@ -93,7 +93,7 @@ def unreadable_error(origin: FileOrigin, error: Exception) -> DataError:
     return origin.error("CO-D102", f"{origin.path} cannot be read: {cause}. Check that this account may read it.")
 
 
-def check_unchanged(source: Identity, before: str) -> None:
+def check_unchanged(source: SourceIdentity, before: str) -> None:
     """DataError if the rows are no longer those that were checked."""
     if source.stamp() != before:
         raise explain_change(source.origin)

@@ -34,7 +34,7 @@ ALL_ROWS = "pool"
 MOST_TRIALS = 10_000
 
 
-class RowSplit(Frozen):
+class SiteSplit(Frozen):
     """How rows are split over sites: `sites` equal shares with `stratify` alike in all, or `by` a column's levels."""
 
     sites: Annotated[int, Field(ge=2, le=50)] = 3
@@ -64,7 +64,7 @@ class ExperimentPlan(Frozen):
     ridge: Annotated[float, Field(ge=0)] = 0.0
     models: tuple[ModelKind, ...] = ()
     estimators: tuple[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")], ...] = ("logistic", "mlp")
-    rows: RowSplit = RowSplit()
+    rows: SiteSplit = SiteSplit()
     columns: dict[Name, tuple[ColumnName, ...]] = Field(default_factory=dict)
     learner: dict[ColumnName, Any] = Field(default_factory=dict)
 

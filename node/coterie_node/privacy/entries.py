@@ -16,7 +16,7 @@ _PLACE = _OWN | {"position", "attempt", "reason"}
 
 
 @dataclass(frozen=True)
-class Head:
+class ReleaseHead:
     """One release of this site: its sums over these rows in one attempt of a study.
 
     `session` names the run on the ledger, `parties` the sites of the step as the ledger has them. `columns` maps every
@@ -66,7 +66,7 @@ class Head:
         """One release is one session over one set of parties; a repeated post under it is the same release."""
         return self.session, tuple(sorted(self.parties))
 
-    def covers(self, other: Head) -> bool:
+    def covers(self, other: ReleaseHead) -> bool:
         """Whether this release read all that another one reads of the same rows: the other shows nothing new of them.
 
         A row set and a column's version name the same values for ever, once they are in the log.
@@ -79,7 +79,7 @@ class Head:
         return json.dumps(vars(self), sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, raw: bytes, shared: dict[str, Any] | None = None) -> Head:
+    def from_bytes(cls, raw: bytes, shared: dict[str, Any] | None = None) -> ReleaseHead:
         """The head in its JSON.
 
         `shared` collects the fields of many heads, each value once: thousands of releases name the same columns.
@@ -101,9 +101,9 @@ class ReleaseIndex:
     """
 
     def __init__(self) -> None:
-        self._heads: dict[str, Head] = {}
+        self._heads: dict[str, ReleaseHead] = {}
         self._names: dict[tuple[str, tuple[str, ...]], str] = {}
-        self._alike: dict[tuple[int, ...], dict[str, Head]] = {}
+        self._alike: dict[tuple[int, ...], dict[str, ReleaseHead]] = {}
         self._shared: dict[str, Any] = {}
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class ReleaseIndex:
     def put(self, name: str, raw: bytes) -> None:
         """Take a release's JSON in, in place of the one of this name."""
         self.drop(name)
-        head = Head.from_bytes(raw, self._shared)
+        head = ReleaseHead.from_bytes(raw, self._shared)
         self._heads[name] = head
         self._names.setdefault(head.key, name)
         self._alike.setdefault(_list_shown(head), {})[name] = head
@@ -132,7 +132,7 @@ class ReleaseIndex:
         if not self._alike[shown]:
             del self._alike[shown]
 
-    def list_all(self, names: Iterable[str]) -> list[Head]:
+    def list_all(self, names: Iterable[str]) -> list[ReleaseHead]:
         """The releases of these names."""
         return [self._heads[name] for name in names]
 
@@ -140,16 +140,16 @@ class ReleaseIndex:
         """The name of the release with a key."""
         return self._names.get(key)
 
-    def find(self, key: tuple[str, tuple[str, ...]]) -> Head | None:
+    def find(self, key: tuple[str, tuple[str, ...]]) -> ReleaseHead | None:
         """The release with a key."""
         name = self._names.get(key)
         return None if name is None else self._heads[name]
 
-    def list_differing(self, session: str) -> list[Head]:
+    def list_differing(self, session: str) -> list[ReleaseHead]:
         """The releases of other sessions, one of those that show the same."""
         firsts = (next((h for h in alike.values() if h.session != session), None) for alike in self._alike.values())
         return [head for head in firsts if head is not None]
 
 
-def _list_shown(head: Head) -> tuple[int, ...]:
+def _list_shown(head: ReleaseHead) -> tuple[int, ...]:
     return tuple(id(value) for name, value in vars(head).items() if name not in _PLACE)

@@ -8,7 +8,7 @@
     set/DIGEST          a row set: bits by patient
     values/DIGEST       value prints of one column, row by row, where patients have no identifier; by one of the values
     table/DIGEST        prints of a derived column that is a table
-    release/NUMBER      what was released (`Head`)
+    release/NUMBER      what was released (`ReleaseHead`)
     cohort/NAME         a declared cohort
     refused/DIGEST      what was refused of the study with this hash
     allowed/DIGEST      a person's yes to that, with the reason
@@ -28,7 +28,7 @@ from functools import partial
 
 import numpy as np
 
-from coterie_node.privacy.entries import Head, ReleaseIndex
+from coterie_node.privacy.entries import ReleaseHead, ReleaseIndex
 from coterie_node.privacy.multisets import ValueRows, judge_multisets
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import History, RowSet, judge_rows
@@ -55,7 +55,7 @@ class Candidate:
     A column is made when it is asked for, so that a large file's are not all in memory.
     """
 
-    head: Head
+    head: ReleaseHead
     printed: PrintedRows = field(repr=False)
     patients: PatientDictionary = field(repr=False)
     at: Indices = field(repr=False)
@@ -94,16 +94,16 @@ class PrivacyLog:
         """How many releases there are."""
         return len(self._list_releases())
 
-    def heads(self) -> list[Head]:
+    def heads(self) -> list[ReleaseHead]:
         """All releases in order."""
         return self._index.list_all(self._list_releases())
 
-    def others(self, head: Head) -> list[Head]:
+    def others(self, head: ReleaseHead) -> list[ReleaseHead]:
         """The releases of other sessions, the first of those that show the same."""
         self._list_releases()
         return self._index.list_differing(head.session)
 
-    def prepare(self, head: Head, printed: PrintedRows) -> Candidate:
+    def prepare(self, head: ReleaseHead, printed: PrintedRows) -> Candidate:
         """The rows placed among the site's patients; nothing is written yet."""
         if printed.patients is None:
             digests = printed.columns.digests
@@ -153,11 +153,13 @@ class PrivacyLog:
             out += judge_multisets(rows, [rows for rows in values if rows.columns], floor, lacking)
         return out + (self._judge_apart(candidate.head, past, new, floor) if near else [])
 
-    def _value_rows(self, head: Head, new: Head, renamed: Collection[tuple[str, tuple[str, ...]]]) -> ValueRows:
+    def _value_rows(
+        self, head: ReleaseHead, new: ReleaseHead, renamed: Collection[tuple[str, tuple[str, ...]]]
+    ) -> ValueRows:
         columns, known = self.values(head, new.columns), head.identified and new.identified
         return ValueRows(head.study, columns, head.n, known and head.key not in renamed, known and head.key in renamed)
 
-    def _judge_apart(self, head: Head, past: Sequence[Head], new: RowSet, floor: int) -> list[Objection]:
+    def _judge_apart(self, head: ReleaseHead, past: Sequence[ReleaseHead], new: RowSet, floor: int) -> list[Objection]:
         """Questions about releases of nearly these patients, or so many rows, that share no column with the new one."""
         out = []
         for other in past:
@@ -192,7 +194,7 @@ class PrivacyLog:
             part = new[start : start + size]
             self.storage.update({place: _pack_prints(candidate.printed.columns, name) for place, name in part})
 
-    def judge_matched(self, head: Head, matched: Indices, floor: int) -> list[Objection]:
+    def judge_matched(self, head: ReleaseHead, matched: Indices, floor: int) -> list[Objection]:
         """Objections to sums over the patients that all sites have in common, by those of former joins.
 
         `matched`: the places of these patients in the dictionary. Another site chooses its own patients: one that
@@ -205,7 +207,7 @@ class PrivacyLog:
         history = History(sets, {name: self.column(name) for name in versions})
         return judge_rows(RowSet(head.study, bits, versions), history, floor) if sets else []
 
-    def note_matched(self, head: Head, matched: Indices) -> None:
+    def note_matched(self, head: ReleaseHead, matched: Indices) -> None:
         """Keep the set of a release's patients that all sites have in common."""
         bits = self._set_bits(matched)
         digest = _bits_digest(bits)
@@ -217,7 +219,7 @@ class PrivacyLog:
         bits[places] = True
         return bits
 
-    def _read_matched(self, head: Head, size: int) -> PatientMask:
+    def _read_matched(self, head: ReleaseHead, size: int) -> PatientMask:
         return _unpack_bits(self.storage[f"set/{head.matched}"], size)
 
     def _put_new(self, place: str, make: Callable[[], bytes]) -> None:
@@ -225,7 +227,7 @@ class PrivacyLog:
         if place not in self.storage:
             self.storage[place] = make()
 
-    def put_head(self, head: Head) -> None:
+    def put_head(self, head: ReleaseHead) -> None:
         """Write a release's head, in place of the one with its key."""
         names = self._list_releases()
         former = self._index.find_name(head.key)
@@ -248,12 +250,12 @@ class PrivacyLog:
         if head is not None and head.kind == "masked" and head.state == "posted":
             self.put_head(replace(head, missing=names, state="spoiled" if names else "complete"))
 
-    def find(self, session: str, parties: Sequence[str]) -> Head | None:
+    def find(self, session: str, parties: Sequence[str]) -> ReleaseHead | None:
         """The release of a session over these parties, if it is in the log."""
         self._list_releases()
         return self._index.find((session, tuple(sorted(parties))))
 
-    def is_grown(self, head: Head, former: Head) -> bool:
+    def is_grown(self, head: ReleaseHead, former: ReleaseHead) -> bool:
         """Whether a release's rows are those of a former one with some more, or some fewer, as far as is known."""
         if not (head.identified and former.identified) or f"set/{head.rows}" not in self.storage:
             return bool(set(head.columns) & set(former.columns))
@@ -273,11 +275,11 @@ class PrivacyLog:
         place = f"column/{name}"
         return _unpack_column(self.storage[place]) if place in self.storage else ColumnVersions()
 
-    def bits(self, head: Head, size: int) -> PatientMask:
+    def bits(self, head: ReleaseHead, size: int) -> PatientMask:
         """A release's row set by place, in a dictionary of `size` patients."""
         return _unpack_bits(self.storage[f"set/{head.rows}"], size)
 
-    def values(self, head: Head, names: Iterable[str]) -> Mapping[str, Fingerprints]:
+    def values(self, head: ReleaseHead, names: Iterable[str]) -> Mapping[str, Fingerprints]:
         """The value prints, row by row, of those of these columns that a release read."""
         common = [name for name in names if name in head.columns]
         return LoggedValues(self, head, common)
@@ -336,7 +338,7 @@ def _number_next(names: Sequence[str]) -> int:
     return int(names[-1].rpartition("/")[2]) + 1 if names else 0
 
 
-def _row_set(head: Head, bits: PatientMask) -> RowSet:
+def _row_set(head: ReleaseHead, bits: PatientMask) -> RowSet:
     versions = {name: version for name, version in head.columns.items() if isinstance(version, int)}
     return RowSet(head.study, bits, versions)
 
@@ -392,7 +394,7 @@ class ColumnsWithRows(Mapping[str, ColumnVersions]):
 class LoggedValues(Mapping[str, Fingerprints]):
     """Value prints (n,) of some columns of a release, row by row; each is read when it is asked for."""
 
-    def __init__(self, log: PrivacyLog, head: Head, names: Sequence[str]) -> None:
+    def __init__(self, log: PrivacyLog, head: ReleaseHead, names: Sequence[str]) -> None:
         self._log = log
         self._head = head
         self._names = names

@@ -93,7 +93,7 @@ class Sample:
         return 0.0 if self.zeros is None else float(self.zeros.get(name, 0))
 
 
-class Column:
+class ColumnValues:
     """One column's values (n,) without the missing ones (NaN), and what they show; each is found once, when asked for.
 
     `zero`: what zero, or the reference level, is written as. `category`: it is a table however many values it has.
@@ -221,7 +221,7 @@ class Column:
         return _frequent_value(self.values)
 
 
-def judge_values(sample: Sample, floor: int, columns: Mapping[str, Column] | None = None) -> list[Objection]:
+def judge_values(sample: Sample, floor: int, columns: Mapping[str, ColumnValues] | None = None) -> list[Objection]:
     """Objections to plain sums over these patients; `columns`: what is known of the columns already."""
     if not sample.n:
         return []
@@ -265,17 +265,17 @@ def judge_levels(sample: Sample, floor: int) -> list[Objection]:
     return out + [objection for column in measured for objection in judge_column(column)]
 
 
-def list_columns(sample: Sample) -> dict[str, Column]:
+def list_columns(sample: Sample) -> dict[str, ColumnValues]:
     """Each column with what its values show."""
     return {
-        name: Column(name, values, sample.zero(name), name in sample.categories)
+        name: ColumnValues(name, values, sample.zero(name), name in sample.categories)
         for name, values in sample.values.items()
     }
 
 
 def table_of(name: str, values: NDArray[Any], zero: float = 0.0, category: bool = False) -> LevelTable | None:
     """The column as a table, or None (`Column.table`)."""
-    return Column(name, values, zero, category).table
+    return ColumnValues(name, values, zero, category).table
 
 
 def _find_ends(values: NDArray[Any]) -> tuple[float, float]:
@@ -283,7 +283,7 @@ def _find_ends(values: NDArray[Any]) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
 
 
-def judge_local_weights(column: Column, floor: int) -> Iterator[Objection]:
+def judge_local_weights(column: ColumnValues, floor: int) -> Iterator[Objection]:
     """Questions about a weight or an offset of which few patients here have a value that most others have not.
 
     The opening counts no levels of it. Where all others weigh the same, the sums less those without weights are these
@@ -298,7 +298,7 @@ def judge_local_weights(column: Column, floor: int) -> Iterator[Objection]:
         yield Objection(Grade.ASK, "small level", sentence, subject=column.name)
 
 
-def judge_local_clusters(column: Column, floor: int) -> Iterator[Objection]:
+def judge_local_clusters(column: ColumnValues, floor: int) -> Iterator[Objection]:
     """Questions about a measurement of which few patients here have one of few values that noise hides."""
     for table in column.clusters:
         if _is_small(table.counts(), floor):
@@ -355,7 +355,7 @@ def outcome_table(sample: Sample) -> LevelTable | None:
     return table
 
 
-def _outcome_tables(sample: Sample, columns: Mapping[str, Column], spread: Collection[str]) -> list[LevelTable]:
+def _outcome_tables(sample: Sample, columns: Mapping[str, ColumnValues], spread: Collection[str]) -> list[LevelTable]:
     """The outcome as events; of one of the measurements `spread` the places at which its values lie, if they are few.
 
     Noise may hide such places. Of a measurement that is nearly one patient's these would say the same again.
@@ -550,10 +550,10 @@ def _refuse_full(level: str, outcome: str) -> Objection:
 
 def judge_dominance(name: str, values: NDArray[Any]) -> Iterator[Objection]:
     """Objections to sums of a measurement that are nearly one patient's: by the p% rule."""
-    return judge_column(Column(name, values))
+    return judge_column(ColumnValues(name, values))
 
 
-def judge_column(column: Column) -> Iterator[Objection]:
+def judge_column(column: ColumnValues) -> Iterator[Objection]:
     """The same of a column."""
     if column.has_dominant_patient:
         sentence = (
@@ -623,7 +623,7 @@ def is_dominated(parts: NDArray[np.float64], p: float = DOMINANCE) -> bool:
     return bool(largest > 0 and total - largest - second < p * largest)
 
 
-def judge_repeats(sample: Sample, columns: Mapping[str, Column]) -> Iterator[Objection]:
+def judge_repeats(sample: Sample, columns: Mapping[str, ColumnValues]) -> Iterator[Objection]:
     """Objections to rows without identifiers of which more repeat others than their columns explain.
 
     Of rows that agree in the measurement with most values few agree in all other columns as well, unless they are of

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.equations import Budget, count_unknowns
 from coterie_node.privacy.log import PrivacyLog
 
@@ -17,7 +17,7 @@ from coterie_node.privacy.log import PrivacyLog
 class Population:
     """Releases whose rows overlap, in order; `smallest`: the fewest patients that two of them differ by, if they do."""
 
-    heads: tuple[Head, ...]
+    heads: tuple[ReleaseHead, ...]
     smallest: int | None
 
     @property
@@ -66,7 +66,7 @@ class Population:
 
 def group_populations(log: PrivacyLog) -> list[Population]:
     """The log's releases by population."""
-    groups: list[list[Head]] = []
+    groups: list[list[ReleaseHead]] = []
     for head in log.heads():
         near = [group for group in groups if any(_overlap(log, head, other) for other in group)]
         joined = [other for group in near for other in group] + [head]
@@ -74,18 +74,18 @@ def group_populations(log: PrivacyLog) -> list[Population]:
     return [Population(tuple(group), _smallest(log, group)) for group in groups]
 
 
-def _overlap(log: PrivacyLog, a: Head, b: Head) -> bool:
+def _overlap(log: PrivacyLog, a: ReleaseHead, b: ReleaseHead) -> bool:
     if a.identified and b.identified:
         first, second = _align(log, a, b)
         return bool((first & second).any())
     return bool(set(a.columns) & set(b.columns))
 
 
-def _smallest(log: PrivacyLog, group: Sequence[Head]) -> int | None:
+def _smallest(log: PrivacyLog, group: Sequence[ReleaseHead]) -> int | None:
     return min(_differences(log, group), default=None)
 
 
-def _differences(log: PrivacyLog, group: Sequence[Head]) -> Iterator[int]:
+def _differences(log: PrivacyLog, group: Sequence[ReleaseHead]) -> Iterator[int]:
     for k, a in enumerate(group):
         for b in group[:k]:
             if a.identified and b.identified:
@@ -97,6 +97,6 @@ def _differences(log: PrivacyLog, group: Sequence[Head]) -> Iterator[int]:
                 yield apart
 
 
-def _align(log: PrivacyLog, a: Head, b: Head) -> tuple[Any, Any]:
+def _align(log: PrivacyLog, a: ReleaseHead, b: ReleaseHead) -> tuple[Any, Any]:
     size = max(len(log.bits(a, 0)), len(log.bits(b, 0)))
     return log.bits(a, size), log.bits(b, size)

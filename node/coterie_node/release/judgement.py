@@ -21,7 +21,7 @@ from coterie_learners.study.document import Floors
 from coterie_learners.study.rows import Data, OwnColumns
 from coterie_node.data.patients.site_rows import Selectable, StaysElsewhere, find_part, raw_rows
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
-from coterie_node.privacy.entries import Head, Kind
+from coterie_node.privacy.entries import Kind, ReleaseHead
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
@@ -35,7 +35,7 @@ from coterie_node.privacy.parties import (
 from coterie_node.privacy.patients import Indices
 from coterie_node.privacy.prints import PrintedRows, RawRows
 from coterie_node.privacy.values import (
-    Column,
+    ColumnValues,
     LevelTable,
     Sample,
     judge_column,
@@ -174,14 +174,16 @@ class Judgement:
         return self._raw
 
     @cached_property
-    def _measures(self) -> dict[str, Column]:
+    def _measures(self) -> dict[str, ColumnValues]:
         """Each column, those that the formula derives too, with what its values show."""
         raw, derived = self._raw, self._derived
         assert raw is not None
         assert derived is not None
         rows = {name: raw if name in raw.values else derived for name in derived.values}
         return {
-            name: Column(name, values, category=name in derived.levels, find_few=partial(rows[name].find_few, name))
+            name: ColumnValues(
+                name, values, category=name in derived.levels, find_few=partial(rows[name].find_few, name)
+            )
             for name, values in derived.values.items()
         }
 
@@ -211,7 +213,7 @@ class Judgement:
         if not exposure.labels_only:
             yield from self._judge_values(site, exposure, raw, candidate.head)
 
-    def _judge_values(self, site: Site, exposure: Exposure, raw: RawRows, head: Head) -> list[Objection]:
+    def _judge_values(self, site: Site, exposure: Exposure, raw: RawRows, head: ReleaseHead) -> list[Objection]:
         """Objections by the values; kept once these rows are in the log, so that they are judged once for each file."""
         study, floor = site.study, self.floors.cell
         terms = [head.rows, sorted(head.columns.items()), head.kind, head.outcome, sorted(head.terms), floor]
@@ -282,10 +284,10 @@ class Judgement:
             tables = {name: column.table for name, column in self._measures.items() if name not in behind}
             yield from judge_known_patterns(candidate, same, raw, tables, self.floors.cell)
 
-    def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> Head:
+    def _head(self, site: Site, exposure: Exposure, raw: RawRows, kind: Kind) -> ReleaseHead:
         study, design = site.study, self._design_of(site)
         terms = tuple(":".join(sorted(name.split(":"))) for name in design.names)
-        return Head(
+        return ReleaseHead(
             session=site.session,
             study=study.name,
             digest=study.hash.hex(),
@@ -303,7 +305,7 @@ class Judgement:
             functions={} if kind == "factor" or study.learner.name == "validate" else log_functions(design),
         )
 
-    def _complete_head(self, head: Head, design: Design) -> Head:
+    def _complete_head(self, head: ReleaseHead, design: Design) -> ReleaseHead:
         """The head with its measured columns, and with what the log has of this very release from before a restart."""
         head, former = (
             replace(head, measured=self._list_measured(head, design)),
@@ -325,7 +327,7 @@ class Judgement:
             matched=former.matched,
         )
 
-    def _inherit_labels(self, head: Head) -> Head:
+    def _inherit_labels(self, head: ReleaseHead) -> ReleaseHead:
         """The head with the labels that its parties posted before the ledger excluded another site.
 
         Nobody knows the counts of these parties alone: those that were opened are of all of them.
@@ -342,7 +344,7 @@ class Judgement:
         terms = set(candidate.head.terms).union(*(head.terms for head in self._same_rows(candidate.head)))
         yield from judge_columns(candidate.head.n, len(terms), plain=True)
 
-    def _same_rows(self, head: Head) -> list[Head]:
+    def _same_rows(self, head: ReleaseHead) -> list[ReleaseHead]:
         """Former plain releases over the same rows."""
         past = [h for h in self.log.heads() if h.session != head.session and h.kind == "plain" and h.n == head.n]
         return [other for other in past if other.rows == head.rows or _common_columns_equal(other, head)]
@@ -356,7 +358,7 @@ class Judgement:
                 yield objection
                 return
 
-    def _undone_masks(self, head: Head) -> Iterator[Objection]:
+    def _undone_masks(self, head: ReleaseHead) -> Iterator[Objection]:
         """Objections where sums in the clear, taken off a masked sum, leave what one or two other sites hold."""
         other_kind = "masked" if head.kind == "plain" else "plain"
         for other in self.log.others(head) if head.kind in ("plain", "masked") else ():
@@ -366,7 +368,7 @@ class Judgement:
                 yield refuse_undone_masks(sorted(hidden), other.study)
                 return
 
-    def _judge_left_out(self, head: Head) -> Iterator[Objection]:
+    def _judge_left_out(self, head: ReleaseHead) -> Iterator[Objection]:
         """Objections where sums over all of these rows and sums without small patterns differ by just those."""
         for other in self.log.others(head):
             both = other.kind == head.kind == "masked"
@@ -383,12 +385,12 @@ class Judgement:
         spent = sum(other.equations for other in heads) + self._equations(site, exposure, head)
         yield from judge_budget(Budget(spent, count_unknowns(head.n, len(measured))))
 
-    def _equations(self, site: Site, exposure: Exposure, head: Head) -> int:
+    def _equations(self, site: Site, exposure: Exposure, head: ReleaseHead) -> int:
         if not exposure.parameters:
             return exposure.numbers
         return sum(self._count_round(design, head) for design in self._design_of(site).models)
 
-    def _count_round(self, design: Design, head: Head) -> int:
+    def _count_round(self, design: Design, head: ReleaseHead) -> int:
         """Equations that one round of a model's plain sums gives."""
         measured = set(head.measured) | {name for name in design.derived if not self._is_table(name)}
         tables = [c for c in design.columns if c.name != INTERCEPT and not {f.variable for f in c.factors} & measured]
@@ -400,7 +402,7 @@ class Judgement:
             self._design = design_of(site.study, site.name)
         return self._design
 
-    def _list_measured(self, head: Head, design: Design) -> tuple[str, ...]:
+    def _list_measured(self, head: ReleaseHead, design: Design) -> tuple[str, ...]:
         """The covariates that are no tables: whose values are unknowns of their own."""
         for other in self.log.others(head):
             if other.covers(head) and other.outcome == head.outcome:
@@ -475,7 +477,9 @@ class Judgement:
             yield from judge_cuts(head, past, values, self.floors.cell)
             yield from judge_functions(head, past, values, self.floors.cell)
 
-    def _list_nested(self, head: Head, former: Sequence[Head]) -> Iterator[tuple[list[Head], Mapping[str, _Values]]]:
+    def _list_nested(
+        self, head: ReleaseHead, former: Sequence[ReleaseHead]
+    ) -> Iterator[tuple[list[ReleaseHead], Mapping[str, _Values]]]:
         """Former releases whose patients are some of these, or all of these and more, with the rows of both."""
         assert self._raw is not None
         known = self._printed.patients if self._printed is not None else None
@@ -504,7 +508,7 @@ class Judgement:
         if exposure.scores and self._derived is not None and self.floors.cell > 1:
             yield from judge_scores(exposure, self._derived, self._design_of(site), self.floors.cell)
 
-    def _count_ranges(self, head: Head, exposure: Exposure) -> CountedRanges:
+    def _count_ranges(self, head: ReleaseHead, exposure: Exposure) -> CountedRanges:
         assert self._printed is not None
         return CountedRanges.of(head, self._printed, exposure.ranges)
 
@@ -551,7 +555,7 @@ def drop_small_patterns(raw: RawRows, site: Site, least: int) -> RawRows:
 
 
 def judge_sample(
-    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, columns: Mapping[str, Column]
+    site: Site, exposure: Exposure, raw: RawRows, kind: Kind, floor: int, columns: Mapping[str, ColumnValues]
 ) -> Iterator[Objection]:
     """Objections to plain sums by the values behind them."""
     design = design_of(site.study, site.name)
@@ -579,7 +583,9 @@ def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objectio
         yield from judge_offset(name, raw.values[name], design.outcome.type == "binary", floor)
 
 
-def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column], floor: int) -> Iterator[Objection]:
+def judge_local_dominance(
+    site: Site, raw: RawRows, columns: Mapping[str, ColumnValues], floor: int
+) -> Iterator[Objection]:
     """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
@@ -603,7 +609,7 @@ def judge_local_dominance(site: Site, raw: RawRows, columns: Mapping[str, Column
             yield replace(objection, grade=Grade.ASK, sentence=_ASK_DOMINANCE.format(name=model.weights))
 
 
-def _add_cuts(head: Head, exposure: Exposure) -> Head:
+def _add_cuts(head: ReleaseHead, exposure: Exposure) -> ReleaseHead:
     """The head with the columns that this exposure counts by parts."""
     cuts = exposure.cuts
     if exposure.times is not None:
@@ -715,19 +721,19 @@ def _object_to_repeats() -> Objection:
     return Objection(Grade.REFUSE, "repeated patients", sentence)
 
 
-def _shares_rows(other: Head, head: Head) -> bool:
+def _shares_rows(other: ReleaseHead, head: ReleaseHead) -> bool:
     """Whether two releases have a column in one version over the same rows."""
     same = any(head.columns[name] == other.columns[name] for name in head.columns if name in other.columns)
     return same and other.n == head.n and (other.rows == head.rows or not (head.identified and other.identified))
 
 
-def _common_columns_equal(other: Head, head: Head) -> bool:
+def _common_columns_equal(other: ReleaseHead, head: ReleaseHead) -> bool:
     common = [name for name in head.columns if name in other.columns]
     same = all(other.columns[name] == head.columns[name] for name in common)
     return bool(common) and same and not head.identified and not other.identified
 
 
-def _pool_sum(head: Head, column: str) -> PooledSum:
+def _pool_sum(head: ReleaseHead, column: str) -> PooledSum:
     """A masked sum's sites with their labels of one column; without labels a site's rows count as unchanged."""
     labels: Mapping[str, str] = {site: head.labels.get(site, {}).get(column, "") for site in head.parties}
     return PooledSum(head.study, labels, frozenset(head.missing))

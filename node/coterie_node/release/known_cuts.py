@@ -20,7 +20,7 @@ from coterie_learners.study.derived import Derived, derive, list_switches
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Variable
 from coterie_learners.study.syntax import Call, parse_syntax
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.objections import Grade, Objection
 
 # How far behind an end a value may lie and be counted before it, as a share of the width there.
@@ -60,7 +60,7 @@ def derive_again(functions: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[C
         yield call, derive(call, {source: Variable.model_validate(kind) for source, kind in plain.items()})
 
 
-def list_ways(head: Head, values: RawValues) -> Iterator[Way]:
+def list_ways(head: ReleaseHead, values: RawValues) -> Iterator[Way]:
     """The ways in which a release cuts the columns of these rows."""
     for plain in head.cuts:
         cut = ColumnCut(plain["column"], tuple(plain["breaks"]), tuple(plain["by"]))
@@ -83,7 +83,7 @@ def _place(cut: ColumnCut, values: NDArray[Any]) -> PartPlaces:
     return np.searchsorted(ends + margin, np.asarray(values, dtype=np.float64), side="left").astype(np.int64)
 
 
-def judge_cuts(head: Head, former: Sequence[Head], values: RawValues, floor: int) -> Iterator[Objection]:
+def judge_cuts(head: ReleaseHead, former: Sequence[ReleaseHead], values: RawValues, floor: int) -> Iterator[Objection]:
     """Objections where few patients lie between an end of a release and another end of it, or of former ones."""
     own = list(list_ways(head, values))
     ways = [*own, *(way for other in former for way in list_ways(other, values))] if own and floor > 1 else []
@@ -150,7 +150,7 @@ def _meet_closely(ends: Sequence[PartPlaces], floor: int) -> bool:
 _MOST_LEVELS = 50
 
 
-def _refuse(columns: Sequence[str], studies: Sequence[str], head: Head) -> Objection:
+def _refuse(columns: Sequence[str], studies: Sequence[str], head: ReleaseHead) -> Objection:
     others = [name for name in dict.fromkeys(studies) if name != head.study] or [head.study]
     shown = " and ".join(map(repr, others[:2]))
     grade = Grade.ASK if head.kind == "masked" and not head.cuts else Grade.REFUSE

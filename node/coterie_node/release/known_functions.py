@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.derived import Derived
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.release.known_cuts import derive_again
 
@@ -41,7 +41,7 @@ class ColumnFunctions:
 
 
 def judge_functions(
-    head: Head, former: Sequence[Head], values: Mapping[str, NDArray[Any]], floor: int
+    head: ReleaseHead, former: Sequence[ReleaseHead], values: Mapping[str, NDArray[Any]], floor: int
 ) -> Iterator[Objection]:
     """Objections where functions of a column, with those of former releases of these rows, leave few patients."""
     own = list(_list_shapes(head, values))
@@ -52,7 +52,7 @@ def judge_functions(
             yield _refuse(column, [shape.study for shape in shapes if shape.column == column], head)
 
 
-def _list_shapes(head: Head, values: Mapping[str, NDArray[Any]]) -> Iterator[ColumnFunctions]:
+def _list_shapes(head: ReleaseHead, values: Mapping[str, NDArray[Any]]) -> Iterator[ColumnFunctions]:
     for (_, parts), name in zip(derive_again(head.functions), head.functions, strict=True):
         sources = parts[0].sources
         if len(sources) == 1 and sources[0] in values:
@@ -68,7 +68,7 @@ def _evaluate(part: Derived, values: Mapping[str, NDArray[Any]]) -> Array:
     return column[:, None] == levels if len(levels) else column[:, None]
 
 
-def _leave_few(shapes: Sequence[ColumnFunctions], values: NDArray[Any], head: Head, floor: int) -> bool:
+def _leave_few(shapes: Sequence[ColumnFunctions], values: NDArray[Any], head: ReleaseHead, floor: int) -> bool:
     """Whether all functions together leave few patients; under masks, such as no function leaves by itself.
 
     What one function leaves of a pool is counted there, if it is a level.
@@ -104,7 +104,7 @@ def _fits(rows: Array) -> bool:
     return bool(np.linalg.svd(rows, compute_uv=False)[0] ** 2 >= 1.0 - _OUTSIDE)
 
 
-def _refuse(column: str, studies: Sequence[str], head: Head) -> Objection:
+def _refuse(column: str, studies: Sequence[str], head: ReleaseHead) -> Objection:
     others = [name for name in dict.fromkeys(studies) if name != head.study] or [head.study]
     shown = " and ".join(map(repr, others[:2]))
     sentence = (

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.equations import MOST_PATTERNS, judge_patterns
 from coterie_node.privacy.log import Candidate
 from coterie_node.privacy.objections import Objection
@@ -26,7 +26,7 @@ Tables = Mapping[str, LevelTable | None]
 
 
 def judge_known_patterns(
-    candidate: Candidate, same_rows: Sequence[Head], raw: RawRows, tables: Tables, floor: int
+    candidate: Candidate, same_rows: Sequence[ReleaseHead], raw: RawRows, tables: Tables, floor: int
 ) -> Iterator[Objection]:
     """Objections to a plain release whose first sums, with those of former ones on these rows, solve small patterns.
 
@@ -58,7 +58,7 @@ def _find_events(raw: RawRows, outcome: str) -> NDArray[np.bool_] | None:
     return None if values is None or not np.isin(values, (0, 1)).all() else np.asarray(values != 0)
 
 
-def _list_equations(head: Head, outcome: str, levels: Mapping[str, Whole]) -> Whole:
+def _list_equations(head: ReleaseHead, outcome: str, levels: Mapping[str, Whole]) -> Whole:
     """What a study's X'X and X'y are sums of (k, 2 m): cells of patterns without the outcome, then with it."""
     x = _build_design(head.terms, levels, len(levels[outcome]))
     upper = np.triu_indices(x.shape[1])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from coterie_learners.evaluate.range_cuts import cross_ranges, find_least_cut
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import PatientPrints, PrintedRows
 from coterie_node.privacy.storage import LogStorage
@@ -51,7 +51,7 @@ class CountedRanges:
     ranges: Mapping[str, Ranges]
 
     @classmethod
-    def of(cls, head: Head, printed: PrintedRows, ranges: Mapping[str, Ranges]) -> CountedRanges:
+    def of(cls, head: ReleaseHead, printed: PrintedRows, ranges: Mapping[str, Ranges]) -> CountedRanges:
         """The counts of a release."""
         names = () if printed.patients is not None else tuple(sorted(printed.columns))
         patients = _mix(printed, names) if printed.patients is None else printed.patients

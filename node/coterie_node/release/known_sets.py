@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.core.disclosure import name_events
-from coterie_node.privacy.entries import Head, Kind
+from coterie_node.privacy.entries import Kind, ReleaseHead
 from coterie_node.privacy.equations import judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.multisets import find_excess
@@ -116,13 +116,15 @@ def _fill_gaps(values: NDArray[Any]) -> NDArray[Any]:
     return np.where(gaps, 0.0 if gaps.all() else np.nanmedian(values), values)
 
 
-def _find_alike(log: PrivacyLog, candidate: Candidate, kinds: Collection[Kind]) -> list[Head]:
+def _find_alike(log: PrivacyLog, candidate: Candidate, kinds: Collection[Kind]) -> list[ReleaseHead]:
     """Former releases of these kinds that have a column in common with the new one."""
     new = candidate.head
     return [h for h in log.others(new) if h.kind in kinds and not set(h.columns).isdisjoint(new.columns)]
 
 
-def _list_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head], rest: bool = True) -> Iterator[KnownSet]:
+def _list_sets(
+    log: PrivacyLog, candidate: Candidate, heads: Sequence[ReleaseHead], rest: bool = True
+) -> Iterator[KnownSet]:
     """The patients in only one of the new release and a former one; with `rest`, and what all former ones leave."""
     if not candidate.head.identified:
         yield from _list_unnamed_sets(log, candidate, heads)
@@ -136,7 +138,7 @@ def _list_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head], res
         yield from _list_rest(log, candidate, heads)
 
 
-def _list_rest(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> Iterator[KnownSet]:
+def _list_rest(log: PrivacyLog, candidate: Candidate, heads: Sequence[ReleaseHead]) -> Iterator[KnownSet]:
     """What is left of the new release when all former ones are taken off, unless it is what a single one leaves."""
     heads = [head for head in heads if head.identified] if candidate.head.identified else []
     if not heads:
@@ -148,18 +150,18 @@ def _list_rest(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> 
         yield _read_set(log, candidate, heads[-1], rest)
 
 
-def _row_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> tuple[RowSet, list[RowSet]]:
+def _row_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[ReleaseHead]) -> tuple[RowSet, list[RowSet]]:
     size = len(candidate.patients.prints)
     past = [RowSet(head.study, log.bits(head, size), {}) for head in heads]
     return RowSet(candidate.head.study, candidate.bits, {}), past
 
 
-def _shows_all(former: Head, new: Head) -> bool:
+def _shows_all(former: ReleaseHead, new: ReleaseHead) -> bool:
     """Whether a former plain release on the same rows had all columns of the new one's design."""
     return former.kind == "plain" and former.covers(new) and set(new.terms) <= set(former.terms)
 
 
-def _read_set(log: PrivacyLog, candidate: Candidate, head: Head, mask: PatientMask) -> KnownSet:
+def _read_set(log: PrivacyLog, candidate: Candidate, head: ReleaseHead, mask: PatientMask) -> KnownSet:
     """The set with the prints of the columns that both releases read."""
     places = np.flatnonzero(mask).astype(np.uint32)
     present = bool(candidate.bits[places].all())
@@ -175,7 +177,9 @@ def _read_set(log: PrivacyLog, candidate: Candidate, head: Head, mask: PatientMa
     return KnownSet(head.study, columns, terms, rows, derived)
 
 
-def _read_derived(log: PrivacyLog, head: Head, places: Indices, terms: frozenset[str]) -> dict[str, Fingerprints]:
+def _read_derived(
+    log: PrivacyLog, head: ReleaseHead, places: Indices, terms: frozenset[str]
+) -> dict[str, Fingerprints]:
     """The prints (m,) of derived tables of patients of a former release; nothing if one of them was not in it."""
     inside = np.flatnonzero(log.bits(head, 0))
     at = np.minimum(np.searchsorted(inside, places), max(len(inside) - 1, 0))
@@ -187,7 +191,7 @@ def _read_derived(log: PrivacyLog, head: Head, places: Indices, terms: frozenset
     return {name: prints[at] for name, prints in tables.items() if len(prints) == len(inside)}
 
 
-def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[Head]) -> Iterator[KnownSet]:
+def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[ReleaseHead]) -> Iterator[KnownSet]:
     """Without identifiers: the rows, by their values, that only one of two releases has."""
     for head in heads:
         former = dict(log.values(head, candidate.head.columns))
@@ -201,7 +205,7 @@ def _list_unnamed_sets(log: PrivacyLog, candidate: Candidate, heads: Sequence[He
             yield KnownSet(head.study, columns, _common_terms(candidate.head, head))
 
 
-def _common_terms(a: Head, b: Head) -> frozenset[str]:
+def _common_terms(a: ReleaseHead, b: ReleaseHead) -> frozenset[str]:
     return frozenset(a.terms) & frozenset(b.terms)
 
 
@@ -221,7 +225,7 @@ def _name_difference(objection: Objection, study: str) -> Objection:
 
 
 def judge_pool_difference(
-    head: Head, pooled: Mapping[str, tuple[float, float]], former: Head, floor: int
+    head: ReleaseHead, pooled: Mapping[str, tuple[float, float]], former: ReleaseHead, floor: int
 ) -> Iterator[Objection]:
     """Objections to masked sums that, less those of a former study, are sums of the pool over few patients of a level.
 
@@ -252,7 +256,7 @@ def _order_factors(level: str) -> str:
 
 
 def _list_event_differences(
-    level: str, outcome: str, pooled: Mapping[str, tuple[float, float]], former: Head
+    level: str, outcome: str, pooled: Mapping[str, tuple[float, float]], former: ReleaseHead
 ) -> list[float]:
     """By how many events of a level two studies differ, for each outcome that both have counted."""
     out = []
@@ -263,7 +267,7 @@ def _list_event_differences(
     return out
 
 
-def _refuse_pool_difference(level: str, what: str, former: Head) -> Objection:
+def _refuse_pool_difference(level: str, what: str, former: ReleaseHead) -> Objection:
     sentence = (
         f"less the masked sums of the study {former.study!r} it shows those of the patients of the pool in only one of "
         f"the two (difference), and of these {level} {what}. Wait for more patients, keep the patients the same with a "
@@ -272,7 +276,7 @@ def _refuse_pool_difference(level: str, what: str, former: Head) -> Objection:
     return Objection(Grade.REFUSE, "difference", sentence, former.study, subject=f"difference: {level}")
 
 
-def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
+def judge_uncounted_difference(head: ReleaseHead, former: ReleaseHead) -> Iterator[Objection]:
     """The objection to masked sums over other patients than a former study's where not both opened their counts.
 
     One opened bits, or went on without a site that the ledger excluded. Then nobody knows how many patients of a level
@@ -292,5 +296,5 @@ def judge_uncounted_difference(head: Head, former: Head) -> Iterator[Objection]:
     yield Objection(Grade.REFUSE, "difference", sentence, former.study, subject="difference: bits")
 
 
-def _label(head: Head, site: str, column: str) -> str:
+def _label(head: ReleaseHead, site: str, column: str) -> str:
     return head.labels.get(site, {}).get(column, "")

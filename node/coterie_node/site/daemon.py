@@ -71,7 +71,7 @@ from coterie_node.site.study_list import StudyList
 from coterie_node.site.study_task import StudyTask, TaskState, Wait, WaitCause, describe_vain_wait
 from coterie_node.site.votes import Ballot, BallotBox
 from coterie_node.site.watch.health import Health, describe_standstill
-from coterie_node.site.watch.log import Log, code_of
+from coterie_node.site.watch.log import EventLog, code_of
 from coterie_node.site.watch.metrics import Metrics
 from coterie_node.site.watch.occasions import list_occasions
 
@@ -121,7 +121,7 @@ class NodeServices:
     block_age: Callable[[], float] = lambda: 0.0
     period: float = 0.0
     chain_is_well: Callable[[], bool] = lambda: True
-    log: Log = field(default_factory=Log)
+    log: EventLog = field(default_factory=EventLog)
     metrics: Metrics = field(default_factory=Metrics)
     describe_gain: Callable[[Site, Any], str] = lambda site, fit: ""
     observe: Callable[[Sequence[Notice]], object] | None = None

@@ -35,7 +35,7 @@ from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
 from coterie_node.verbs.disclosure import disclosure_lines
-from coterie_node.verbs.signing import Signer, record_ballot, record_decision
+from coterie_node.verbs.signing import PersonSigner, record_ballot, record_decision
 from coterie_node.verbs.studies import warn_of_evaluations_here
 from coterie_node.verbs.twins import find_twins
 
@@ -47,7 +47,7 @@ def propose(
     data: str = "",
     approvals: str = "",
     by: str = "",
-    signer: Signer | None = None,
+    signer: PersonSigner | None = None,
     act: ActKind | None = None,
 ) -> list[str]:
     """Propose a study, and approve it for this site; returns what a person is to know, in sentences.
@@ -89,7 +89,14 @@ def find_proposed(folder: SiteFolder, digits: str) -> Study:
 
 
 def amend(
-    folder: SiteFolder, which: str, study: Study, reason: str, *, data: str = "", by: str = "", signer: Signer | None
+    folder: SiteFolder,
+    which: str,
+    study: Study,
+    reason: str,
+    *,
+    data: str = "",
+    by: str = "",
+    signer: PersonSigner | None,
 ) -> list[str]:
     """Propose a study that names the one of the ledger that it replaces, and why; as `propose` else."""
     with folder.open_ledger() as ledger:
@@ -116,7 +123,7 @@ def approve(
     reason: str = "",
     approvals: str = "",
     by: str = "",
-    signer: Signer | None = None,
+    signer: PersonSigner | None = None,
 ) -> tuple[StudyView, Study, list[str]]:
     """Approve a study: this site's node joins it with this site's rows; returns the study and what it discloses."""
     view, study = read_proposal(folder, which)
@@ -129,14 +136,16 @@ def approve(
     return view, study, [head, *signed, *(printable(line) for line in disclosure_lines(study))]
 
 
-def abort(folder: SiteFolder, which: str, reason: str = "", by: str = "", signer: Signer | None = None) -> StudyView:
+def abort(
+    folder: SiteFolder, which: str, reason: str = "", by: str = "", signer: PersonSigner | None = None
+) -> StudyView:
     """Write down that this site ends a study for all, without a result."""
     view = find_open_study(folder, which)
     record_decision(folder, make_decision(view.terms.hash, "abort", reason=reason, view=view, by=by), signer)
     return view
 
 
-def resume(folder: SiteFolder, which: str, by: str = "", signer: Signer | None = None) -> StudyView:
+def resume(folder: SiteFolder, which: str, by: str = "", signer: PersonSigner | None = None) -> StudyView:
     """Vote to go on with a study that a dispute paused."""
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
@@ -147,7 +156,7 @@ def resume(folder: SiteFolder, which: str, by: str = "", signer: Signer | None =
 
 
 def decline(
-    folder: SiteFolder, views: Sequence[StudyView], reason: str = "", by: str = "", signer: Signer | None = None
+    folder: SiteFolder, views: Sequence[StudyView], reason: str = "", by: str = "", signer: PersonSigner | None = None
 ) -> None:
     """Write down that this site takes no part in some studies; many proposals are declined in one transaction."""
     proposals = [view.id for view in views if view.state == State.PROPOSED and folder.name in view.parties]

@@ -10,7 +10,7 @@ from coterie_node.site.cards import REVOKED, SeatCard
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.site.votes import Ballot, Motion
-from coterie_node.verbs.signing import Signer, record_ballot, record_withdrawals
+from coterie_node.verbs.signing import PersonSigner, record_ballot, record_withdrawals
 
 
 def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def list_seats(folder: SiteFolder) -> list[dict[str, Any]]:
     return rows
 
 
-def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "", signer: Signer | None = None) -> Ballot:
+def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "", signer: PersonSigner | None = None) -> Ballot:
     """Vote to give a hospital a seat; ConfigError (CO-F329) if its name has one."""
     with folder.open_ledger() as ledger:
         seat = _find_seat(ledger, card.name)
@@ -41,21 +41,21 @@ def vote_to_admit(folder: SiteFolder, card: SeatCard, by: str = "", signer: Sign
     return record_ballot(folder, Ballot(motion="admit", subject=card.name, card=card), by, signer)
 
 
-def vote_to_recover(folder: SiteFolder, card: SeatCard, by: str = "", signer: Signer | None = None) -> Ballot:
+def vote_to_recover(folder: SiteFolder, card: SeatCard, by: str = "", signer: PersonSigner | None = None) -> Ballot:
     """Vote to give a member new keys."""
     _check_member(folder, card.name)
     _refuse_second_vote(folder, "recover", card.name)
     return record_ballot(folder, Ballot(motion="recover", subject=card.name, card=card), by, signer)
 
 
-def vote_to_revoke(folder: SiteFolder, name: str, by: str = "", signer: Signer | None = None) -> Ballot:
+def vote_to_revoke(folder: SiteFolder, name: str, by: str = "", signer: PersonSigner | None = None) -> Ballot:
     """Vote to take a member's seat away."""
     _check_member(folder, name)
     _refuse_second_vote(folder, "revoke", name)
     return record_ballot(folder, Ballot(motion="revoke", subject=name), by, signer)
 
 
-def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "", signer: Signer | None = None) -> Ballot:
+def vote_to_succeed(folder: SiteFolder, catalog: str, by: str = "", signer: PersonSigner | None = None) -> Ballot:
     """Vote for the next Catalog; ConfigError (CO-F520) unless it has this one's active members with their keys."""
     with folder.open_ledger() as ledger:
         members = {member.name: member.address for member in ledger.sites() if member.active}
@@ -92,7 +92,7 @@ def _refuse_second_vote(folder: SiteFolder, motion: Motion, name: str) -> None:
         raise ConfigError("CO-F528", f"{message}. For another vote take this one back: coterie site withdraw {name}")
 
 
-def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: Signer | None = None) -> list[OpenVote]:
+def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: PersonSigner | None = None) -> list[OpenVote]:
     """Take back this site's votes about a member; ConfigError (CO-F333) if none counts."""
     with folder.open_ledger() as ledger:
         votes = list_open_votes(ledger, ledger.history(0))

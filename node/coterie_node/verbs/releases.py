@@ -15,7 +15,7 @@ from coterie_node.release.budgets import group_populations
 from coterie_node.run.study_files import check_permit
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import ActSubject
-from coterie_node.verbs.signing import Signer, sign_act_here
+from coterie_node.verbs.signing import PersonSigner, sign_act_here
 
 
 def list_releases(folder: SiteFolder) -> list[Mapping[str, Any]]:
@@ -23,7 +23,9 @@ def list_releases(folder: SiteFolder) -> list[Mapping[str, Any]]:
     return [payload for approvals in _list_folders(folder) for payload in approvals.waiting()]
 
 
-def approve_release(folder: SiteFolder, digest: str, by: str = "", signer: Signer | None = None) -> Mapping[str, Any]:
+def approve_release(
+    folder: SiteFolder, digest: str, by: str = "", signer: PersonSigner | None = None
+) -> Mapping[str, Any]:
     """Let the payload of this digest (its first eight digits or more) leave; ConfigError (CO-F311) if none waits.
 
     StudyError (CO-S506) after the last day of its study's data permit.
@@ -45,7 +47,7 @@ def read_privacy_log(folder: SiteFolder) -> dict[str, Any]:
 
 
 def allow_refusal(
-    folder: SiteFolder, digest: str, reason: str, by: str = "", signer: Signer | None = None
+    folder: SiteFolder, digest: str, reason: str, by: str = "", signer: PersonSigner | None = None
 ) -> list[Mapping[str, Any]]:
     """Say yes to what the privacy log refused of one study, by the start of its hash; ConfigError (CO-F311) else."""
     log = _open_log(folder)

@@ -23,7 +23,7 @@ from coterie_node.site.statements.approvals import (
 from coterie_node.site.votes import Ballot
 
 
-class Signer(Protocol):
+class PersonSigner(Protocol):
     """Where the signature of a person comes from."""
 
     def sign(self, home: SiteFolder, act: ActKind, subject: ActSubject) -> SignedAct:
@@ -31,7 +31,7 @@ class Signer(Protocol):
 
 
 @dataclass
-class KeySigner:
+class PersonKeySigner:
     """A person with a key file of this site; the passphrase is asked for once."""
 
     person: str
@@ -78,7 +78,7 @@ class TextSigner:
         raise TextWanted(prepare_act(home, self.person, act, subject, int(time.time())))
 
 
-def prepare_text(person: str, act: Callable[[Signer], object]) -> ActText:
+def prepare_text(person: str, act: Callable[[PersonSigner], object]) -> ActText:
     """What a person must sign for an act: the act runs with all its checks until it needs the signature."""
     try:
         act(TextSigner(person))
@@ -88,7 +88,7 @@ def prepare_text(person: str, act: Callable[[Signer], object]) -> ActText:
 
 
 def sign_act_here(
-    folder: SiteFolder, act: ActKind, subject: ActSubject, signer: Signer | None, by: str = ""
+    folder: SiteFolder, act: ActKind, subject: ActSubject, signer: PersonSigner | None, by: str = ""
 ) -> SignedAct | None:
     """The signature of the person who acts; None at a site without a register.
 
@@ -109,7 +109,7 @@ def sign_act_here(
 
 
 def record_decision(
-    folder: SiteFolder, decision: Decision, signer: Signer | None = None, act: ActKind | None = None
+    folder: SiteFolder, decision: Decision, signer: PersonSigner | None = None, act: ActKind | None = None
 ) -> list[str]:
     """Sign a decision, write it down, and say how many persons still have to sign."""
     study = bytes.fromhex(decision.study)
@@ -130,7 +130,7 @@ def record_decision(
 
 
 def record_withdrawals(
-    folder: SiteFolder, motions: Sequence[bytes], by: str = "", signer: Signer | None = None
+    folder: SiteFolder, motions: Sequence[bytes], by: str = "", signer: PersonSigner | None = None
 ) -> None:
     """Take back this site's votes for motions (their digests): one signature names them all, and stands under each."""
     digests = sorted(motion.hex() for motion in motions)
@@ -140,7 +140,7 @@ def record_withdrawals(
         folder.ballots.record(Ballot(motion="withdraw", subject=digest, by=name, signature=signed))
 
 
-def record_ballot(folder: SiteFolder, ballot: Ballot, by: str = "", signer: Signer | None = None) -> Ballot:
+def record_ballot(folder: SiteFolder, ballot: Ballot, by: str = "", signer: PersonSigner | None = None) -> Ballot:
     """Sign a vote and write it down for the daemon."""
     subject = ActSubject.of_text(f"{ballot.motion} {ballot.subject}")
     signed = sign_act_here(folder, "vote", subject, signer, by)

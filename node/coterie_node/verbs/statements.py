@@ -12,11 +12,11 @@ from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.ended_studies import Supersession
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.signing import Signer, record_ballot, record_decision, record_withdrawals
+from coterie_node.verbs.signing import PersonSigner, record_ballot, record_decision, record_withdrawals
 
 
 def supersede(
-    folder: SiteFolder, which: str, reason: str, successor: int = 0, by: str = "", signer: Signer | None = None
+    folder: SiteFolder, which: str, reason: str, successor: int = 0, by: str = "", signer: PersonSigner | None = None
 ) -> StudyView:
     """Write down that a study's result is superseded; ConfigError if the ledger would refuse it."""
     with folder.open_ledger() as ledger:
@@ -38,7 +38,7 @@ def supersede(
     return view
 
 
-def withdraw(folder: SiteFolder, which: str, by: str = "", signer: Signer | None = None) -> list[str]:
+def withdraw(folder: SiteFolder, which: str, by: str = "", signer: PersonSigner | None = None) -> list[str]:
     """Take back what this site has said of a study and can take back; returns what that is, in sentences.
 
     ConfigError (CO-F333) if there is nothing to take back.
@@ -60,7 +60,7 @@ def withdraw(folder: SiteFolder, which: str, by: str = "", signer: Signer | None
     return [f"{folder.name} takes back its vote in study {view.id} {vote.sentence}. {daemon}" for vote in own]
 
 
-def _withdraw_proposal(folder: SiteFolder, view: StudyView, by: str, signer: Signer | None) -> str:
+def _withdraw_proposal(folder: SiteFolder, view: StudyView, by: str, signer: PersonSigner | None) -> str:
     """Take back a proposal of this site, or an approval that the ledger does not hold yet."""
     if view.proposer == folder.name:
         record_decision(folder, make_decision(view.terms.hash, "decline", reason="withdrawn", view=view, by=by), signer)

@@ -18,7 +18,7 @@ from coterie_node.errors import ConfigError
 from coterie_node.persons.accounts import LocalAccounts
 from coterie_node.site.config import LOOPBACK_HOSTS, WebPart
 from coterie_node.site.folder import SiteFolder
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 from coterie_node.web.api.part import open_api_part
 from coterie_node.web.app import build_app
 from coterie_node.web.connections import PromptProtocol
@@ -43,7 +43,7 @@ def find_accounts(folder: SiteFolder) -> Accounts:
     return LocalAccounts(folder.persons, lambda: int(time.time()))
 
 
-def serve_page(folder: SiteFolder, log: Log) -> None:
+def serve_page(folder: SiteFolder, log: EventLog) -> None:
     """Answer until a signal; the ledger is only read."""
     with ExitStack() as stack:
         services = make_services(folder, open_reader(stack, folder, log), find_accounts(folder))
@@ -74,7 +74,7 @@ def make_services(folder: SiteFolder, reader: SiteReader, accounts: Accounts) ->
     return PageServices(reader, accounts, sessions, make_templates(), settings)
 
 
-def open_reader(stack: ExitStack, folder: SiteFolder, log: Log) -> SiteReader:
+def open_reader(stack: ExitStack, folder: SiteFolder, log: EventLog) -> SiteReader:
     """The site for reading; without a network or a chain node a page of checks alone, which says what is missing."""
     try:
         ledger = EthereumLedger(folder.network(), None, sleeps=folder.config.chain.sleep)

@@ -17,7 +17,7 @@ from support.chain.flaky import FlakyRpc
 from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.entries.entry_file import EntryFile
 from coterie_chain.ethereum.entries.entry_log import Entry, EntryLog, Extent, MemoryEntryLog, Tip
-from coterie_chain.ethereum.follower import Follower
+from coterie_chain.ethereum.follower import ChainFollower
 from coterie_chain.ledger.protocol import Event, Post, Record
 from coterie_chain.network.devnet import Anvil
 from coterie_chain.store.cid import compute_raw_cid
@@ -154,18 +154,18 @@ def test_a_follower_goes_on_from_its_file_and_reads_no_old_block_again(
     study = sites.start()
     sites.step(study)
     with closing(EntryFile(path, SCOPE)) as file:
-        before = Follower(rpc, bench.network, log=file)
+        before = ChainFollower(rpc, bench.network, log=file)
         read_until = before.sync().number
     sites.step(study)
     asked: list[int] = []
     rpc.before = lambda method, params: asked.extend(
         [int(params[0]["fromBlock"], 16)] if method == "eth_getLogs" else []  # type: ignore[index]
     )
-    reference = Follower(rpc, bench.network)
+    reference = ChainFollower(rpc, bench.network)
     reference.sync()
     asked.clear()
     with closing(EntryFile(path, SCOPE)) as file:
-        after = Follower(rpc, bench.network, log=file)
+        after = ChainFollower(rpc, bench.network, log=file)
         after.sync()
         assert after.entries == reference.entries
         assert after.decoder.names == reference.decoder.names
@@ -179,15 +179,15 @@ def test_a_file_that_shares_no_block_with_the_chain_is_read_again(
 ) -> None:
     rpc, sites, bench = chain
     sites.step(sites.start())
-    reference = Follower(rpc, bench.network)
+    reference = ChainFollower(rpc, bench.network)
     reference.sync()
     with closing(EntryFile(path, SCOPE)) as file:
-        Follower(rpc, bench.network, log=file).sync()
+        ChainFollower(rpc, bench.network, log=file).sync()
         strange = dict.fromkeys(file.place.landmarks, "0x" + "77" * 32)
         tip = file.place.tip
         assert tip is not None
         file.extend((), replace(file.place, landmarks=strange, tip=replace(tip, hash="0x" + "77" * 32)))
-        after = Follower(rpc, bench.network, log=file)
+        after = ChainFollower(rpc, bench.network, log=file)
         after.sync()
         assert after.entries == reference.entries
 
@@ -199,7 +199,7 @@ def test_a_reorganisation_takes_its_entries_out_of_the_file(
     rpc, sites, bench = chain
     study = sites.start()
     with closing(EntryFile(path, SCOPE)) as file:
-        follower = Follower(rpc, bench.network, log=file)
+        follower = ChainFollower(rpc, bench.network, log=file)
         follower.sync()
         snapshot = rpc.call("evm_snapshot")
         sites.step(study)
@@ -210,6 +210,6 @@ def test_a_reorganisation_takes_its_entries_out_of_the_file(
         follower.sync()
         assert len(follower.entries) < longer
     with closing(EntryFile(path, SCOPE)) as again:
-        reference = Follower(rpc, bench.network)
+        reference = ChainFollower(rpc, bench.network)
         reference.sync()
         assert tuple(again.read()) == reference.entries

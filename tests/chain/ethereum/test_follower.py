@@ -24,7 +24,7 @@ from support.chain.flaky import FlakyRpc
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum.calldata import load_codec
 from coterie_chain.ethereum.decode import Decoder
-from coterie_chain.ethereum.follower import MAX_REORG_DEPTH, Follower
+from coterie_chain.ethereum.follower import MAX_REORG_DEPTH, ChainFollower
 from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import NodeRefused
 from coterie_chain.ledger.protocol import Event, Mark, Record, get_study_number
@@ -42,9 +42,9 @@ class Scene:
     sites: Sites
     rpc: FlakyRpc
 
-    def follower(self, **options: Any) -> Follower:
+    def follower(self, **options: Any) -> ChainFollower:
         assert isinstance(self.sites.bench, AnvilBench)
-        return Follower(self.rpc, self.sites.bench.network, **options)
+        return ChainFollower(self.rpc, self.sites.bench.network, **options)
 
     def mine(self, blocks: int) -> None:
         self.rpc.call("anvil_mine", hex(blocks))

@@ -17,7 +17,7 @@ from coterie_chain.ethereum import writer
 from coterie_chain.ethereum.calldata import load_codec, to_hex
 from coterie_chain.ethereum.decode import parse_quantity
 from coterie_chain.ethereum.rpc import Rpc
-from coterie_chain.ethereum.writer import Receipt, Writer
+from coterie_chain.ethereum.writer import TransactionReceipt, Writer
 from coterie_chain.keys.journal import MemoryJournal
 from coterie_chain.network.deploy import Network
 
@@ -39,7 +39,7 @@ def start_writer(rpc: Rpc, network: Network, journal: MemoryJournal, name: str =
     return Writer(rpc, derive_account(name), journal, network, gas_price=0, patience=patience)
 
 
-def submit_offer(writer: Writer, network: Network, purpose: str, gas: int = 200_000) -> Receipt:
+def submit_offer(writer: Writer, network: Network, purpose: str, gas: int = 200_000) -> TransactionReceipt:
     data = load_codec("Catalog").encode("offer", derive_account(purpose).address, b"s" * 32)
     return writer.send(network.catalog, data, gas, purpose)
 

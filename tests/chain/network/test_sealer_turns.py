@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from coterie_chain.network.sealer_turns import (
-    Command,
     HeadFacts,
     Observation,
     Phase,
+    SealerCommand,
     SealerRules,
     SealerState,
     compute_rank_pause,
@@ -57,7 +57,7 @@ def test_a_node_that_starts_is_left_alone_until_it_has_a_peer_and_a_block() -> N
     empty = replace(REST, head=replace(HEAD, number=0), mining=True)
     assert decide(SealerRules(B), SealerState(), empty, NOW) == (SealerState(), ())
     state, commands = decide(SealerRules(B), SealerState(), replace(REST, mining=True), NOW)
-    assert (state, commands) == (ASLEEP, (Command.STOP,))
+    assert (state, commands) == (ASLEEP, (SealerCommand.STOP,))
 
 
 def test_a_chain_at_rest_is_left_alone() -> None:
@@ -75,7 +75,7 @@ def test_a_chain_at_rest_is_left_alone() -> None:
 )
 def test_the_sealer_in_turn_starts_when_a_block_is_wanted(seen: Observation) -> None:
     state, commands = decide(SealerRules(B), ASLEEP, seen, NOW)
-    assert (state.phase, commands) == (Phase.AWAKE, (Command.START,))
+    assert (state.phase, commands) == (Phase.AWAKE, (SealerCommand.START,))
 
 
 def test_a_later_rank_waits_for_its_time() -> None:
@@ -85,7 +85,7 @@ def test_a_later_rank_waits_for_its_time() -> None:
     state, commands = decide(rules, state, WAITS, NOW + 1.69)
     assert (state.phase, commands) == (Phase.WAITING, ())
     state, commands = decide(rules, state, WAITS, NOW + 1.71)
-    assert (state.phase, commands) == (Phase.AWAKE, (Command.START,))
+    assert (state.phase, commands) == (Phase.AWAKE, (SealerCommand.START,))
 
 
 def test_more_transactions_are_taken_into_the_block_only_while_it_waits_for_its_second() -> None:
@@ -93,7 +93,7 @@ def test_more_transactions_are_taken_into_the_block_only_while_it_waits_for_its_
     early = replace(WAITS, head=replace(HEAD, time=int(NOW)))
     state, _ = decide(rules, ASLEEP, early, NOW + 0.2)
     more = replace(early, pending=2, mining=True)
-    assert decide(rules, state, more, NOW + 0.5)[1] == (Command.STOP, Command.START)
+    assert decide(rules, state, more, NOW + 0.5)[1] == (SealerCommand.STOP, SealerCommand.START)
     assert decide(rules, state, more, NOW + 0.95)[1] == ()
 
 
@@ -101,14 +101,14 @@ def test_a_block_that_does_not_come_is_tried_again_after_two_seconds() -> None:
     rules, sealing = SealerRules(B), replace(WAITS, mining=True)
     state, _ = decide(rules, ASLEEP, sealing, NOW)
     assert decide(rules, state, sealing, NOW + 1.9)[1] == ()
-    assert decide(rules, state, sealing, NOW + 2.0)[1] == (Command.STOP, Command.START)
+    assert decide(rules, state, sealing, NOW + 2.0)[1] == (SealerCommand.STOP, SealerCommand.START)
 
 
 def test_a_new_head_ends_the_turn() -> None:
     state, _ = decide(SealerRules(B), ASLEEP, WAITS, NOW)
     after = HeadFacts(10, "0xa", int(NOW), (A, B, C), ((9, A), (10, B)), unconfirmed=True, beat_since=int(NOW) - 60)
     state, commands = decide(SealerRules(B), state, Observation(after, 0, mining=True, peers=2), NOW + 0.1)
-    assert (state.phase, state.head, commands) == (Phase.WAITING, "0xa", (Command.STOP,))
+    assert (state.phase, state.head, commands) == (Phase.WAITING, "0xa", (SealerCommand.STOP,))
 
 
 def test_a_chain_that_stands_still_gets_one_nudge_and_then_ever_rarer_greetings() -> None:
@@ -118,7 +118,7 @@ def test_a_chain_that_stands_still_gets_one_nudge_and_then_ever_rarer_greetings(
         state, commands = decide(rules, state, seen, NOW + tenth / 10)
         acts += [(tenth / 10, command) for command in commands]
     last_rank = compute_rank_pause(3)
-    assert [command for _, command in acts] == [Command.NUDGE, Command.RECONNECT, Command.RECONNECT]
+    assert [command for _, command in acts] == [SealerCommand.NUDGE, SealerCommand.RECONNECT, SealerCommand.RECONNECT]
     assert [at - last_rank for at, _ in acts] == pytest.approx([1.5, 11.5, 51.5], abs=0.15)
 
 

@@ -18,7 +18,7 @@ from support.learners.parties import RecordedWire, run_parties
 from coterie_learners.errors import NotConverged
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.fista import Rule
-from coterie_learners.secure.lasso_model import Outcome, Target, fit
+from coterie_learners.secure.lasso_model import OpenedLasso, Target, fit
 from coterie_learners.secure.moments import INPUT, SharedSums, add_column_of_ones, field_bits
 from coterie_learners.shares.field import PrimeField
 from coterie_learners.shares.shamir3 import ThreePartyShamir
@@ -41,7 +41,7 @@ def target(penalties: tuple[float, ...], **changes: Any) -> Target:
 
 @dataclass(frozen=True)
 class Run:
-    outcome: Outcome
+    outcome: OpenedLasso
     wire: RecordedWire
     cuts: list[int]
 
@@ -66,7 +66,7 @@ def run(t: Target, x: Array = X, y: Array = Y, absolute: bool = False, wire: Rec
     cuts = [fitted * k // folds for k in range(folds + 1)] + ([len(z)] if t.held_out else [])
     field, wire = PrimeField.of_size(field_bits(1 << 22, x.shape[1], t.ridge)), wire or RecordedWire()
 
-    def program(trio: ThreePartyShamir) -> Outcome:
+    def program(trio: ThreePartyShamir) -> OpenedLasso:
         shares = trio.deal(0, field.encode(z, INPUT) if trio.me == 0 else None, z.shape)
         groups = [shares[a:b] for a, b in itertools.pairwise(cuts)]
         counts = tuple(len(g) for g in groups)

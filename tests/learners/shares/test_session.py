@@ -12,7 +12,7 @@ from support.learners.parties import NAMES, PartyChannel, RecordedWire
 
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import ProtocolError
-from coterie_learners.shares.session import Account, Randomness, Session, open_session
+from coterie_learners.shares.session import Randomness, Session, SessionCost, open_session
 
 STUDY = joins.study(2, {}, "rows", NAMES)
 
@@ -86,7 +86,7 @@ def test_another_session_or_attempt_is_another_computation(what: str) -> None:
     assert caught.value.code == "CO-P642"
 
 
-def exchange(name: str, session: Session, r: Randomness) -> Account:
+def exchange(name: str, session: Session, r: Randomness) -> SessionCost:
     session.rounds += 1
     for peer in session.peers:
         session.send(peer, name.encode())
@@ -98,12 +98,12 @@ def exchange(name: str, session: Session, r: Randomness) -> Account:
 def test_all_parties_end_with_the_same_account() -> None:
     results = open_sessions(exchange)
     assert results[0] == results[1] == results[2]
-    assert isinstance(results[0], Account)
+    assert isinstance(results[0], SessionCost)
     assert (results[0].rounds, results[0].sent) == (1, (2 * (48 + 3),) * 3)
 
 
 def test_bytes_that_were_changed_on_the_way_are_noticed_at_the_end() -> None:
-    def part(name: str, session: Session, r: Randomness) -> Account:
+    def part(name: str, session: Session, r: Randomness) -> SessionCost:
         if name == "bob":  # what bob believes to have sent is not what arrives
             session._out["ana"].update(b"x")
         return exchange(name, session, r)

@@ -17,8 +17,8 @@ from coterie_learners.vertical import outcome_leakage
 from coterie_learners.vertical.gram_factor import standardise, thin_factor
 from coterie_learners.vertical.outcome_leakage import (
     AlternativeData,
-    Answer,
     AnswerKind,
+    FactorEstimate,
     LeakageVerdict,
     alternative_outcome,
     assess,
@@ -48,7 +48,7 @@ class Case:
             theta = theta + np.linalg.solve(information, self.design.T @ (self.y - p) - penalty * theta)
         self.x, self.eta = self.y - special.expit(self.design @ theta), self.design @ theta
         block = np.linalg.inv(information)[1 : 1 + m, 1 : 1 + m]
-        self.answer = Answer(theta[1 : 1 + m], block, float(theta[0]))
+        self.answer = FactorEstimate(theta[1 : 1 + m], block, float(theta[0]))
 
 
 @pytest.mark.parametrize("ridge", [0.0, 5.0, 100.0])
@@ -107,9 +107,9 @@ def _twins(case: Case) -> Iterator[tuple[Array, AlternativeData]]:
 def test_a_twin_that_is_none_is_not_taken_for_one() -> None:
     case = Case(800, 4, 6)
     drawn, twin = next(_twins(case))
-    other = Answer(case.answer.gamma, 1.01 * case.answer.covariance, case.answer.intercept)
+    other = FactorEstimate(case.answer.gamma, 1.01 * case.answer.covariance, case.answer.intercept)
     assert not is_alternative(case.factor, other, twin, drawn)
-    moved = Answer(case.answer.gamma + 0.01, case.answer.covariance, case.answer.intercept)
+    moved = FactorEstimate(case.answer.gamma + 0.01, case.answer.covariance, case.answer.intercept)
     assert not is_alternative(case.factor, moved, twin, drawn)
 
 
@@ -195,7 +195,7 @@ def test_with_other_links_too_as_many_columns_as_patients_fix_everybody(link: st
 @pytest.mark.parametrize(("name", "link"), [("gaussian", "identity"), ("poisson", "log")])
 def test_a_measurement_or_a_count_is_never_fixed_but_its_answer_is_counted(name: str, link: str) -> None:
     kind = AnswerKind.of(choose_family(name, link), intercept=True)
-    answer = Answer(np.zeros(12), np.eye(12), 0.0)
+    answer = FactorEstimate(np.zeros(12), np.eye(12), 0.0)
     factor = np.random.default_rng(1).normal(size=(100, 12))
     verdict = assess("south", factor, np.ones(100), kind, answer)
     assert (verdict.flippable, verdict.safe, verdict.few_equations) == (100, False, False)

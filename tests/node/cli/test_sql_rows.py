@@ -21,7 +21,7 @@ from coterie_chain.network.devnet import Anvil
 from coterie_node.cli.site.serve import open_daemon
 from coterie_node.site.daemon import Daemon
 from coterie_node.site.folder import find_node
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "source_sqlite"
 QUERY = "SELECT died, age, male FROM patients ORDER BY id"
@@ -75,7 +75,7 @@ def test_a_study_runs_on_the_query_that_the_approval_names(roots: list[Path]) ->
     south, expected = roots[1], np.vstack([np.loadtxt(r / "data.csv", delimiter=",", skiprows=1) for r in roots])
     address = move_rows(south)
     with ExitStack() as stack:
-        logs = [Log(stack.enter_context((root / "log.jsonl").open("a"))) for root in roots]
+        logs = [EventLog(stack.enter_context((root / "log.jsonl").open("a"))) for root in roots]
         daemons = [stack.enter_context(open_daemon(find_node(r), log)) for r, log in zip(roots, logs, strict=True)]
         run("study", "propose", study_file(roots[0].parent), "--node", roots[0])
         work(daemons, lambda: bool(list_studies(south)))

@@ -15,7 +15,7 @@ from support.lanes import later
 from typer.main import get_group
 from typer.testing import CliRunner
 
-from coterie_node.cli.lazy import Command, Group
+from coterie_node.cli.lazy import CommandGroup, LazyCommand
 from coterie_node.cli.main import app
 from coterie_node.cli.table import COMMANDS
 
@@ -67,10 +67,10 @@ NUMBERLESS = (
 LIBRARIES = ("numpy", "httpx", "cryptography", "scipy", "pyarrow")
 
 
-def commands() -> Iterator[tuple[list[str], Command]]:
+def commands() -> Iterator[tuple[list[str], LazyCommand]]:
     """Every command of the table with the words that name it."""
     for name, entry in COMMANDS.items():
-        if isinstance(entry, Group):
+        if isinstance(entry, CommandGroup):
             yield from (([name, inner], command) for inner, command in entry.commands.items())
         else:
             yield [name], entry

@@ -20,7 +20,7 @@ from coterie_node.audit.verify import verify
 from coterie_node.cli.site.serve import open_daemon
 from coterie_node.run.study_files import load_study
 from coterie_node.site.folder import find_node
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 pytestmark = [pytest.mark.anvil, pytest.mark.xdist_group("statements")]
 REASON = "the codes of b were swapped at south"
@@ -39,7 +39,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def serve(folder: Path, condition: Callable[[list[Event]], bool]) -> list[Event]:
     """Let the three daemons work until the ledger's events are as wanted; returns them."""
     with ExitStack() as stack:
-        log = Log(stack.enter_context((folder / "log.jsonl").open("a")))
+        log = EventLog(stack.enter_context((folder / "log.jsonl").open("a")))
         daemons = [stack.enter_context(open_daemon(find_node(folder / name), log)) for name in SITES]
         end = time.monotonic() + PATIENCE
         while True:

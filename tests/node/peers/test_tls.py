@@ -34,7 +34,7 @@ from coterie_node.peers.transport import BLAME, MAGIC, Timeouts, TlsChannel
 from coterie_node.run.simulate import World, make_runner, make_world, run
 from coterie_node.site.folder import find_node
 from coterie_node.site.run_folder import RunFolder
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 NAMES = ("ana", "bob", "cyd")
 SESSION = (1, 5, 0)
@@ -710,7 +710,9 @@ def test_a_node_s_settings_name_where_it_listens_and_where_its_peers_do(tmp_path
     entries = [SiteEntry(k, name, one.address, one.sealing) for k, (name, one) in enumerate(keys.items(), 1)]
     with ExitStack() as stack:
         network = Network("", 1, "0x" + "1" * 40, "0x" + "2" * 64, 1)
-        exchanges_by_name = serve._exchange(stack, home, keys["ana"], MemoryChain(entries).ledger(None), network, Log())
+        exchanges_by_name = serve._exchange(
+            stack, home, keys["ana"], MemoryChain(entries).ledger(None), network, EventLog()
+        )
         assert isinstance(exchanges_by_name, TlsExchange)
         assert (exchanges_by_name.addresses["bob"], exchanges_by_name.addresses["ana"][0]) == (
             ("::1", 7402),

@@ -18,7 +18,7 @@ from coterie_node.persons.register import encode_canonical
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.votes import Ballot
-from coterie_node.verbs.signing import KeySigner, record_ballot, record_decision
+from coterie_node.verbs.signing import PersonKeySigner, record_ballot, record_decision
 
 STUDY = bytes(31) + b"\x05"
 
@@ -109,6 +109,6 @@ def test_without_a_register_an_unnamed_operator_acts_and_no_variable_names_anybo
     assert (latest.by, latest.signatures) == ("unnamed operator of north", ())
     assert "an unnamed operator of north acts" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="has no register") as caught:
-        record_decision(home, make_decision(STUDY, "approve"), KeySigner("Ada Berg", lambda _: PASSPHRASE))
+        record_decision(home, make_decision(STUDY, "approve"), PersonKeySigner("Ada Berg", lambda _: PASSPHRASE))
     assert caught.value.code == "CO-F434"
     assert [e.person for e in home.persons.log.read()] == ["unnamed operator of north"] * 2

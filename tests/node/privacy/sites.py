@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_node.privacy.entries import Head, Kind
+from coterie_node.privacy.entries import Kind, ReleaseHead
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Objection
 from coterie_node.privacy.prints import RawRows
@@ -50,7 +50,7 @@ class Archive:
         raw = RawRows({c: self.values[c][at] for c in columns}, {}, names, more.pop("lacking", {}))
         self.count += 1
         fields: dict[str, Any] = {"study": f"s{self.count}", "parties": ("a", "b", "c"), **more}
-        head = Head(
+        head = ReleaseHead(
             f"session-{self.count}", fields.pop("study"), "00", 0, 0, fields.pop("parties"), kind, raw.n, {}, **fields
         )
         return self.log.prepare(head, raw.prints(self.log.key))

@@ -16,7 +16,7 @@ from node.privacy.sites import Archive
 from coterie_node.privacy import log
 from coterie_node.privacy import storage as storage_module
 from coterie_node.privacy.cohorts import find_cohort, keep_cohort
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade
 from coterie_node.privacy.prints import RawRows
@@ -276,7 +276,7 @@ def test_one_column_is_in_memory_at_a_time() -> None:
     rows, columns = 50_000, 40
     values = {f"x{j}": np.round(np.random.default_rng(j).normal(size=rows), 2) for j in range(columns)}
     raw, log = RawRows(values, {}, [f"P{k}" for k in range(rows)]), PrivacyLog()
-    head = Head("one", "study", "00", 0, 0, ("a", "b", "c"), "masked", rows, {})
+    head = ReleaseHead("one", "study", "00", 0, 0, ("a", "b", "c"), "masked", rows, {})
     tracemalloc.start()
     candidate = log.prepare(head, log.print_rows(raw))
     peak = tracemalloc.get_traced_memory()[1]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from coterie_node.privacy.prints import RawRows
 from coterie_node.privacy.values import (
-    Column,
+    ColumnValues,
     LevelTable,
     Sample,
     cross_tables,
@@ -185,7 +185,7 @@ def test_dominance_without_a_median_is_what_the_median_says() -> None:
 @pytest.mark.parametrize("present", [np.arange(N) % 3, np.round(RNG.normal(size=N), 3)], ids=["few", "many"])
 def test_a_column_with_missing_values_is_read_without_them(present: NDArray[np.float64]) -> None:
     gaps = np.where(np.arange(N) % 7 == 0, np.nan, present)
-    column, complete = Column("lab", gaps), Column("lab", gaps[~np.isnan(gaps)])
+    column, complete = ColumnValues("lab", gaps), ColumnValues("lab", gaps[~np.isnan(gaps)])
     assert RawRows({"lab": gaps}).find_few("lab") is None
     assert (column.table is None) == (complete.table is None)
     assert column.table is None or column.table.counts().tolist() == complete.table.counts().tolist()  # type: ignore[union-attr]
@@ -194,8 +194,8 @@ def test_a_column_with_missing_values_is_read_without_them(present: NDArray[np.f
 
 def test_a_measurement_with_a_frequent_place_and_no_gap_has_a_cluster() -> None:
     values = np.concatenate([np.linspace(0, 1, 3000), 0.5005 + RNG.uniform(-4e-4, 4e-4, 1500)])
-    assert Column("x", values).table is None
-    assert [table.size for table in Column("x", values).clusters] == [2]
+    assert ColumnValues("x", values).table is None
+    assert [table.size for table in ColumnValues("x", values).clusters] == [2]
 
 
 def test_the_ends_of_a_bounded_measurement_are_no_rare_levels() -> None:

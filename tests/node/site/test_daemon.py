@@ -47,7 +47,7 @@ from coterie_node.site.folder import find_node
 from coterie_node.site.watch import api as api_module
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.health import Health
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 from coterie_node.site.watch.metrics import Metrics
 
 
@@ -402,7 +402,7 @@ def test_a_log_that_cannot_be_written_does_not_stop_the_node() -> None:
         def write(self, text: str, /) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    Log(Full()).tell("waiting", study=1)
+    EventLog(Full()).tell("waiting", study=1)
 
 
 def test_a_silent_site_is_named_with_its_delay_and_waited_for(node_network: NodeNetwork) -> None:
@@ -466,7 +466,7 @@ def test_a_chain_node_whose_socket_is_shut_is_logged_once_and_does_not_end_the_d
     path, out = node_network.root / "north" / CONFIG, io.StringIO()
     path.write_text(path.read_text().replace("sleep = false", "sleep = true", 1))
     with ExitStack() as stack:
-        is_well = drive_sealer(stack, find_node(path.parent), Log(out))
+        is_well = drive_sealer(stack, find_node(path.parent), EventLog(out))
         deadline = time.monotonic() + 60
         while "CO-C301" not in out.getvalue():
             assert time.monotonic() < deadline
@@ -643,7 +643,7 @@ def test_no_value_of_a_row_and_no_secret_is_in_logs_metrics_status_or_results(no
 
 def test_the_log_takes_no_field_that_was_not_foreseen(node_network: NodeNetwork) -> None:
     with pytest.raises(ValueError, match="no such field"):
-        Log(node_network.logs["north"]).tell("step finished", estimate=0.3)
+        EventLog(node_network.logs["north"]).tell("step finished", estimate=0.3)
 
 
 def test_metrics_count_steps_waits_and_faults(node_network: NodeNetwork) -> None:
@@ -660,7 +660,7 @@ def test_metrics_count_steps_waits_and_faults(node_network: NodeNetwork) -> None
 
 
 def test_a_store_that_cannot_be_used_is_named_at_the_start(node_network: NodeNetwork) -> None:
-    log = Log(node_network.logs["north"])
+    log = EventLog(node_network.logs["north"])
     check_store(KuboBlobs("http://127.0.0.1:9"), log)
     assert "CO-C206" in node_network.log("north")
     check_store(MemoryBlobs(), log)

@@ -24,7 +24,7 @@ from support.node.pages import (
 
 from coterie_node.persons.roles import Person, Role
 from coterie_node.site.config import WebPart
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 from coterie_node.web.access import Entrance, PageRoute, may_enter
 from coterie_node.web.api.part import open_api_part
 from coterie_node.web.app import build_app, list_routes
@@ -222,7 +222,7 @@ def test_a_long_body_is_refused_by_what_it_says_and_by_what_comes(house: PageHou
 def test_a_node_without_a_network_shows_the_first_steps_and_answers_programs(tmp_path: Path) -> None:
     folder = make_node_folder(tmp_path / "north", "north")
     with ExitStack() as stack:
-        reader = open_reader(stack, folder, Log(StringIO()))
+        reader = open_reader(stack, folder, EventLog(StringIO()))
         services = make_services(folder, reader, MemoryAccounts(list_persons()))
         client = TestClient(
             build_app(services, (open_api_part(services.site.folder),)), base_url=HOST, follow_redirects=False

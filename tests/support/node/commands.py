@@ -20,7 +20,7 @@ from coterie_node.cli.site.serve import open_daemon
 from coterie_node.run.study_files import load_study
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import find_node
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 SITES = ("north", "south", "west")
 COLUMNS = {"north": ("died", "a"), "south": ("b",), "west": ("c",)}
@@ -111,7 +111,7 @@ def finish_study(roots: Sequence[Path], deadline: float) -> int:
     with ExitStack() as stack:
         logs = [stack.enter_context((root / "log.jsonl").open("a")) for root in roots]
         folders = [find_node(root) for root in roots]
-        daemons = [stack.enter_context(open_daemon(f, Log(log))) for f, log in zip(folders, logs, strict=True)]
+        daemons = [stack.enter_context(open_daemon(f, EventLog(log))) for f, log in zip(folders, logs, strict=True)]
 
         def await_all(condition: Callable[[], bool], what: str) -> None:
             end = time.monotonic() + deadline

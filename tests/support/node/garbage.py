@@ -27,7 +27,7 @@ from coterie_chain.ledger.protocol import ZERO, State
 from coterie_node.audit.verify import verify
 from coterie_node.cli.site.serve import open_daemon
 from coterie_node.site.folder import find_node
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 BATCH, GAS, PATIENCE = 25, 1_500_000, 60.0
 CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
@@ -200,7 +200,7 @@ def check_study_beside(roots: Sequence[Path], folder: Path, vandalise: Callable[
     number = finish_study(roots, 240.0)
     vandalise()
     with ExitStack() as stack:
-        log = Log(stack.enter_context((folder / "after.jsonl").open("w")))
+        log = EventLog(stack.enter_context((folder / "after.jsonl").open("w")))
         for root in roots[:-1]:
             daemon = stack.enter_context(open_daemon(find_node(root), log))
             for _ in range(20):

@@ -23,7 +23,7 @@ from coterie_node.run.study_files import load_study
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.decisions import DecisionFolder, make_decision
 from coterie_node.site.folder import SiteFolder, find_node
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 
 SITES = ("north", "south", "west")
 CANARY = 4.123456789
@@ -170,7 +170,7 @@ class NodeNetwork:
                 clock=lambda: self.seconds,
                 epoch=lambda: int(self.seconds),
                 newest=lambda: self.blocks,
-                log=Log(self.logs[name]),
+                log=EventLog(self.logs[name]),
             )
         )
 

@@ -57,7 +57,7 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Curve:
+class ConvergenceCurve:
     """The convergence plot: one point a round on a logarithmic axis."""
 
     width: float
@@ -104,7 +104,7 @@ def draw_forest(fit: Fit, sites: Heterogeneity | None) -> Forest | None:
     return Forest(WIDTH, TOP + ROW * len(lines) + FOOT, axis, x(0.0), bars, ticks, left)
 
 
-def draw_convergence(rounds: Sequence[Mapping[str, float]]) -> Curve | None:
+def draw_convergence(rounds: Sequence[Mapping[str, float]]) -> ConvergenceCurve | None:
     """How long each round's next step is, in standard errors; None for a learner that does not tell."""
     steps = [math.sqrt(max(r["gain"], 0.0)) for r in rounds if "gain" in r]
     if len(steps) < 2 or len(steps) != len(rounds):
@@ -122,7 +122,7 @@ def draw_convergence(rounds: Sequence[Mapping[str, float]]) -> Curve | None:
     x_ticks = tuple(Tick(left + across * k, str(k + 1)) for k in range(0, len(steps), every))
     stride = max(1, (high - low) // 6)
     y_ticks = tuple(Tick(top + (high - v) * down, f"1e{v:+d}") for v in range(low, high + 1, stride))
-    return Curve(WIDTH, height, "length of the next step, in standard errors", points, x_ticks, y_ticks)
+    return ConvergenceCurve(WIDTH, height, "length of the next step, in standard errors", points, x_ticks, y_ticks)
 
 
 def _measure_labels(labels: Sequence[str]) -> float:

@@ -38,7 +38,7 @@ from coterie_node.audit.printed.evaluation import find_evaluation, print_evaluat
 from coterie_node.audit.printed.printed_table import PrintedTable
 from coterie_node.audit.replay import INTACT, Replay, Verdict
 from coterie_node.audit.report.evaluation_figures import Panel, draw_evaluation
-from coterie_node.audit.report.figures import Curve, Forest, draw_convergence, draw_forest
+from coterie_node.audit.report.figures import ConvergenceCurve, Forest, draw_convergence, draw_forest
 from coterie_node.audit.report.model_words import describe_model, describe_patients
 from coterie_node.audit.report.registered import RegisteredItem, compare_registration
 from coterie_node.audit.report.survival_figure import draw_survival, list_causes
@@ -308,7 +308,7 @@ class AuditReport:
         )
 
     @cached_property
-    def convergence(self) -> Curve | None:
+    def convergence(self) -> ConvergenceCurve | None:
         """The convergence plot."""
         return draw_convergence([p.figures for p in self.progress if p.kind == "server"])
 

@@ -49,7 +49,7 @@ from coterie_node.site.config import CONFIG, LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.api import HttpApi
-from coterie_node.site.watch.log import Log
+from coterie_node.site.watch.log import EventLog
 from coterie_node.web.page_process import run_page
 
 # Between two looks at a chain whose blocks take their time, while no study needs this site.
@@ -72,7 +72,7 @@ def serve_command(
     if unit:
         print(daemon_unit(home.root), end="")
         return
-    log, stop = Log(), threading.Event()
+    log, stop = EventLog(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(stop))
     with open_daemon(home, log) as daemon:
@@ -85,7 +85,7 @@ def serve_command(
 
 
 @contextmanager
-def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
+def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
     """A site's daemon with everything that it holds, and its API."""
     home.persons.note_settings((home.root / CONFIG).read_bytes(), int(time.time()))
     with ExitStack() as stack:
@@ -131,7 +131,7 @@ def open_daemon(home: SiteFolder, log: Log) -> Iterator[Daemon]:
         yield daemon
 
 
-def drive_sealer(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[], bool]:
+def drive_sealer(stack: ExitStack, home: SiteFolder, log: EventLog) -> Callable[[], bool]:
     """Look after this site's sealer beside the daemon; returns whether the chain is well.
 
     The sealer of a chain that sleeps is started and stopped. Any other one greets its peers again when no block comes,
@@ -157,7 +157,7 @@ def drive_sealer(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[], b
     return lambda: driver.well
 
 
-def _note_sealer(log: Log, vote: SealerVote) -> None:
+def _note_sealer(log: EventLog, vote: SealerVote) -> None:
     log.tell("sealer vote passed", name=vote.site, state="makes blocks" if vote.seals else "makes no blocks")
 
 
@@ -174,7 +174,7 @@ def _run_beside(stack: ExitStack, run: Callable[[threading.Event], None], within
     stack.callback(end)
 
 
-def open_notices(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[Sequence[Notice]], object] | None:
+def open_notices(stack: ExitStack, home: SiteFolder, log: EventLog) -> Callable[[Sequence[Notice]], object] | None:
     """Send notices in a thread of their own, if node.toml names anybody who gets them."""
     part = home.config.notices
     if not part.wanted:
@@ -194,7 +194,7 @@ def open_notices(stack: ExitStack, home: SiteFolder, log: Log) -> Callable[[Sequ
     return stack.enter_context(Notifier(part, outbox, open_senders(home.name, part, home.root), report=report)).observe
 
 
-def check_store(blobs: BlobStore, log: Log) -> None:
+def check_store(blobs: BlobStore, log: EventLog) -> None:
     """Log at the start what is wrong with the store; a study would show it only later."""
     try:
         blobs.put(PROBE)
@@ -214,7 +214,7 @@ def count_peers(socket_path: Path, ledger: EthereumLedger) -> float:
 
 
 def _exchange(
-    stack: ExitStack, home: SiteFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: Log
+    stack: ExitStack, home: SiteFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: EventLog
 ) -> Exchange | None:
     """Where this node talks to its peers in interactive steps, if node.toml says so."""
     part, me = home.config.talk, home.config.site
@@ -253,7 +253,7 @@ def _start_pulse(
     return pulse.as_dict
 
 
-def _start_api(home: SiteFolder, daemon: Daemon, log: Log, heartbeats: Callable[[], object]) -> HttpApi:
+def _start_api(home: SiteFolder, daemon: Daemon, log: EventLog, heartbeats: Callable[[], object]) -> HttpApi:
     part = home.config.api
     token = read_private(home.path(part.token_file), "the API's token file").strip()
     api = HttpApi(

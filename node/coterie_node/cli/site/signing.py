@@ -11,7 +11,7 @@ from coterie_node.data.findings import printable
 from coterie_node.errors import ConfigError
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.approvals import name_unnamed
-from coterie_node.verbs.signing import KeySigner
+from coterie_node.verbs.signing import PersonKeySigner
 
 PersonOption = Annotated[
     str | None, typer.Option("--person", help="Who signs, by the name in this site's register (coterie person list).")
@@ -23,10 +23,10 @@ PassphraseFd = Annotated[
 _MAX_PASSPHRASE = 4096
 
 
-def make_signer(home: SiteFolder, person: str | None, descriptor: int | None) -> KeySigner | None:
+def make_signer(home: SiteFolder, person: str | None, descriptor: int | None) -> PersonKeySigner | None:
     """The person who is named; None, and a line that says so, where nobody is and the site has no register."""
     if person is not None:
-        return KeySigner(person, lambda name: ask_passphrase(name, descriptor))
+        return PersonKeySigner(person, lambda name: ask_passphrase(name, descriptor))
     if home.persons.read_register() is None:
         print(f"{home.name} has no register of persons: an {name_unnamed(home.name)} acts (coterie person add).")
     return None

@@ -20,7 +20,7 @@ def web_command(node: NodeFolder = None) -> None:
 
     It reads the ledger and this folder, and writes decisions, which the daemon carries out.
     """
-    from coterie_node.site.watch.log import Log
+    from coterie_node.site.watch.log import EventLog
 
     home = open_node_folder(node)
     try:
@@ -28,4 +28,4 @@ def web_command(node: NodeFolder = None) -> None:
     except ModuleNotFoundError as error:
         message = f"The page needs the package {error.name}, which is not installed"
         raise ConfigError("CO-W108", f"{message}. Install it with: pip install 'coterie[web]'.") from None
-    serve_page(home, Log())
+    serve_page(home, EventLog())

@@ -97,7 +97,7 @@ class SiteCodes(ArrayCodes):
 
 
 @dataclass(frozen=True)
-class SiteColumns(OwnColumns):
+class RawSiteColumns(OwnColumns):
     """A site's own columns with the raw rows."""
 
     raw: RawRows | None = field(default=None, repr=False)
@@ -107,11 +107,11 @@ class SiteColumns(OwnColumns):
         assert self.raw is not None
         return self.raw
 
-    def take(self, at: NDArray[np.intp]) -> SiteColumns:
+    def take(self, at: NDArray[np.intp]) -> RawSiteColumns:
         """These rows only."""
         y, offset = (None if part is None else part[at] for part in (self.y, self.offset))
         identifiers = tuple(self.identifiers[k] for k in at.tolist())
-        return SiteColumns(identifiers, self.names, self.x[at], y, offset, self.incomplete, self.read_raw().take(at))
+        return RawSiteColumns(identifiers, self.names, self.x[at], y, offset, self.incomplete, self.read_raw().take(at))
 
 
 def raw_rows(site: Site) -> RawRows | None:

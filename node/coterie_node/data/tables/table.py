@@ -9,10 +9,10 @@ from typing import Protocol
 from coterie_node.data.arrow_values import Values
 from coterie_node.data.files.csv_file import CsvFile, Dialect, open_csv
 from coterie_node.data.findings import FileOrigin, Origin, quote
-from coterie_node.data.source import Batch, FileRows, Identity
+from coterie_node.data.source import Batch, FileRows, SourceIdentity
 
 
-class SiteTable(Identity, Protocol):
+class SiteTable(SourceIdentity, Protocol):
     """All rows under the names that the hospital gave its columns; the same rows in the same order each time."""
 
     @property
@@ -55,7 +55,7 @@ class TextTable(FileRows):
 class MemoryTable:
     """Columns that stay in memory, each of one type; `what` names a row in messages."""
 
-    identity: Identity
+    identity: SourceIdentity
     columns: dict[str, Values]
     what: str = "row"
     first: int = 1

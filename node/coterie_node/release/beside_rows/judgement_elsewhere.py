@@ -88,7 +88,7 @@ class CopiedBlobs(MutableMapping[str, bytes]):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProcessReply:
     """What was asked for, and what the log and its counter hold besides now."""
 
     value: Any
@@ -105,23 +105,23 @@ class JudgeBesideRows:
         self._judgement, self._log = Judgement(log, floors, near), log
         self._study, self._data = study, RawData(raw)
 
-    def judge(self, changes: Blobs, counted: Blobs, place: RunPlace, exposure: Exposure) -> Answer:
+    def judge(self, changes: Blobs, counted: Blobs, place: RunPlace, exposure: Exposure) -> ProcessReply:
         """The gravest objection."""
         return self._answer(changes, counted, lambda: self._judgement.judge(self._seat(place), exposure))
 
-    def write(self, changes: Blobs, counted: Blobs, place: RunPlace, exposure: Exposure, reason: str) -> Answer:
+    def write(self, changes: Blobs, counted: Blobs, place: RunPlace, exposure: Exposure, reason: str) -> ProcessReply:
         """The release in the log."""
         return self._answer(changes, counted, lambda: self._judgement.write(self._seat(place), exposure, reason))
 
-    def label(self, changes: Blobs, counted: Blobs, place: RunPlace) -> Answer:
+    def label(self, changes: Blobs, counted: Blobs, place: RunPlace) -> ProcessReply:
         """The label of each column's rows."""
         return self._answer(changes, counted, lambda: label_rows(self._log, self._seat(place)))
 
-    def _answer(self, changes: Blobs, counted: Blobs, work: Callable[[], object]) -> Answer:
+    def _answer(self, changes: Blobs, counted: Blobs, work: Callable[[], object]) -> ProcessReply:
         self._storage.update_copy(changes)
         self._counter.update_copy(counted)
         value = work()
-        return Answer(value, self._storage.take_written(), self._counter.take_written())
+        return ProcessReply(value, self._storage.take_written(), self._counter.take_written())
 
     def _seat(self, place: RunPlace) -> Site:
         data = cast(Any, self._data)
@@ -161,7 +161,7 @@ class JudgementElsewhere:
         # The counter lies among other things of the site's state, which do not leave.
         counted = {name: self.log.counter[name] for name in (COUNTER,) if name in self.log.counter}
         try:
-            answer: Answer = self._beside.ask(method, self._list_changes(), counted, *arguments)
+            answer: ProcessReply = self._beside.ask(method, self._list_changes(), counted, *arguments)
         except LearnerError:
             self._beside, self._sent = None, {}  # the next question finds another machine
             raise

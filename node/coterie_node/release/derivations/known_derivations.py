@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import MOST_LEVELS, Fingerprints, find_few_distinct, print_numbers
@@ -49,7 +49,7 @@ def keep_columns(log: PrivacyLog, candidate: Candidate, columns: Mapping[str, ND
     return out
 
 
-def read_prints(log: PrivacyLog, head: Head, name: str) -> Fingerprints | None:
+def read_prints(log: PrivacyLog, head: ReleaseHead, name: str) -> Fingerprints | None:
     """The prints (n,) of a table that a former study derived: by place of the patients, else row by row."""
     place = f"table/{head.tables.get(name, '')}"
     if place not in log.storage:
@@ -58,7 +58,7 @@ def read_prints(log: PrivacyLog, head: Head, name: str) -> Fingerprints | None:
 
 
 def read_former_tables(
-    log: PrivacyLog, candidate: Candidate, same: Sequence[Head], known: Collection[str]
+    log: PrivacyLog, candidate: Candidate, same: Sequence[ReleaseHead], known: Collection[str]
 ) -> DerivedTables:
     """The tables of models that former studies on these rows read, and the new one does not, in the new one's order."""
     former = read_former_columns(log, candidate, same, known)
@@ -67,7 +67,7 @@ def read_former_tables(
 
 
 def read_former_columns(
-    log: PrivacyLog, candidate: Candidate, same: Sequence[Head], known: Collection[str]
+    log: PrivacyLog, candidate: Candidate, same: Sequence[ReleaseHead], known: Collection[str]
 ) -> dict[str, Fingerprints]:
     """The prints (n,) of the columns of models that former studies on these rows read, in the new one's order."""
     out: dict[str, Fingerprints] = {}
@@ -79,7 +79,9 @@ def read_former_columns(
     return out
 
 
-def read_model_columns(log: PrivacyLog, head: Head, without: Collection[str]) -> Iterator[tuple[str, Fingerprints]]:
+def read_model_columns(
+    log: PrivacyLog, head: ReleaseHead, without: Collection[str]
+) -> Iterator[tuple[str, Fingerprints]]:
     """The prints (n,) of each column that a former model read: by place of the patients, else row by row."""
     for name in head.tables:
         prints = None if name in without else read_prints(log, head, name)
@@ -89,7 +91,7 @@ def read_model_columns(log: PrivacyLog, head: Head, without: Collection[str]) ->
             yield name, prints
 
 
-def list_derived(head: Head) -> list[str]:
+def list_derived(head: ReleaseHead) -> list[str]:
     """The columns that a model reads and that its study or its formula derives."""
     return [name for name, place in head.tables.items() if place != RAW]
 

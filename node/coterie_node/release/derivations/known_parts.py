@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from coterie_node.privacy.entries import Head
+from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Objection
 from coterie_node.privacy.patients import PatientMask
@@ -25,7 +25,7 @@ from coterie_node.release.derivations.known_derivations import (
 
 
 def judge_parts(
-    log: PrivacyLog, candidate: Candidate, former: Sequence[Head], new: DerivedTables, sizes: Sizes
+    log: PrivacyLog, candidate: Candidate, former: Sequence[ReleaseHead], new: DerivedTables, sizes: Sizes
 ) -> Iterator[Objection]:
     """Objections where one of two studies takes a level of the other, except few patients."""
     places = len(candidate.patients.prints)

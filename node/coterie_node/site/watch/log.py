@@ -26,7 +26,7 @@ FIELDS = frozenset(
 QUIET = ("D", "N", "R3")
 
 
-class Log:
+class EventLog:
     """Writes events to a stream; `clock` gives the time that is written."""
 
     def __init__(

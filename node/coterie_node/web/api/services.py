@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from coterie_node.site.folder import SiteFolder
 from coterie_node.web.api.idempotency import IDEMPOTENCY, IdempotencyKeys
-from coterie_node.web.api.signatures import NoRegister, RegisterSignatures, Signatures
+from coterie_node.web.api.signatures import NoRegister, PersonSignatures, RegisterSignatures
 from coterie_node.web.api.tokens import TOKENS, TokenFile
 from coterie_node.web.live.places import WorkPlaces
 
@@ -23,7 +23,7 @@ class ApiServices:
     folder: SiteFolder
     tokens: TokenFile
     keys: IdempotencyKeys
-    signatures: Signatures = field(default_factory=NoRegister)
+    signatures: PersonSignatures = field(default_factory=NoRegister)
     clock: Callable[[], float] = time.time
     streams: WorkPlaces = field(default_factory=lambda: WorkPlaces(32, 4, "event streams"))
     audits: WorkPlaces = field(default_factory=lambda: WorkPlaces(2, 1, "audits"))
@@ -31,7 +31,7 @@ class ApiServices:
     poll_seconds: float = 1.0
 
 
-def open_services(folder: SiteFolder, signatures: Signatures | None = None) -> ApiServices:
+def open_services(folder: SiteFolder, signatures: PersonSignatures | None = None) -> ApiServices:
     """The services of a site's API, in its folder."""
     keys = IdempotencyKeys(folder.root / IDEMPOTENCY)
     return ApiServices(folder, TokenFile(folder.root / TOKENS), keys, signatures or RegisterSignatures(folder))

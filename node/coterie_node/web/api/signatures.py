@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from coterie_node.persons.acts import SignedAct
 from coterie_node.persons.roles import Person, Role
 from coterie_node.site.folder import SiteFolder
-from coterie_node.verbs.signing import PreparedSigner, Signer, TextSigner
+from coterie_node.verbs.signing import PersonSigner, PreparedSigner, TextSigner
 from coterie_node.web.api.bodies import SigningBody
 from coterie_node.web.api.tokens import Refused
 
@@ -27,30 +27,30 @@ class Act:
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignatureRecord:
     """Whose name goes on record, the SHA-256 of a site's own file of signatures (empty for none), and who signs."""
 
     by: str
     approvals: str = ""
-    signer: Signer | None = None
+    signer: PersonSigner | None = None
 
 
-class Signatures(Protocol):
+class PersonSignatures(Protocol):
     """The persons of a site who sign."""
 
-    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> Signed:
+    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> SignatureRecord:
         """Who signed this act; Refused (CO-H111) if it needs a person's signature and has none that counts."""
 
 
 class NoRegister:
     """A site without a register of persons: the token's holder acts."""
 
-    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> Signed:
+    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> SignatureRecord:
         """The token's holder; Refused (CO-H111) for a signature, which nobody here could check."""
         if body.signature is not None or body.person:
             message = "The request names who signs, and this site has no register of persons to check it by"
             raise Refused("CO-H111", f"{message}. Leave them out.", 422)
-        return Signed(f"{caller.name} ({caller.account})"[:200])
+        return SignatureRecord(f"{caller.name} ({caller.account})"[:200])
 
 
 class RegisterSignatures:
@@ -59,12 +59,12 @@ class RegisterSignatures:
     def __init__(self, folder: SiteFolder) -> None:
         self._folder = folder
 
-    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> Signed:
+    def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> SignatureRecord:
         """The person who signed; the verb compares the text with what is done, and checks the signature."""
         if self._folder.persons.read_register() is None:
             return NoRegister().verify_signature(act, caller, body)
         if body.person and body.signature is None:
-            return Signed(body.person, signer=TextSigner(body.person))
+            return SignatureRecord(body.person, signer=TextSigner(body.person))
         try:
             given = None if body.signature is None else SignedAct.model_validate(body.signature)
         except ValidationError:
@@ -76,4 +76,4 @@ class RegisterSignatures:
                 f"{message}. Ask for the text with `person`, and send it signed.",
                 422,
             )
-        return Signed(given.text.name, signer=PreparedSigner(given.text, given))
+        return SignatureRecord(given.text.name, signer=PreparedSigner(given.text, given))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from coterie_node.persons.acts import ActText
-from coterie_node.verbs.signing import Signer, prepare_text
+from coterie_node.verbs.signing import PersonSigner, prepare_text
 from coterie_node.web.access import Visit
 from coterie_node.web.guard import go
 
@@ -24,7 +24,7 @@ class PageAct:
 
     words: str
     back: str
-    run: Callable[[str, Signer | None], str]
+    run: Callable[[str, PersonSigner | None], str]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from coterie_node.site.folder import find_node
 from coterie_node.site.statements.joining import format_release
 from coterie_node.site.statements.open_votes import OpenVote, list_open_votes
 from coterie_node.verbs.members import vote_to_admit, vote_to_recover, vote_to_revoke, withdraw_votes
-from coterie_node.verbs.signing import Signer
+from coterie_node.verbs.signing import PersonSigner
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.guard import find_target, go
 from coterie_node.web.live.site_reader import SiteReader, SiteSnapshot
@@ -62,7 +62,7 @@ def vote_here(visit: Visit) -> Response:
     folder, motion, name = visit.services.site.folder, visit.read_field("motion"), visit.read_field("site")
     card = read_seat_card(visit.form.get("card", b"")) if motion in ("admit", "recover") else None
 
-    def run(by: str, signer: Signer | None) -> str:
+    def run(by: str, signer: PersonSigner | None) -> str:
         if card is not None:
             (vote_to_admit if motion == "admit" else vote_to_recover)(folder, card, by, signer)
         elif motion == "revoke":

@@ -15,7 +15,7 @@ from coterie_node.persons.roles import Role
 from coterie_node.run.study_files import load_study
 from coterie_node.verbs.decide import amend, find_proposed, propose
 from coterie_node.verbs.disclosure import describe
-from coterie_node.verbs.signing import Signer
+from coterie_node.verbs.signing import PersonSigner
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.login.signed_acts import PageAct, perform
 from coterie_node.web.pages.study import describe_disclosure
@@ -49,7 +49,7 @@ def _perform(visit: Visit, study: Study) -> Response:
     """Propose a study, or amend the one that the form names."""
     folder, amends, why = visit.services.site.folder, visit.read_field("amends"), visit.read_field("why")
 
-    def run(by: str, signer: Signer | None) -> str:
+    def run(by: str, signer: PersonSigner | None) -> str:
         if amends:
             return " ".join(amend(folder, amends, study, why, by=by, signer=signer))
         return " ".join(propose(folder, study, by=by, signer=signer))

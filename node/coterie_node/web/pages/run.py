@@ -13,13 +13,13 @@ from coterie_chain.ledger.protocol import Ledger, Record, State
 from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import LearnerError
 from coterie_node.audit.history import describe_ruling
-from coterie_node.audit.report.figures import Curve, draw_convergence
+from coterie_node.audit.report.figures import ConvergenceCurve, draw_convergence
 from coterie_node.errors import NodeError
 from coterie_node.persons.roles import Role
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.verbs.releases import allow_refusal, approve_release, read_privacy_log
-from coterie_node.verbs.signing import Signer
+from coterie_node.verbs.signing import PersonSigner
 from coterie_node.verbs.studies import describe_progress
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.live.site_reader import SiteReader, StudyLook
@@ -105,7 +105,7 @@ def describe_waits(head: StudyHead, now: int) -> dict[str, Any]:
     return {"sites": silent, "until": view.open.deadline, "left": view.open.deadline - now, "what": "to post"}
 
 
-def draw_curve(site: SiteReader, look: StudyLook) -> Curve | None:
+def draw_curve(site: SiteReader, look: StudyLook) -> ConvergenceCurve | None:
     """The convergence by round, from the servers' posts."""
     posts = [entry for entry in look.entries if isinstance(entry, Record) and entry.kind == "server"]
     last = {record.post.position: record for record in posts}
@@ -175,7 +175,7 @@ def release_payload(visit: Visit) -> Response:
     number = find_number(visit)
     digest = visit.read_field("digest")
 
-    def run(by: str, signer: Signer | None) -> str:
+    def run(by: str, signer: PersonSigner | None) -> str:
         payload = approve_release(visit.services.site.folder, digest, by, signer)
         return f"Allowed: {payload['topic']} leaves at this site's next turn."
 
@@ -188,7 +188,7 @@ def allow_what_was_refused(visit: Visit) -> Response:
     look = visit.services.site.find(number)
     reason = f"{visit.read_field('reason')} ({visit.person.name})" if visit.read_field("reason") else ""
 
-    def run(by: str, signer: Signer | None) -> str:
+    def run(by: str, signer: PersonSigner | None) -> str:
         allow_refusal(visit.services.site.folder, look.view.terms.hash.hex(), reason, by, signer)
         return "Allowed, with your reason on record at this site."
 

@@ -21,7 +21,7 @@ from coterie_node.run.preview import PayloadPreview, dry_run
 from coterie_node.site.statements.joining import format_release
 from coterie_node.verbs.decide import abort, approve, decline, find_open_study, resume
 from coterie_node.verbs.disclosure import HEADINGS, NOT_STOPPED
-from coterie_node.verbs.signing import Signer
+from coterie_node.verbs.signing import PersonSigner
 from coterie_node.verbs.studies import show_study
 from coterie_node.web.access import PageRoute, Visit
 from coterie_node.web.guard import go
@@ -187,7 +187,7 @@ def resume_here(visit: Visit) -> Response:
     """Vote to go on with a paused study."""
     number = find_number(visit)
 
-    def run(by: str, signer: Signer | None) -> str:
+    def run(by: str, signer: PersonSigner | None) -> str:
         resume(visit.services.site.folder, str(number), by, signer)
         return "The daemon puts this site's vote on the ledger."
 
