@@ -19,6 +19,7 @@ from coterie_chain.ledger.protocol import Event, Head, Ledger, Post, Record
 from coterie_chain.ledger.record_chain import compute_next_head
 from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry, to_history_entry
 from coterie_node.audit.replay import SNAPSHOT_TRIES
+from coterie_node.audit.sources import MOST_DIGITS
 from coterie_node.errors import AuditFailed, ConfigError
 
 FORMAT = 1
@@ -119,6 +120,14 @@ class HistoryIndex:
         where, values = question.where()
         (number,) = self._db.execute(f"SELECT count(*) FROM entries WHERE {where}", values).fetchone()
         return int(number)
+
+    def find_study(self, text: str) -> int:
+        """A study's number as people write it; ConfigError (CO-F304) if the index has no such study."""
+        short = text.isdecimal() and len(text) <= MOST_DIGITS
+        if not short or self.count(HistoryQuery(study=int(text))) == 0:
+            message = f"The index {self.path} has no study {text[:80]!r}; it has studies by number"
+            raise ConfigError("CO-F304", f"{message}. Give the number, or name a ledger besides --index.")
+        return int(text)
 
     def heads(self) -> dict[str, Head]:
         """The sites' hash chains as they were when the index was built."""

@@ -146,7 +146,7 @@ def note_seals(outcome: Replay, ledger: Ledger) -> Replay:
     return replace(outcome, verdict=replace(outcome.verdict, unsealed=unsealed))
 
 
-# Of a study's number. Python makes no number of more than 4,300.
+# Of a study's number: SQLite has no larger ones, and Python makes none of more than 4,300.
 MOST_DIGITS = 18
 
 

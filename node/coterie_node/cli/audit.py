@@ -57,6 +57,8 @@ _Passphrase = Annotated[Path | None, typer.Option(help="File with the passphrase
 _Published = Annotated[
     Path | None, typer.Option("--result", help="Published result (JSON), to compare with the replay.")
 ]
+# SQLite counts so far and more.
+_LARGEST = 10**15
 _FAILED = 22
 MAX_NETWORK_BYTES = 1 << 20
 # States of a study that goes on, as a verdict has them.
@@ -72,13 +74,15 @@ def history_command(
     catalog: Catalog = None,
     site: Annotated[str | None, typer.Option(help="Entries of one site.")] = None,
     kind: Annotated[str | None, typer.Option(help="Entries of one kind: each, server, only, or an event.")] = None,
-    round_: Annotated[int | None, typer.Option("--round", help="Entries of one round.")] = None,
+    round_: Annotated[int | None, typer.Option("--round", min=0, max=_LARGEST, help="Entries of one round.")] = None,
     since: Annotated[
         str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
-    first: Annotated[int, typer.Option(min=0, help="Number of entries to leave out at the start.")] = 0,
-    most: Annotated[int, typer.Option("--limit", min=-1, help="So many entries at most; -1 for all.")] = -1,
+    first: Annotated[int, typer.Option(min=0, max=_LARGEST, help="Number of entries to leave out at the start.")] = 0,
+    most: Annotated[
+        int, typer.Option("--limit", min=-1, max=_LARGEST, help="So many entries at most; -1 for all.")
+    ] = -1,
     index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
     shape: Annotated[TableFormat, typer.Option("--format", help="text, json, csv or parquet.")] = TableFormat.text,
@@ -88,9 +92,13 @@ def history_command(
     from coterie_node.audit.index import HistoryIndex, HistoryQuery
     from coterie_node.audit.sources import AuditLocation
 
+    where = AuditLocation(node, at, chain, catalog)
+    if index is not None and where.empty and not index.exists():
+        message = f"There is no index {index}, and no ledger is named to make it from"
+        raise ConfigError("CO-F206", f"{message}. Correct its name, or add --node, --at or --chain.")
     with ExitStack() as stack:
         history_index = stack.enter_context(HistoryIndex(index))
-        number = _refresh_index(history_index, stack, study, AuditLocation(node, at, chain, catalog))
+        number = _refresh_index(history_index, stack, study, where)
         query = HistoryQuery(number, site, kind, round_, _parse_time(since), _parse_time(until))
         _write(lambda: history_index.lines(query, first, most), TableFormat.json if as_json else shape, out)
 
@@ -297,10 +305,7 @@ def _refresh_index(
 
     if history_index.path is not None and where.empty:
         history_index.check()
-        if study is not None and not study.isdecimal():
-            message = f"An index has no study {study!r}: it has studies by number"
-            raise ConfigError("CO-F304", f"{message}. Give the number, or name a ledger besides --index.")
-        return None if study is None else int(study)
+        return None if study is None else history_index.find_study(study)
     ledger = open_sources(stack, locate(where.node, where.at, where.chain, where.catalog, None)).ledger
     history_index.refresh(ledger)
     return None if study is None else find_study_number(ledger, study)

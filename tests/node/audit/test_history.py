@@ -15,12 +15,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support.node.worlds import World, cohort, run_past_a_skip_and_an_exclusion, sweep
+from typer.testing import CliRunner
 
 from coterie_chain.errors import LedgerMismatch
 from coterie_chain.ledger.protocol import Event, Record
 from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry, to_history_entry
 from coterie_node.audit.index import HistoryIndex, HistoryQuery
 from coterie_node.audit.tables import write_csv, write_json, write_parquet, write_text
+from coterie_node.cli.main import app
 from coterie_node.errors import AuditFailed, ConfigError
 from coterie_node.run.reasons import Reason
 
@@ -311,3 +313,26 @@ def test_hostile_names_are_harmless_in_every_shape() -> None:
     cells = [cell for row in table for cell in row]
     assert [c for c in cells if c[:1] in ("=", "+", "-", "@")] == []
     assert not any("\x1b" in c or "\n" in c for c in cells)
+
+
+@pytest.mark.parametrize("study", ["3", "9" * 19, "9" * 5000, "1e3", "-1", "\u0661\u0661", "deadbeef"])
+def test_an_index_without_this_study_names_it(history_index: HistoryIndex, study: str) -> None:
+    with pytest.raises(ConfigError, match="has no study") as error:
+        history_index.find_study(study)
+    assert error.value.code == "CO-F304"
+    assert history_index.find_study("1") == 1
+
+
+@pytest.mark.parametrize("words", [["--round", "9" * 20], ["--first", "9" * 20], ["--limit", "9" * 20]])
+def test_numbers_beyond_an_index_are_wrong_options(words: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["audit", "history", "--index", str(tmp_path / "i"), *words])
+    assert done.exit_code == 2
+    assert "less than or equal to" in done.output
+
+
+def test_a_missing_index_without_a_ledger_is_not_made(tmp_path: Path) -> None:
+    missing = tmp_path / "history.sqlite"
+    with pytest.raises(ConfigError, match="There is no index") as error:
+        app(["audit", "history", "--index", str(missing)], standalone_mode=False)
+    assert error.value.code == "CO-F206"
+    assert not missing.exists()

@@ -14,7 +14,7 @@ from coterie_node.run.study_files import load_study
 
 def certify_command(
     study: Annotated[Path, typer.Argument(help="Study file (TOML or canonical JSON).")],
-    rows: Annotated[int | None, typer.Option(min=10, help="Synthetic rows at each site.")] = None,
+    rows: Annotated[int | None, typer.Option(min=10, max=10**7, help="Synthetic rows at each site.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the synthetic rows.")] = 20240,
     out: Annotated[Path | None, typer.Option(help="Default: certificate.json beside the study.")] = None,
     as_json: Json = False,
