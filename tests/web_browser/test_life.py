@@ -28,6 +28,7 @@ from support.node.browsers import (
 from support.node.processes import run_command
 
 from coterie_chain.ledger.protocol import Event
+from coterie_chain.network.programs.ports import find_free_port
 from coterie_node.network.devnet import stop_programs
 from coterie_node.network.local_nodes import SiteDaemons
 from coterie_node.persons.accounts import LocalAccounts
@@ -50,12 +51,6 @@ class Town:
 
     place: RunFolder
     pages: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @contextmanager
@@ -85,7 +80,7 @@ def town(tmp_path: Path) -> Iterator[Town]:
 
 def prepare_site(place: RunFolder, site: str) -> str:
     """Give a site a page, an account, and a rule that a person lets each payload leave; returns the page's address."""
-    root, port = place.site_root(site), free_port()
+    root, port = place.site_root(site), find_free_port()
     settings = (root / "node.toml").read_text().replace("[policy]\n", "[policy]\nask = true\n")
     (root / "node.toml").write_text(f"{settings}\n[web]\nport = {port}\n")
     FileAccounts(root / ACCOUNTS).save("ada", f"Ada of {site}", tuple(Role), PASSWORD)
@@ -284,7 +279,7 @@ def check_acts(place: RunFolder, site: str) -> None:
 
 def prepare_register(place: RunFolder, site: str, secrets: dict[str, str]) -> str:
     """Give a site a page and persons with accounts; the first site lets each payload leave by a person's signature."""
-    sites, root, port = list(place.settings().sites), place.site_root(site), free_port()
+    sites, root, port = list(place.settings().sites), place.site_root(site), find_free_port()
     names = PEOPLE[sites.index(site)]
     policy = f"[policy]\napprovals = {len(names)}\n" + ("ask = true\n" if site == sites[0] else "")
     text = (root / "node.toml").read_text().replace("[policy]\n", policy)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
+from coterie_chain.network.programs import ports
 from coterie_chain.network.programs.executables import Program
 from coterie_chain.network.programs.ports import find_free_port, reserve_for_all, reserve_ports
 from coterie_chain.network.programs.service import Service, stretch_wait
@@ -132,3 +133,20 @@ def test_a_program_of_another_version_is_not_taken(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("COTERIE_TOOL", str(tmp_path / "none"))
     with pytest.raises(StoreFault, match="does not name a program"):
         program.find()
+
+
+def test_ports_are_none_that_an_outgoing_connection_may_take(tmp_path: Path) -> None:
+    """Between two starts of a program such a connection could take its port."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    single = [find_free_port() for _ in range(50)]
+    drawn = reserve_for_all([tmp_path / f"{k}.json" for k in range(50)], ("p2p", "rpc"))
+    assert max([*single, *(port for names in drawn for port in names.values())]) < first
+    assert len({port for names in drawn for port in names.values()}) == 100
+
+
+@pytest.mark.parametrize("text", ["", "many", "1024\t60999"])
+def test_without_room_below_them_the_system_chooses(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "range").write_text(text)
+    monkeypatch.setattr(ports, "_OUTGOING", tmp_path / "range")
+    with socket.create_server(("127.0.0.1", find_free_port())) as server:
+        assert server.getsockname()[1] > 1024

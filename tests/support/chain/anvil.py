@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from coterie_chain.network.programs.ports import find_free_port
 
 ANVIL_CHAIN_ID = 20240
 PACKAGES = Path(__file__).resolve().parents[3] / "contracts" / "node_modules" / "@foundry-rs"
@@ -54,9 +55,7 @@ def find_binary() -> Path | None:
 @contextmanager
 def run_anvil(program: Path, *options: str) -> Iterator[AnvilClient]:
     """Start Anvil, wait until it answers, and end it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = find_free_port()
     process = subprocess.Popen([program, "--host", "127.0.0.1", "--port", str(port), *OPTIONS, *options])
     anvil = AnvilClient(f"http://127.0.0.1:{port}")
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from typing import Any
 
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from coterie_chain.network.programs.ports import find_free_port
 
 AXE = Path(__file__).parents[2] / "web_browser" / "node_modules" / "axe-core" / "axe.min.js"
 WIDTHS = (360, 768, 1280)
@@ -38,9 +39,7 @@ def open_browser() -> Iterator[Browser]:
 @contextmanager
 def serve_app(app: Any) -> Iterator[str]:
     """A server of an application on a free port of loopback; yields its address."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+    port = find_free_port()
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, server_header=False,
                             proxy_headers=False, timeout_graceful_shutdown=1)  # fmt: skip
     server = uvicorn.Server(config)

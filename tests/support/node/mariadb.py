@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
-from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder, prepare
+from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, make_folder, prepare
+
+from coterie_chain.network.programs.ports import find_free_port
 
 
 def find_mariadb() -> Path | None:
@@ -41,7 +43,7 @@ class MariaDb:
 def start_mariadb(program: Path) -> Iterator[MariaDb]:
     """Start a server on a free port of this machine, and end it; as the user mysql where the tests run as root."""
     user = choose_user("mysql")
-    folder, port = make_folder("coterie-my-", user), find_port()
+    folder, port = make_folder("coterie-my-", user), find_free_port()
     common = ["--no-defaults", f"--datadir={folder}/data"]
     owner = ["--auth-root-authentication-method=normal", f"--user={user}", "--skip-test-db"]
     prepare(["mariadb-install-db", *common, *owner])

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, find_port, make_folder, prepare
+from support.node.servers import PASSWORD, PATIENCE, await_answer, choose_user, make_folder, prepare
+
+from coterie_chain.network.programs.ports import find_free_port
 
 
 def find_programs() -> Path | None:
@@ -47,7 +49,7 @@ def _connect(programs: Path, port: int) -> None:
 def start_postgres(programs: Path) -> Iterator[Postgres]:
     """Start a server on a free port of this machine, and end it; as the user postgres where the tests run as root."""
     user = choose_user("postgres")
-    folder, port = make_folder("coterie-pg-", user), find_port()
+    folder, port = make_folder("coterie-pg-", user), find_free_port()
     secret = folder / "secret"
     secret.write_text(PASSWORD)
     if os.getuid() == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from urllib.parse import urljoin
 
 import httpx
 
+from coterie_chain.network.programs.ports import find_free_port
+
 FOLDER = Path(__file__).parents[1] / "provider"
 SECRET = "secret of the tests, of forty characters"
 
@@ -19,9 +20,7 @@ SECRET = "secret of the tests, of forty characters"
 @contextmanager
 def run_provider(back: str) -> Iterator[str]:
     """The provider's address; `npm ci` in its folder comes before (make test-provider)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = find_free_port()
     words = ["node", str(FOLDER / "provider.mjs"), str(port), back]
     with subprocess.Popen(words, cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

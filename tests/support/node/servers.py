@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -34,14 +33,6 @@ def prepare(words: Sequence[str], **options: Any) -> None:
     """Run a program to its end; an AssertionError has what it printed where it fails."""
     done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE, **options)
     assert done.returncode == 0, f"{words[0]} ended with {done.returncode}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
-
-
-def find_port() -> int:
-    """A port of this machine that is free now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def await_answer(connect: Callable[[], None], what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,11 +13,15 @@ from pathlib import Path
 from coterie_chain.errors import LedgerUnreachable
 
 LOOPBACK = "127.0.0.1"
+# Below are ports of well-known services; and so many draws before the system chooses.
+_LEAST, _DRAWS = 10240, 64
+# The first and the last port of outgoing connections, and what Linux has by itself.
+_OUTGOING, _USUAL = Path("/proc/sys/net/ipv4/ip_local_port_range"), 32768
 
 
 def find_free_port(wanted: int = 0) -> int:
     """A port of the loopback address on which nobody listens; LedgerUnreachable if the wanted one is taken."""
-    with _bind(wanted) as probe:
+    with _bind(wanted) if wanted else _draw() as probe:
         return int(probe.getsockname()[1])
 
 
@@ -28,7 +33,7 @@ def reserve_ports(path: Path, names: Sequence[str]) -> dict[str, int]:
 def reserve_for_all(paths: Sequence[Path], names: Sequence[str]) -> list[dict[str, int]]:
     """The same for the files of several sites, none of which gets a port of another one.
 
-    The system draws from some 7,000 ports: of 100 that are drawn one site after the other, two are often equal.
+    Of 100 ports that are drawn one site after the other, two may be equal.
     """
     with ExitStack() as stack:
         probes: dict[int, socket.socket] = {}
@@ -41,7 +46,7 @@ def _reserve(path: Path, names: Sequence[str], probes: dict[int, socket.socket],
     if set(old_ports) == set(names) and all(port not in probes and _is_free(port) for port in old_ports.values()):
         probes.update({port: stack.enter_context(_bind(port)) for port in old_ports.values()})
         return old_ports
-    bound = [stack.enter_context(_bind(0)) for _ in names]
+    bound = [stack.enter_context(_draw()) for _ in names]
     new_ports = {name: int(probe.getsockname()[1]) for name, probe in zip(names, bound, strict=True)}
     probes.update(zip(new_ports.values(), bound, strict=True))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +67,25 @@ def _is_free(port: int) -> bool:
         return find_free_port(port) == port
     except LedgerUnreachable:
         return False
+
+
+def _draw() -> socket.socket:
+    """A socket on a port that no outgoing connection takes, so that its program can start there again."""
+    end = _read_first_outgoing_port()
+    for _ in range(_DRAWS if end > _LEAST else 0):
+        try:
+            return _bind(secrets.choice(range(_LEAST, end)))
+        except LedgerUnreachable:
+            continue
+    return _bind(0)
+
+
+def _read_first_outgoing_port() -> int:
+    """The first port from which this machine makes connections."""
+    try:
+        return int(_OUTGOING.read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return _USUAL
 
 
 def _bind(wanted: int) -> socket.socket:
