@@ -35,12 +35,14 @@ def print_document(document: Any, text: str, as_json: bool) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[str]) -> None:
-    """A table with these columns; everything as JSON."""
+    """A table with these columns, `-` where a row has nothing to show; everything as JSON."""
     if as_json:
         print_json(rows)
         return
     lines = [[name.replace("_", " ") for name in columns]]
-    lines += [[printable(str(row.get(name, ""))) for name in columns] for row in rows]
+    lines += [
+        ["-" if row.get(name, "") is None else printable(str(row.get(name, ""))) for name in columns] for row in rows
+    ]
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -17,9 +17,12 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
 from typing import Annotated, Literal, TypeVar
 
 from eth_utils.address import to_checksum_address
@@ -45,6 +48,7 @@ FOUNDING, OWN_CARD = "founding.json", "founder.json"
 CARD_PREFIX = "coterie-card-1:"
 MAX_FOUNDING_BYTES = 1 << 20
 PAUSE_SECONDS = 2.0
+GREETING_JOIN_SECONDS = 5.0
 _CONTEXT = b"coterie/1 swarm key"
 # The chain node does not answer yet, has no block yet, or no Catalog yet.
 _NOT_YET = frozenset({"CO-C301", "CO-C302", "CO-C316"})
@@ -130,15 +134,32 @@ def _read_saved_text(path: Path) -> str | None:
 
 
 def write_plan(folder: Path, cards: Sequence[FounderCard], *, sleep: bool) -> FoundingPlan:
-    """Write the first founder's files and founding.json, with the swarm's key sealed to every site of the cards."""
-    write_network_files(folder, _own_card(folder).site, cards, sleep=sleep)
+    """Write the first founder's files and founding.json, with the swarm's key sealed to every site of the cards.
+
+    A founding.json of the same cards stays as it is: the other sites have it, and its fingerprint was read to them.
+    """
+    own = _own_card(folder).site
+    write_network_files(folder, own, cards, sleep=sleep)
     secret = read_private(Kubo(folder / "kubo").key, "the swarm's key").encode()
+    written = _read_written_plan(folder, cards, sleep=sleep)
+    if written and _load_keys(folder).unseal(bytes.fromhex(written.swarm_key), own, _CONTEXT) == secret:
+        return written
     readers = {check_site_name(card.site): bytes.fromhex(card.sealing) for card in cards}
     sealed = _load_keys(folder).seal(secret, readers, _CONTEXT)
     founded = tuple(FoundedCard(**asdict(card)) for card in cards)
     plan = FoundingPlan(cards=founded, sleep=sleep, swarm_key=sealed.hex())
     (folder / FOUNDING).write_text(plan.model_dump_json(indent=2) + "\n")
     return plan
+
+
+def _read_written_plan(folder: Path, cards: Sequence[FounderCard], *, sleep: bool) -> FoundingPlan | None:
+    """The plan that an earlier command wrote of the same cards; None if there is none, or one of other cards."""
+    try:
+        plan = FoundingPlan.load(folder / FOUNDING)
+    except ConfigError:  # there is none, or a damaged one, which is written again
+        return None
+    same = [founded.raw_card for founded in plan.cards] == list(cards) and plan.sleep == sleep
+    return plan if same else None
 
 
 def follow_plan(folder: Path, plan: FoundingPlan) -> None:
@@ -174,13 +195,35 @@ def await_network(
     founders than the cards; the chain node's last fault where `seconds` are over.
     """
     url, cards = find_node(folder).chain, [founded.card() for founded in plan.cards]
-    if deploys:
-        await_chain(lambda: _check_first_block(url), seconds, tell, check)
-        network = _find_or_deploy(folder, url, cards)
-    else:
-        network = await_chain(lambda: _find_catalog(url, cards), seconds, tell, check)
+    with greet_meanwhile(folder):
+        if deploys:
+            await_chain(lambda: _check_first_block(url), seconds, tell, check)
+            network = _find_or_deploy(folder, url, cards)
+        else:
+            network = await_chain(lambda: _find_catalog(url, cards), seconds, tell, check)
     (folder / NETWORK).write_text(network.to_json())
     return network
+
+
+@contextmanager
+def greet_meanwhile(folder: Path) -> Iterator[None]:
+    """Let this site's chain node greet its peers again where no block comes, as the daemon does once there is one.
+
+    Two sealers that have each sealed the first block alone would wait for each other for ever.
+    """
+    from coterie_chain.network.greeting import StallWatch
+    from coterie_chain.network.programs.geth import read_static_nodes
+    from coterie_chain.network.sealer_driver import open_socket
+
+    ipc, stop = find_node(folder).ipc, Flag()
+    watch = StallWatch(open_socket(ipc), peers=read_static_nodes(ipc.parent / "config.toml"))
+    thread = Thread(target=watch.run, args=(stop,), name="greeting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(GREETING_JOIN_SECONDS)
 
 
 def await_chain(

@@ -16,12 +16,14 @@ from pathlib import Path
 from threading import Event as Flag
 
 from coterie_chain.errors import StoreFault
+from coterie_chain.network.peers import Place, find_open_ports
 from coterie_chain.network.programs.service import STOP_TIMEOUT, Service, explain_early_end
 from coterie_node.errors import ConfigError
 from coterie_node.network.devnet import await_catalog
 from coterie_node.network.founding import FOUNDERS
 from coterie_node.network.local_nodes import await_health
 from coterie_node.network.membership.known_members import write_peers
+from coterie_node.network.site_ports import SitePorts
 from coterie_node.network.systemd_units import Recipe, make_daemon_recipe, make_geth_recipe, make_kubo_recipe
 from coterie_node.site.config import CONFIG
 from coterie_node.site.folder import NETWORK, find_node
@@ -30,6 +32,9 @@ PREPARE_SECONDS, LOOK_SECONDS = 120.0, 1.0
 # The daemon finishes the step at hand, and an interactive one takes up to 150 s.
 DAEMON_STOP_SECONDS = 180.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+_LOOPBACK = "127.0.0.1"
+# What people call these programs besides.
+OTHER_NAMES = {"daemon": "node", "ipfs": "kubo"}
 RECIPES: Mapping[str, Callable[[Path], Recipe]] = {
     "geth": make_geth_recipe,
     "kubo": make_kubo_recipe,
@@ -52,9 +57,11 @@ class SitePrograms:
         """Prepare and start what does not run; returns once the daemon is well, if there is one.
 
         The daemon ends where its chain node lacks the Catalog, so that it is started after the chain node has it. The
-        settings of chain node and store are written again, as this version has them.
+        settings of chain node and store are written again, as this version has them. ConfigError (CO-F505) where
+        another program has the ports, such as a second copy of this site: it would answer in place of these.
         """
         self._write_settings()
+        self._check_ports()
         for name, service in self.services().items():
             if name == "node" and service.pid is None:
                 await_catalog(find_node(self.folder).network(), site=self.folder.absolute().name)
@@ -99,9 +106,10 @@ class SitePrograms:
 
     def stop(self, only: str | None = None) -> None:
         """End all programs, the daemon first, or one of them; ConfigError (CO-F305) for a name that is none."""
+        only = OTHER_NAMES.get(only, only) if only is not None else None
         if only is not None and only not in RECIPES:
             message = f"A site has no program {only[:40]!r}"
-            raise ConfigError("CO-F305", f"{message}. Name one of {', '.join(RECIPES)}.")
+            raise ConfigError("CO-F305", f"{message}. Name one of {', '.join(RECIPES)} (the daemon).")
         chosen = {name: service for name, service in self.services().items() if only in (None, name)}
         for name, service in reversed(chosen.items()):
             service.stop(DAEMON_STOP_SECONDS if name == "node" else STOP_TIMEOUT)
@@ -112,6 +120,7 @@ class SitePrograms:
         A program that ends again and again is started after longer and longer pauses.
         """
         self._write_settings()
+        self._check_ports()
         pauses, due = dict.fromkeys(RECIPES, FIRST_PAUSE), dict.fromkeys(RECIPES, 0.0)
         running: set[str] = set()
         try:
@@ -129,6 +138,20 @@ class SitePrograms:
                     pauses[name] = min(2 * pauses[name], LONGEST_PAUSE)
         finally:
             self.stop()
+
+    def _check_ports(self) -> None:
+        """ConfigError (CO-F505) if something answers where a program of this site listens that does not run."""
+        ports = SitePorts.read(self.folder)
+        places: dict[str, Place] = {"geth": (_LOOPBACK, ports.rpc), "kubo": (_LOOPBACK, ports.store)}
+        if (self.folder / NETWORK).exists():
+            api = find_node(self.folder).config.api
+            places["node"] = (api.host, api.port)
+        stopped = {name for name, service in self.services().items() if service.pid is None}
+        if taken := find_open_ports({name: place for name, place in places.items() if name in stopped}):
+            listed = ", ".join(f"{places[name][0]}:{places[name][1]} ({name})" for name in sorted(taken))
+            message = f"Something answers at {listed}, where programs of {self.folder} listen, and these do not run"
+            remedy = "Stop the other copy of this site, which would sign with the same keys, or free the ports"
+            raise ConfigError("CO-F505", f"{message}. {remedy}.")
 
     def _write_settings(self) -> None:
         if (self.folder / FOUNDERS).is_dir() and (self.folder / CONFIG).exists():

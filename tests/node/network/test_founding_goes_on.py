@@ -1,0 +1,105 @@
+"""A founding that was interrupted, or whose chain stands still, goes on by itself; a second copy is refused."""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.node.founded_sites import FoundedSites
+
+from coterie_chain.network import greeting
+from coterie_node.errors import ConfigError
+from coterie_node.network.guided_founding import FOUNDING, greet_meanwhile, write_plan
+from coterie_node.network.site_ports import SitePorts
+from coterie_node.network.site_programs import SitePrograms
+
+PEER = "enode://aa@10.0.0.2:30303"
+
+
+@contextmanager
+def run_stalled_sealer(path: Path, asked: list[str], greeted: threading.Event) -> Iterator[None]:
+    """The administrator's socket of a sealer that has sealed the first block and waits for others."""
+    peer = {"enode": PEER, "network": {"inbound": False}}
+    answers: dict[str, Any] = {"eth_blockNumber": "0x1", "eth_mining": True, "admin_peers": [peer]}
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            requests = json.loads(self.request.recv(1 << 16))
+            asked.extend(r["method"] for r in requests)
+            replies = [{"id": r["id"], "result": answers.get(r["method"], True)} for r in requests]
+            self.request.sendall(json.dumps(replies).encode())
+            if any(r["method"] == "admin_addPeer" for r in requests):
+                greeted.set()
+            self.request.recv(1)
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield
+        server.shutdown()
+
+
+def test_a_sealer_greets_its_peers_while_the_network_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sealers that had each sealed the first block alone waited until the deployment was given up."""
+    monkeypatch.setattr(greeting, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(greeting, "FIRST_WAIT", 0.02)
+    folder, asked, greeted = FoundedSites(tmp_path).root / "north", list[str](), threading.Event()
+    with run_stalled_sealer(folder / "geth" / "geth.ipc", asked, greeted):
+        with greet_meanwhile(folder):
+            assert greeted.wait(30.0)
+        count = len(asked)
+        assert {"admin_removePeer", "admin_addPeer"} <= set(asked)
+    assert len(asked) == count
+
+
+def test_the_first_founder_s_repeated_command_leaves_founding_json_and_its_fingerprint(tmp_path: Path) -> None:
+    """The other sites have the file, and its fingerprint was read to them by telephone."""
+    sites = FoundedSites(tmp_path)
+    folder = sites.root / "north"
+    first = write_plan(folder, sites.cards, sleep=False)
+    text = (folder / FOUNDING).read_text()
+    assert write_plan(folder, sites.cards, sleep=False).fingerprint == first.fingerprint
+    assert (folder / FOUNDING).read_text() == text
+
+
+def test_a_founding_json_of_other_cards_or_a_damaged_one_is_written_again(tmp_path: Path) -> None:
+    sites = FoundedSites(tmp_path)
+    folder = sites.root / "north"
+    first = write_plan(folder, sites.cards, sleep=False)
+    two = write_plan(folder, sites.cards[:2], sleep=False)
+    assert [card.site for card in two.cards] == ["north", "south"]
+    (folder / FOUNDING).write_text("{")
+    again = write_plan(folder, sites.cards, sleep=False)
+    assert [card.site for card in again.cards] == ["north", "south", "west"]
+    assert first.fingerprint != again.fingerprint
+
+
+@pytest.mark.parametrize("program", ["geth", "kubo"])
+def test_a_site_does_not_start_where_another_copy_of_it_answers(program: str, tmp_path: Path) -> None:
+    """The command ended with 0: the other copy's programs answered, and this daemon ran on them with the same keys."""
+    folder = FoundedSites(tmp_path).root / "north"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ports = SitePorts(rpc=port, store=1) if program == "geth" else SitePorts(rpc=1, store=port)
+        ports.write(folder)
+        with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{port} \({program}\)") as refused:
+            SitePrograms(folder).start()
+    assert refused.value.code == "CO-F505"
+    assert all(service.pid is None for service in SitePrograms(folder).services().values())
+
+
+def test_the_daemon_has_its_own_name_for_only(tmp_path: Path) -> None:
+    programs = SitePrograms(FoundedSites(tmp_path).root / "north")
+    (programs.folder / "network.json").write_text("{}")
+    programs.stop("daemon")
+    with pytest.raises(ConfigError, match=r"geth, kubo, node \(the daemon\)"):
+        programs.stop("chain")
