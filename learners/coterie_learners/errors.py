@@ -18,6 +18,63 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# What people call a key elsewhere, and what it is called in a study or a mapping.
+_OTHER_KEYS = {
+    "min": "write range = [least, largest]",
+    "max": "write range = [least, largest]",
+    "units": "write unit",
+    "values": "write levels",
+    "categories": "write levels",
+    "reference": "the first of `levels` is the reference",
+    "ref": "the first of `levels` is the reference",
+    "description": "write label",
+    "sep": "write separator",
+    "delimiter": "write separator",
+    "delim": "write separator",
+    "dec": "write decimal",
+    "skiprows": "write skip",
+    "sheet_name": "write sheet",
+    "na": "write missing",
+    "na_values": "write missing",
+    "multiply": "write factor",
+    "scale": "write factor",
+    "source": "write from",
+    "column": "write [columns.NAME]",
+    "variable": "write [variables.NAME]",
+    "covariates": "write them into the formula",
+    "outcome": "write it into the formula, as `outcome ~ terms`",
+    "id": "write patient",
+    "seed": "the learner or [evaluate] has a seed where chance decides",
+}
+# What pydantic says in words of Python.
+_PLAIN_WORDS = {
+    "string_type": "it takes one text, in quotation marks",
+    "tuple_type": "it takes a list, in square brackets",
+    "list_type": "it takes a list, in square brackets",
+    "bool_type": "it takes true or false",
+    "bool_parsing": "it takes true or false",
+    "float_type": "it takes a number",
+    "float_parsing": "it takes a number",
+    "int_type": "it takes a whole number",
+    "int_parsing": "it takes a whole number",
+    "int_from_float": "it takes a whole number",
+    "dict_type": "it takes a table of keys and values",
+    "missing": "this key is needed",
+}
+
+
+def reword_fault(kind: str, key: str, message: str) -> str:
+    """What pydantic finds wrong with a key of a study or of a mapping, in plain words.
+
+    `kind` is pydantic's name of the fault, `message` its sentence.
+    """
+    if kind == "extra_forbidden":
+        advice = _OTHER_KEYS.get(key.lower(), "")
+        return f"there is no such key here{f'; {advice}' if advice else ''}"
+    if kind == "literal_error":
+        return message.replace("Input should be", "it takes", 1)
+    return _PLAIN_WORDS.get(kind, message.removeprefix("Value error, "))
+
 
 class LearnerError(Exception):
     """What happened, with which values and what to do, behind a stable code such as CO-D101."""

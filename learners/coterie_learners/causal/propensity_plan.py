@@ -211,8 +211,11 @@ def check_propensity_plan(plan: PropensityPlan) -> None:
     """StudyError for a study of which no effect can be estimated here."""
     options, formula, outcome = plan.options, plan.design.formula, plan.design.outcome
     if plan.study.variables[options.treatment].type != "binary":
-        message = f"The treatment {options.treatment!r} must be declared as binary"
-        raise StudyError("CO-S351", f"{message}. Compare two treatments at a time, as 0 and 1.")
+        declared, name = plan.study.variables[options.treatment], options.treatment
+        message = f"The treatment {name!r} is declared as {declared.type}, and a treatment is binary"
+        level = declared.levels[-1] if declared.levels else "new"
+        remedy = f"Derive one that compares two: treated = '{name} == \"{level}\"' under [derive], say"
+        raise StudyError("CO-S351", f"{message}. {remedy}.")
     if not formula.intercept or formula.offset or plan.p < 2:
         message = f"The formula is {plan.study.formula!r}"
         advice = f"Write `{formula.outcome} ~ {options.treatment}` and one covariate or more, without offset() and -1"

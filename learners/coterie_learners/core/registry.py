@@ -12,15 +12,39 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from coterie_learners.core.profile import Profile
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import StudyError, reword_fault
 from coterie_learners.study.document import LearnerChoice, Schedule, Study
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from coterie_learners.core.protocol import Script, Site
     from coterie_learners.core.study_disclosure import Discloses
 
 GROUP = "coterie.learners"
 _FUNCTIONS = ("options", "check", "schedule", "script", "discloses")
+# What people call a learner elsewhere.
+_OTHER_LEARNERS = {
+    **dict.fromkeys(("glm", "logistic", "linear", "regression", "poisson", "logit", "ols", "lm"), "glore"),
+    **dict.fromkeys(("coxph", "cox_ph", "proportional_hazards"), "cox"),
+    **dict.fromkeys(("km", "kaplan_meier", "survival", "survfit"), "survival_curves"),
+    **dict.fromkeys(("tableone", "table1", "characteristics"), "table_one"),
+    **dict.fromkeys(("iptw", "ipw", "psm", "propensity_score"), "propensity"),
+    **dict.fromkeys(("validation", "evaluate", "external_validation"), "validate"),
+    "lasso": "secure_lasso",
+}
+_CLUSTER = 'Write robust = "patient", and the cluster\'s column as `patient` beside the formula. '
+# What people call an option elsewhere: the option that the learner must have, and what to write.
+_OTHER_OPTIONS = {
+    **dict.fromkeys(("cluster", "clusters", "id", "groups"), (("robust", _CLUSTER),)),
+    **dict.fromkeys(("vcov", "se", "standard_errors", "cov_type", "sandwich"), (("robust", "Write robust. "),)),
+    **dict.fromkeys(("alpha", "lambda", "penalty", "l2"), (("ridge", "Write ridge. "), ("alpha", "Write alpha. "))),
+    **dict.fromkeys(("max_iter", "maxit", "iterations", "max_iterations"), (("max_rounds", "Write max_rounds. "),)),
+    **dict.fromkeys(("tol", "epsilon", "eps"), (("tolerance", "Write tolerance. "),)),
+    **dict.fromkeys(("weight", "case_weights"), (("weights", "Write weights. "),)),
+    "offset": (("family", "Write offset(variable) into the formula. "),),
+    "strata": (("site_intercepts", "Write site_intercepts = true, or the variable into the formula. "),),
+}
 Options = TypeVar("Options", bound=BaseModel)
 Reads = Literal["rows", "codes", "values"]
 
@@ -127,7 +151,10 @@ def find_learner(name: str) -> Learner:
     """An installed learner by name, from the entry points in the group coterie.learners."""
     entries = _find_entries(tuple(sys.path))
     if name not in entries:
-        raise StudyError("CO-S401", f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.")
+        near = _OTHER_LEARNERS.get(name.lower(), "")
+        wish = f" Write {near!r}." if near in entries else ""
+        message = f"There is no learner {name!r} here. Installed: {', '.join(sorted(entries))}.{wish}"
+        raise StudyError("CO-S401", message)
     learner = entries[name].load()
     if not isinstance(learner, Learner):
         raise StudyError(
@@ -193,10 +220,25 @@ def options_of(study: Study, model: type[Options]) -> Options:
     try:
         return model.model_validate(study.learner.options)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            names = ", ".join(sorted(model.model_fields))
-            text = f"{study.learner.name} has no option {where!r}. Its options are {names}."
-            raise StudyError("CO-S404", text) from None
-        raise StudyError("CO-S404", f"The learner option {where!r}: {first['msg']}.") from None
+        raise StudyError("CO-S404", _explain_option(error, study.learner.name, model)) from None
+
+
+def _explain_option(error: ValidationError, learner: str, model: type[BaseModel]) -> str:
+    """The first option that is wrong, and what it takes; of an option of several forms, each form."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    where = str(faults[0]["loc"][0]) if faults[0]["loc"] else "learner"
+    if faults[0]["type"] == "extra_forbidden":
+        advice = next(
+            (text for needs, text in _OTHER_OPTIONS.get(where.lower(), ()) if needs in model.model_fields), ""
+        )
+        names = ", ".join(sorted(model.model_fields))
+        return f"{learner} has no option {where!r}. {advice}Its options are {names}."
+    forms = [f for f in faults if f["loc"][:1] == faults[0]["loc"][:1]]
+    depth = 2 if len(forms) > 1 else 1
+    inner = [".".join(map(str, f["loc"][depth:])) for f in forms]
+    said = [f"{k}: {text}" if k else text for k, text in zip(inner, map(_reword, forms), strict=True)]
+    return f"The learner option {where!r}: {', or '.join(dict.fromkeys(said))}."
+
+
+def _reword(fault: ErrorDetails) -> str:
+    return reword_fault(fault["type"], str(fault["loc"][-1]) if fault["loc"] else "", fault["msg"])

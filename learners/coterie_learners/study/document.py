@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import StudyError, reword_fault
 from coterie_learners.study.days import read_day
 from coterie_learners.study.toml_text import parse_toml
 
@@ -504,7 +504,9 @@ class Study(Frozen):
         except ValidationError as error:
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
         except ValueError as error:
-            raise StudyError("CO-S101", f"{where} is not TOML: {error}. Correct the file.") from None
+            raise StudyError(
+                "CO-S101", f"{where} is not TOML: {error}. Correct the file; a text stands in quotation marks."
+            ) from None
 
     @classmethod
     def from_json(cls, document: bytes, where: str = "study") -> Self:
@@ -568,11 +570,13 @@ def _escape(text: str) -> str:
 
 
 def _reword_error(kind: str, place: tuple[int | str, ...], message: str) -> str:
-    """What pydantic says, except for a variable's name and for text: a column called otherwise has to be renamed."""
+    """A fault in plain words. A variable's name and text have words of their own: such a column has to be renamed."""
     if kind == "string_pattern_mismatch" and INVISIBLE in message:
         return "a text has no control characters, and none that nobody sees or that turn the reading direction round"
     if (kind, place) == ("string_pattern_mismatch", ("formula",)):
         return "a formula has letters a to z, digits, signs and plain spaces only"
+    if kind == "string_pattern_mismatch" and place[:1] in (("name",), ("sites",), ("helpers",)):
+        return "it takes lower-case letters, digits and dashes, no dash first, and 31 characters at most"
     if (kind, place[:1], place[-1:]) != ("string_pattern_mismatch", ("variables",), ("[key]",)):
-        return message
+        return reword_fault(kind, str(place[-1]) if place else "", message)
     return "a variable's name has letters a to z, digits and _, and no digit first; rename the column in every file"

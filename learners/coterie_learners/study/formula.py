@@ -62,12 +62,21 @@ def parse_formula(text: str, declared: tuple[str, ...] = ()) -> Formula:
     outcome = left.strip()
     if not tilde or not outcome.isascii() or not outcome.isidentifier():
         message = f"The formula {text!r} does not begin with `outcome ~`, the outcome being a declared variable"
-        raise StudyError("CO-S201", f"{message}. For a function of the outcome use a link, or map the column.")
+        raise StudyError("CO-S201", f"{message}. {_advise_outcome(outcome)}.")
     if right.strip().endswith("+"):
         raise StudyError(
             "CO-S201", f"The formula {text!r} ends with `+`. Add the term that is missing, or delete the `+`."
         )
     return _Reader(text, outcome, declared).read(parse_syntax(right, text))
+
+
+def _advise_outcome(outcome: str) -> str:
+    """What stands in place of a function of the outcome."""
+    if outcome.startswith("Surv("):
+        return "Write the event alone (`death ~ age`), and name `time` and `event` in [learner] of cox"
+    if outcome.startswith("cbind("):
+        return 'A row has the outcome 0 or 1; in glore it may stand for many patients (weight_kind = "frequency")'
+    return "For a function of the outcome use a link, or map the column"
 
 
 def unite_formulas(formulas: Sequence[Formula]) -> Formula:
@@ -217,7 +226,12 @@ class _Reader:
     def _take_offset(self, node: Call, top: bool) -> None:
         (name, value), *more = node.arguments or (("", Constant(0.0)),)
         if not top or more or name or not isinstance(value, Symbol) or self._offset is not None:
-            raise self._error(f"{write_node(node)!r} is written offset(variable), once, and no part of a product")
+            wish = ""
+            if top and not more and not name and self._offset is None and not isinstance(value, Constant):
+                derived = f"log_time = '{write_node(value)}'"
+                wish = f". Derive the variable, {derived} under [derive], and write offset(log_time)"
+            message = f"{write_node(node)!r} is written offset(variable), once, and no part of a product"
+            raise self._error(f"{message}{wish}")
         self._offset = value.name
 
     def _check_count(self, count: int) -> None:

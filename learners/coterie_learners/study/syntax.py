@@ -24,6 +24,11 @@ _EXPRESSION_TOKEN = re.compile(
     r"""|(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"""
     r"""|(?P<text>"[^"\\]*"|'[^'\\]*')|(?P<sign><=|>=|==|!=|[-+*/^(),=<>]))"""
 )
+# What is said of `(1 | ward)`.
+_RANDOM_EFFECTS = (
+    ": there are no random effects; take the variable as a category, site_intercepts, or sandwich errors by cluster"
+    ' (robust = "patient" with the cluster\'s column as `patient`)'
+)
 # Words of an expression that are no names of variables.
 WORDS = ("and", "or", "not", "in", "is", "missing")
 
@@ -153,7 +158,8 @@ def _split(text: str, pattern: re.Pattern[str], explain: MakeError) -> Iterator[
         match = pattern.match(text, at)
         if match is None or not match.lastgroup:
             rest = text[at:]
-            raise explain(f"{rest[:20].strip()!r} is not understood", at + len(rest) - len(rest.lstrip()))
+            wish = _RANDOM_EFFECTS if rest.lstrip().startswith("|") else ""
+            raise explain(f"{rest[:20].strip()!r} is not understood{wish}", at + len(rest) - len(rest.lstrip()))
         yield Token(match.lastgroup, match[match.lastgroup], match.start(match.lastgroup))
         at = match.end()
 

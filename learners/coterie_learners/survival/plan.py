@@ -169,8 +169,9 @@ def check_grid(study: Study, time: str, grid: TimeGrid, tables: int) -> None:
     """StudyError for a grid of a time column that has another unit, no whole number of steps, or too many cells."""
     declared = study.variables[time].unit
     if grid.unit and grid.unit != declared:
-        message = f"The time grid is in {grid.unit!r}, and {time} is declared in {declared!r}"
-        raise StudyError("CO-S338", f"{message}. Give both the same unit.")
+        written = f"is declared in {declared!r}" if declared else "is declared without a unit"
+        remedy = "Give both the same unit" if declared else f'Write unit = "{grid.unit}" into [variables.{time}]'
+        raise StudyError("CO-S338", f"The time grid is in {grid.unit!r}, and {time} {written}. {remedy}.")
     if grid.steps < 1 or abs(grid.steps * grid.width - grid.horizon) > STEP_ROUNDING * grid.horizon:
         message = f"The horizon {grid.horizon:g} is no multiple of the width {grid.width:g}"
         raise StudyError("CO-S338", f"{message}. Choose another horizon or width.")

@@ -210,7 +210,7 @@ def test_a_wrong_option_is_refused_by_its_name(option: str, word: str) -> None:
 def test_an_unknown_family_is_refused_with_those_that_there_are() -> None:
     cause = refusal("CO-S303", change_text("ridge = 0.5", 'family = "beta"'))
     assert "'beta'" in cause
-    assert "gaussian/identity" in cause
+    assert "gaussian" in cause
 
 
 def test_options_are_read_in_the_learners_own_type() -> None:
@@ -224,7 +224,7 @@ def test_options_are_read_in_the_learners_own_type() -> None:
     ("old", "new", "words"),
     [
         ('name = "mi-2026"', 'name = "MI 2026"', ["name"]),
-        ('name = "mi-2026"', "", ["name: Field required"]),
+        ('name = "mi-2026"', "", ["name: this key is needed"]),
         ('["north", "south", "east"]', "[]", ["sites"]),
         ('["north", "south", "east"]', '["north", "south", "north"]', ["named twice", "'north'"]),
         ('["north", "south", "east"]', '["North"]', ["sites.0"]),
@@ -244,10 +244,10 @@ def test_options_are_read_in_the_learners_own_type() -> None:
         ('["female", "male"]', '["female", "female"]', ["variables.sex", "two different levels"]),
         ('["female", "male"]', r'["female", "ma\u001ble"]', ["variables.sex.levels.1"]),
         ("[variables.age]", '[variables."age at entry"]', ["variables.age at entry", "rename the column"]),
-        ('name = "mi-2026"', 'name = "M I"', ["name: String should match pattern"]),
+        ('name = "mi-2026"', 'name = "M I"', ["name: it takes lower-case letters, digits and dashes"]),
         ("[variables.age]", '[variables."=1+1"]', ["variables.=1+1"]),
         ("format = 1", "format = 2", ["format"]),
-        ("format = 1", "color = 2", ["color: Extra inputs are not permitted"]),
+        ("format = 1", "color = 2", ["color: there is no such key here"]),
         ('missing = "drop"', 'missing = "impute"', ["rows.missing"]),
         ('missing = "drop"', "minimum = 0", ["rows.minimum"]),
         ("step_seconds = 600", "step_seconds = 1", ["ledger.step_seconds", "60"]),
@@ -331,7 +331,7 @@ def test_a_document_above_a_megabyte_is_refused_unread() -> None:
         ("died ~ age", "age ~ died", "CO-S301", "type binary"),
         ("ridge = 0.5", 'family = "poisson"', "CO-S301", "type count"),
         ("ridge = 0.5", 'family = "gaussian"', "CO-S301", "number or count"),
-        ("ridge = 0.5", 'link = "inverse"', "CO-S303", "binomial/cloglog"),
+        ("ridge = 0.5", 'link = "inverse"', "CO-S303", "its links are logit, probit, cloglog"),
         ("ridge = 0.5", 'family = "gamma"', "CO-S301", "number or count"),
         ("ridge = 0.5", 'weights = "sex"', "CO-S204", "weighs"),
         ("ridge = 0.5", 'weights = "weight"', "CO-S202", "[variables.weight]"),

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from functools import cache
 
 from coterie_learners.errors import StudyError
 from coterie_learners.sums.family import Family
+
+# What other programs call these families.
+OTHER_FAMILIES = {
+    "normal": "gaussian",
+    "linear": "gaussian",
+    "logistic": "binomial",
+    "bernoulli": "binomial",
+    "binary": "binomial",
+    "negbin": "negative_binomial",
+    "nb": "negative_binomial",
+    "neg_binomial": "negative_binomial",
+    "inverse.gaussian": "inverse_gaussian",
+}
 
 
 @cache
@@ -25,6 +39,17 @@ def choose_family(name: str, link: str | None, by_rows: bool = False, tabled: bo
     """
     families = {n: c for n, c in all_families().items() if (c.by_rows or not by_rows) and (c.tabled or not tabled)}
     if name not in families or (link is not None and link not in families[name].links):
-        listed = ", ".join(f"{n}/{k}" for n, c in families.items() for k in c.links)
-        raise StudyError("CO-S303", f"There is no family {name!r} with link {link or ''!r}. There are: {listed}.")
+        raise StudyError("CO-S303", _explain_choice(name, link, families))
     return families[name](link)
+
+
+def _explain_choice(name: str, link: str | None, families: Mapping[str, type[Family]]) -> str:
+    """What there is in place of a family or a link that there is not, by the name that people use elsewhere."""
+    known = name.lower()
+    near = [n for n in families if n in (known, OTHER_FAMILIES.get(known))]
+    if name in families:
+        written = (link or "").lower()
+        wish = f" Write {written!r}." if written in families[name].links else ""
+        return f"The family {name!r} has no link {link!r}; its links are {', '.join(families[name].links)}.{wish}"
+    wish = f" Write {near[0]!r}." if near else ""
+    return f"There is no family {name!r} here; there are {', '.join(families)}.{wish}"

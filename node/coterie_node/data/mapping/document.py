@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, reword_fault
 from coterie_learners.study.document import ColumnName, Frozen, Text
 from coterie_learners.study.toml_text import MAX_TOML, parse_toml
 from coterie_node.data.files.bounded_file import read_bounded_text
@@ -241,7 +241,7 @@ def read_mapping(path: Path, site: str) -> SiteMapping:
         cause = f"cannot be read: {error.strerror or error}"
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = reword_fault(first["type"], str(first["loc"][-1]) if first["loc"] else "", first["msg"])
         cause = f"is no mapping: {'.'.join(map(str, first['loc'])) or 'the file'}: {reason}"
     except ValueError as error:
         cause = f"is not TOML: {error}"
