@@ -214,8 +214,8 @@ def test_the_check_finds_what_is_missing_wrong_far_off_double_and_out_of_order(t
     assert (found.rows, found.complete) == (60, 58)
     assert found.faults == ("sex is not a declared level in 1 of 60 rows: line 6 'Male'",)
     assert next(c for c in found.columns if c.name == "age").missing == 1
-    assert "creatinine: 1 rows lie far from the others: line 7 55.0" in notes
-    assert "admission is later than discharge in 1 rows: line 8" in notes
+    assert "creatinine: 1 row lies far from the others: line 7 55.0" in notes
+    assert "admission is later than discharge in 1 row: line 8" in notes
     assert "do not have their declared form: admission: line 9" in notes
     assert "1 patients have several rows (2 rows, at most 2 of one)" in notes
 
@@ -266,3 +266,47 @@ def test_what_is_no_profile_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_profile_survives_its_file(folder: Path) -> None:
     profile = look_at_file(folder / "north.csv", "north", 5)
     assert SiteProfile.model_validate_json(profile.model_dump_json(exclude_defaults=True)) == profile
+
+
+def write_rows(folder: Path, rows: str, mapping: str = "") -> Path:
+    """A file of a site with these rows, and a mapping of it."""
+    (folder / "rows.csv").write_text("age,sex,death,nihss,creatinine\n" + rows)
+    (folder / "m.toml").write_text(f'file = "rows.csv"\n{mapping}')
+    return folder / "m.toml"
+
+
+def check_rows(folder: Path, rows: str, mapping: str = "") -> DataCheck:
+    study = complete_study(Study.from_toml(STUDY.replace("range = [0, 2000]", "range = [18, 110]")))
+    return check_data(write_rows(folder, rows, mapping), study, "north")
+
+
+def test_the_column_wrong_counts_rows_and_a_remedy_stands_below(tmp_path: Path) -> None:
+    """It counted kinds of faults: three wrong rows were a 1."""
+    check = check_rows(tmp_path, "40,male,0,1,1\n-9,F,1,2,2\n-9,M,0,3,2\n12,male,0,4,1\n")
+    assert {column.name: column.wrong for column in check.columns if column.wrong} == {"age": 3, "sex": 2}
+    lines = list_lines(check)
+    assert any(line.startswith("age (years)") and "3 (75.0%)" in line for line in lines)
+    assert any("state in a mapping what they mean" in line for line in lines)
+    assert "state in a mapping what they mean" in write_page(check)
+
+
+def test_a_code_for_missing_outside_the_range_is_named_with_the_line_of_the_mapping(tmp_path: Path) -> None:
+    rows = "40,male,0,1,1\n-9,female,1,2,2\n-9,male,0,3,2\n12,male,0,4,1\n"
+    note = 'age: -9 in 2 rows may stand for no value; if so, a mapping has missing = ["-9"] under [columns.age]'
+    check = check_rows(tmp_path, rows)
+    assert [text for text in check.notes if "no value" in text] == [note]
+    mended = check_rows(tmp_path, rows, '[columns.age]\nmissing = ["-9"]\n')
+    assert [text for text in mended.notes if "no value" in text] == []
+
+
+def test_a_unit_that_nothing_converts_and_a_column_of_no_study_are_named(tmp_path: Path) -> None:
+    """A mapping that only says months let months pass for years, where the range allows both."""
+    rows, head = "40,male,0,1,1\n50,female,1,2,2\n", '[columns.age]\nunit = "months"\n'
+    unit = "age: the file is in months by the mapping, and the study in years"
+    check = check_rows(tmp_path, rows, head + '[columns.Age]\nunit = "years"\n')
+    assert [text.split(";")[0] for text in check.mapped] == [
+        unit,
+        "the mapping has [columns.Age], which the study does not declare",
+    ]
+    assert check_rows(tmp_path, rows, head + "divisor = 12\n").mapped == ()
+    assert check_rows(tmp_path, rows, '[columns.age]\nunit = "Years"\n').mapped == ()

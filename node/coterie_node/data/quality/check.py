@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import itertools
 from collections import Counter
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from coterie_node.data.mapping.convert import as_texts, decode
 from coterie_node.data.mapping.document import SiteMapping, read_mapping
 from coterie_node.data.mapping.mapped_rows import open_mapped_table
 from coterie_node.data.mapping.words import is_mapping
-from coterie_node.data.quality.column_check import ColumnCheck, ColumnTally
+from coterie_node.data.quality.column_check import ColumnCheck, ColumnTally, count_rows
 from coterie_node.data.source import RowSource
 from coterie_node.data.tables.table import SiteTable
 
@@ -42,6 +43,7 @@ class DataCheck:
     dates: tuple[str, ...]
     flow: Flow
     against: tuple[str, ...] = ()
+    mapped: tuple[str, ...] = ()
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -53,7 +55,7 @@ class DataCheck:
         """What people should look at."""
         far = [f"{column.name}: {text}" for column in self.columns for text in column.outliers]
         constant = [f"{c.name} is the same in all rows" for c in self.columns if _is_constant(c)]
-        return (*self.against, *self.dates, *self.duplicates, *far, *constant)
+        return (*self.mapped, *self.against, *self.dates, *self.duplicates, *far, *constant)
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON has it."""
@@ -91,11 +93,15 @@ def check_data(address: RowsAddress, study: Study, site: str) -> DataCheck:
         complete += int(np.count_nonzero(np.logical_and.reduce([usable[name] for name in design.used])))
         people.update(zip(*(as_text(batch[name]) for name in design.identifier), strict=True))
     columns = tuple(tally.conclude(source.places) for tally in tallies.values())
-    dates = check_dates(address, site) if isinstance(address, Path) and is_mapping(address) else ()
+    path = address if isinstance(address, Path) and is_mapping(address) else None
+    dates = check_dates(path, site) if path is not None else ()
+    mapped = compare_mapping(read_mapping(path, site), study) if path is not None else ()
     why = "a value is missing or wrong" if any(column.faults for column in columns) else "a value is missing"
     flow = read_flow(source, rows, {name: tallies[name].missing for name in design.used}, complete, why)
     duplicates = _describe_duplicates(people, source, design)
-    return DataCheck(study.name, site, source.origin.name, rows, complete, columns, duplicates, dates, flow)
+    return DataCheck(
+        study.name, site, source.origin.name, rows, complete, columns, duplicates, dates, flow, mapped=mapped
+    )
 
 
 def _describe_duplicates(people: Counter[tuple[str, ...]], source: RowSource, design: Design) -> tuple[str, ...]:
@@ -113,7 +119,26 @@ def _describe_duplicates(people: Counter[tuple[str, ...]], source: RowSource, de
     copies = sum(count - 1 for count in seen.values())
     total = sum(seen.values())
     # Patients may share all values of a few coarse variables; copies are worth a word where values are fine.
-    return (f"{copies} rows repeat another row in every column of the study",) if 0 < copies < total // 4 else ()
+    repeat = f"{count_rows(copies)} {'repeats' if copies == 1 else 'repeat'}"
+    return (f"{repeat} another row in every column of the study",) if 0 < copies < total // 4 else ()
+
+
+def compare_mapping(mapping: SiteMapping, study: Study) -> tuple[str, ...]:
+    """Where a mapping and the study differ: units that nothing converts, and columns that it does not declare."""
+    out = []
+    known = {*study.variables, *study.identifier, study.patient, study.cohort.order}
+    for name, rule in mapping.columns.items():
+        declared = study.variables.get(name)
+        of_study = "" if declared is None else declared.unit
+        converted = rule.converts or rule.date is not None or not rule.unit or not of_study
+        if not converted and rule.unit.casefold() != of_study.casefold():
+            units = f"the file is in {rule.unit} by the mapping, and the study in {of_study}"
+            out.append(f"{name}: {units}; write the factor, divisor or offset that converts it")
+        if name not in known:
+            near = difflib.get_close_matches(name.casefold(), [other.casefold() for other in study.variables], 1)
+            wish = f"; did you mean {near[0]}?" if near else ""
+            out.append(f"the mapping has [columns.{name}], which the study does not declare{wish}")
+    return tuple(out)
 
 
 def check_dates(path: Path, site: str) -> tuple[str, ...]:
@@ -154,4 +179,4 @@ def _describe_order(table: SiteTable, first: str, second: str, days: dict[str, l
     rows = [row for row, (a, b) in pairs if a is not None and b is not None and a > b]
     if not rows:
         return ""
-    return f"{first} is later than {second} in {len(rows)} rows: {', '.join(table.places(rows[:_EXAMPLES]))}"
+    return f"{first} is later than {second} in {count_rows(len(rows))}: {', '.join(table.places(rows[:_EXAMPLES]))}"

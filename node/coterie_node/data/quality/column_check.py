@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,17 +20,23 @@ from coterie_node.data.source import Batch
 # A value is far from the rest beyond so many quartile distances from the quartiles (Tukey's outer fences).
 OUTER_FENCE = 3.0
 _EXAMPLES = 3
+# Numbers that many files have in place of a missing value.
+_MISSING_CODES = (-1, -8, -9, -88, -99, -888, -999, -9999, 9, 88, 99, 888, 999, 9999, 99999)
 
 
 @dataclass(frozen=True)
 class ColumnCheck:
-    """One variable of the study in all rows of the site; `faults` are sentences, `levels` counts by level."""
+    """One variable of the study in all rows of the site.
+
+    wrong: rows whose value the study does not take. faults: these in sentences. levels: counts by level.
+    """
 
     name: str
     kind: str
     unit: str
     rows: int
     missing: int
+    wrong: int
     faults: tuple[str, ...]
     outliers: tuple[str, ...]
     quarters: tuple[float, float, float, float, float] | None
@@ -43,6 +50,7 @@ class ColumnCheck:
             "unit": self.unit,
             "rows": self.rows,
             "missing": self.missing,
+            "wrong": self.wrong,
             "faults": list(self.faults),
             "outliers": list(self.outliers),
             "levels": self.levels,
@@ -68,6 +76,8 @@ class ColumnTally:
     findings: Findings = field(default_factory=Findings)
     read: int = 0
     missing: int = 0
+    wrong: int = 0
+    outside: Counter[float] = field(default_factory=Counter)
     parts: list[Array] = field(default_factory=list)
 
     def add(self, coded: Coded, batch: Batch) -> Mask:
@@ -76,7 +86,10 @@ class ColumnTally:
         for code, mask in faults(coded, self.variable):
             self.findings.note(self.name, code, mask, self.read, lambda i: value_at(batch[self.name], i))
             wrong |= mask
+            if code == "CO-D113":
+                self.outside.update(coded.values[mask & np.isin(coded.values, _MISSING_CODES)].tolist())
         self.read += len(coded.values)
+        self.wrong += int(np.count_nonzero(wrong))
         self.missing += int(np.count_nonzero(coded.missing))
         usable: Mask = ~(wrong | coded.missing)
         self.parts.append(np.where(usable, coded.values, np.nan))
@@ -93,19 +106,34 @@ class ColumnTally:
             unit=self.variable.unit,
             rows=self.read,
             missing=self.missing,
+            wrong=self.wrong,
             faults=tuple(self._describe_faults(places)),
-            outliers=()
-            if quarters is None or self.variable.type == "date"
-            else _find_outliers(values, quarters, places),
+            outliers=(*self._list_missing_codes(), *self._list_outliers(values, quarters, places)),
             quarters=quarters,
             levels={} if numeric else _count_levels(values, self.variable),
         )
+
+    def _list_missing_codes(self) -> list[str]:
+        """Numbers outside the range that files often have in place of a missing value."""
+        return [
+            f"{value:g} in {count_rows(count)} may stand for no value; if so, a mapping has "
+            f'missing = ["{value:g}"] under [columns.{self.name}]'
+            for value, count in self.outside.items()
+        ]
+
+    def _list_outliers(self, values: Array, quarters: Sequence[float] | None, places: Places) -> tuple[str, ...]:
+        return () if quarters is None or self.variable.type == "date" else _find_outliers(values, quarters, places)
 
     def _describe_faults(self, places: Places) -> list[str]:
         return [
             f"{self.name} is {FAULTS[code]} {self.findings.rows((name, code), self.read, places)}"
             for name, code in self.findings.by_column
         ]
+
+
+def count_rows(count: int) -> str:
+    """So many rows, in words."""
+    return f"{count} row" if count == 1 else f"{count} rows"
 
 
 def _find_quarters(values: Array) -> tuple[float, float, float, float, float] | None:
@@ -125,7 +153,8 @@ def _find_outliers(values: Array, quarters: Sequence[float], places: Places) -> 
     rows = far[:_EXAMPLES].tolist()
     shown = [f"{place} {quote(float(values[row]))}" for place, row in zip(places(rows), rows, strict=True)]
     more = f" and {len(far) - _EXAMPLES} more" if len(far) > _EXAMPLES else ""
-    return (f"{len(far)} rows lie far from the others: {', '.join(shown)}{more}",)
+    lie = f"{count_rows(len(far))} {'lies' if len(far) == 1 else 'lie'} far"
+    return (f"{lie} from the others: {', '.join(shown)}{more}",)
 
 
 def _count_levels(values: Array, variable: Variable) -> dict[str, int]:

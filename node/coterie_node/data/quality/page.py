@@ -17,6 +17,7 @@ _STYLE = (
     ".wide>svg{min-width:34em}td:last-child{min-width:14em}"
 )
 HOME = "This page shows values of patients. It is for the people of this site; it must not be sent anywhere."
+REMEDY = "Correct these, or state in a mapping what they mean: missing, levels, yes and no, factor (docs/mapping.md)."
 HEADS = ("variable", "type", "missing", "wrong", "spread: least [quartiles] largest, or counts")
 
 
@@ -27,7 +28,7 @@ def list_lines(check: DataCheck) -> list[str]:
     widths = [max(len(row[k]) for row in rows) for k in range(len(HEADS))]
     lines += ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["Flow into the study:", *(f"  {text}" for text in list_flow_lines(check.flow))]
-    lines += ["The study refuses:", *(f"  {text}" for text in check.faults)] if check.faults else []
+    lines += ["The study refuses:", *(f"  {text}" for text in check.faults), f"  {REMEDY}"] if check.faults else []
     lines += ["To look at:", *(f"  {text}" for text in check.notes)] if check.notes else []
     return [printable(line) for line in lines] if check.faults or check.notes else [*lines, "Nothing to look at."]
 
@@ -44,7 +45,8 @@ def write_page(check: DataCheck) -> str:
         f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p><strong>{HOME}</strong></p>"
         f"<p>{_show(check.source)}: {check.rows} rows, {check.complete} complete.</p>"
         f"<h2>Flow into the study</h2><div class='wide'>{draw_flow(check.flow)}</div>"
-        f"{_list_items('The study refuses', check.faults, 'fault')}{_list_items('To look at', check.notes, 'note')}"
+        f"{_list_items('The study refuses', check.faults, 'fault')}{f'<p>{REMEDY}</p>' if check.faults else ''}"
+        f"{_list_items('To look at', check.notes, 'note')}"
         f"<h2>Variables</h2><div class='wide'><table><tr>{head}</tr>{rows}</table></div></body></html>\n"
     )
 
@@ -56,7 +58,7 @@ def list_cells(check: DataCheck) -> list[list[str]]:
             column.name + (f" ({column.unit})" if column.unit else ""),
             column.kind,
             f"{column.missing} ({column.missing / column.rows:.1%})" if column.rows else "0",
-            str(len(column.faults)) if column.faults else "",
+            f"{column.wrong} ({column.wrong / column.rows:.1%})" if column.wrong else "",
             column.spread,
         ]
         for column in check.columns
