@@ -31,9 +31,10 @@ class BlobStore(Protocol):
 
 
 class MemoryBlobs:
-    """The memory twin: a dictionary of blocks."""
+    """The memory twin: a dictionary of blocks; `remedy` is what to do about one that is not there."""
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: str = "Wait for the site that holds it.") -> None:
+        self._remedy = remedy
         self.blocks: dict[str, bytes] = {}
         # Blocks that were found to match their CIDs: the very objects, whose bytes cannot change.
         self._verified: dict[str, bytes] = {}
@@ -58,7 +59,7 @@ class MemoryBlobs:
 
     def _read_block(self, cid: str) -> bytes:
         if cid not in self.blocks:
-            raise BlobMissing("CO-C201", f"No block {cid} in this store. Wait for the site that holds it.")
+            raise BlobMissing("CO-C201", f"No block {cid} in this store. {self._remedy}")
         return self.blocks[cid]
 
 

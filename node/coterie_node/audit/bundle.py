@@ -120,7 +120,7 @@ class Bundle:
 
     def blobs(self) -> BlobStore:
         """The payloads as a store, which verifies every block that is asked for."""
-        store = MemoryBlobs()
+        store = MemoryBlobs("The bundle is not whole: ask another site for one.")
         store.blocks.update(self.blocks)
         return store
 
@@ -272,9 +272,9 @@ def check_crate(bundle: Bundle) -> None:
         name for name in digests.keys() | listed_digests.keys() if digests.get(name) != listed_digests.get(name)
     )
     if wrong:
-        raise AuditFailed(
-            "CO-A205", f"{METADATA} does not describe {wrong[0]} as it is here; {len(wrong)} files differ."
-        )
+        others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        message = f"{METADATA} does not describe {wrong[0]}{others} as it is here: it was changed, added or left out"
+        raise AuditFailed("CO-A205", f"{message}. Ask another site for a bundle of the study.")
 
 
 def _manifest(files: Mapping[str, bytes]) -> Manifest:

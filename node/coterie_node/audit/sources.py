@@ -163,7 +163,7 @@ def find_study_number(ledger: Ledger, study: str | None) -> int:
     matches = [n for n in numbers if study is not None and _has_hash(ledger, n, _hash_text(study))]
     if not matches:
         name = "study" if study is None else f"study {study[:80]!r}"
-        message = f"There is no {name} on this ledger; there are {len(numbers)} studies"
+        message = f"There is no {name} on this ledger; it has {len(numbers)}"
         soon = "A proposal is there some blocks after its `coterie study propose`."
         raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them. {soon}")
     return matches[-1]

@@ -44,7 +44,8 @@ def test_people_see_the_log_and_allow_one_refusal_with_a_reason(log: PrivacyLog,
     log.note_refusal(HASH, "probe", refused)
     cli, node = CliRunner(), ["--node", str(tmp_path)]
     shown = cli.invoke(release, ["log", *node]).output
-    assert "smallest known set      none" in shown
+    assert "s1: 200 patients, 1 release, 0 of them masked" in shown
+    assert "smallest known set      none: no two releases differ in patients" in shown
     assert f"refused  {HASH[:16]}  probe: It adds fewer" in shown
     assert json.loads(cli.invoke(release, ["log", "--json", *node]).output)["populations"][0]["rows"] == 200
     assert log.allowance(HASH, refused) == ""

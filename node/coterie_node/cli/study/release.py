@@ -67,12 +67,15 @@ def allow_release_command(
 
 
 def _describe_population(population: Mapping[str, Any]) -> str:
-    smallest = population["smallest_known_set"]
+    """One population in words: its patients, what has left about them, and what the gate refuses next."""
+    smallest, releases = population["smallest_known_set"], population["releases"]
+    differ = "no two releases differ in patients" if smallest is None else f"two releases differ by {smallest} patients"
     lines = [
-        f"{', '.join(population['studies'])}: {population['releases']} releases, {population['masked']} masked",
-        f"  columns of rows         {population['columns']} of {population['rows']}",
-        f"  equations of unknowns   {population['equations']} of {population['unknowns']}",
-        f"  smallest known set      {'none' if smallest is None else smallest}",
+        f"{', '.join(population['studies'])}: {population['rows']} patients, "
+        f"{releases} {'release' if releases == 1 else 'releases'}, {population['masked']} of them masked",
+        f"  columns that left       {population['columns']}; there must be fewer than patients",
+        f"  equations in the clear  {population['equations']} for {population['unknowns']} unknown values",
+        f"  smallest known set      {'none: ' if smallest is None else ''}{differ}",
         *(f"  refused next            {words}" for words in population["refused_next"]),
     ]
     return "\n".join(lines)

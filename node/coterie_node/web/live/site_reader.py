@@ -186,7 +186,7 @@ class SiteReader:
         """A study by its number; ConfigError (CO-F304) if the ledger has none."""
         studies = self.read().studies
         if number not in studies:
-            message = f"There is no study {number} on this ledger; there are {len(studies)} studies"
+            message = f"There is no study {number} on this ledger; it has {len(studies)}"
             raise ConfigError("CO-F304", f"{message}. The list of studies has them all.")
         return studies[number]
 
