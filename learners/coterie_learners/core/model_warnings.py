@@ -19,13 +19,18 @@ FIRTH = (
     "the penalty; p-values and intervals are Wald's, where R's logistf has those of the penalised likelihood ratio.",
 )
 
+# Fewer clusters make the sandwich rough: Cameron and Miller, Journal of Human Resources 2015;50:317-372.
+FEW_CLUSTERS = 30
 
-def describe_sandwich(kind: str, sampled: bool) -> tuple[str, ...]:
-    """Which sandwich the standard errors are from; nothing if from none."""
+
+def describe_sandwich(kind: str, sampled: bool, groups: int) -> tuple[str, ...]:
+    """Which sandwich the standard errors are from, and of how many clusters (`groups`); nothing if from none."""
     if not kind:
         return ()
     clusters = {"patient": "of the rows of each patient together", "site": "of the rows of each site together"}
-    errors = clusters.get(kind, f"of rows ({kind})")
+    few = ", which are few: such errors are rough, and too small more often than too large"
+    count = f" ({groups} clusters{few if groups < FEW_CLUSTERS else ''})"
+    errors = f"{clusters[kind]}{count}" if kind in clusters else f"of rows ({kind})"
     rest = "there is no AIC of a sample" if sampled else "deviance, likelihood and AIC are the model's, as without it"
     return (f"Standard errors are those of the sandwich {errors}; {rest}.",)
 

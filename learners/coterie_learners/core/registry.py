@@ -33,7 +33,7 @@ _OTHER_LEARNERS = {
     **dict.fromkeys(("validation", "evaluate", "external_validation"), "validate"),
     "lasso": "secure_lasso",
 }
-_CLUSTER = 'Write robust = "patient", and the cluster\'s column as `patient` beside the formula. '
+_CLUSTER = 'Clusters are the rows of a patient (robust = "patient") or of a site (robust = "site"). '
 # What people call an option elsewhere: the option that the learner must have, and what to write.
 _OTHER_OPTIONS = {
     **dict.fromkeys(("cluster", "clusters", "id", "groups"), (("robust", _CLUSTER),)),

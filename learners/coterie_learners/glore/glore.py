@@ -298,7 +298,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
 def finish_fit(site: Site, plan: GlorePlan, model: Payload, rounds: int) -> Fit:
     """The fit of the last server post, with what this site's own people learn of their rows."""
     sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
-    fit = result.build_fit(plan.learner, plan.rules, model, rounds, describe_method(plan), sandwich)
+    fit = result.build_fit(plan.learner, plan.rules, model, rounds, describe_method(plan, model), sandwich)
     return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
 
 
@@ -309,12 +309,13 @@ def rounds_ran_out(plan: GlorePlan, model: Payload) -> NotConverged:
     )
 
 
-def describe_method(plan: GlorePlan) -> tuple[str, ...]:
-    """What must be known of a fit with these options, in sentences."""
+def describe_method(plan: GlorePlan, model: Payload) -> tuple[str, ...]:
+    """What must be known of a fit with these options, which ended with this server post, in sentences."""
     o = plan.options
     weights = (f"Rows are weighed by {o.weights} ({o.weight_kind} weights).",) if o.weights else ()
     own = ("Each site has an intercept of its own, which it keeps.",) if o.site_intercepts else ()
-    sandwich = model_warnings.describe_sandwich(plan.robust or "", plan.model.weighting == "sampling")
+    groups = int(model["groups"]) if plan.robust else 0
+    sandwich = model_warnings.describe_sandwich(plan.robust or "", plan.model.weighting == "sampling", groups)
     firth_notes = model_warnings.FIRTH if o.firth else ()
     return (*model_warnings.warn_of_ridge(o.ridge), *weights, *own, *sandwich, *firth_notes)
 

@@ -26,8 +26,8 @@ _EXPRESSION_TOKEN = re.compile(
 )
 # What is said of `(1 | ward)`.
 _RANDOM_EFFECTS = (
-    ": there are no random effects; take the variable as a category, site_intercepts, or sandwich errors by cluster"
-    ' (robust = "patient" with the cluster\'s column as `patient`)'
+    ": there are no random effects; take the variable as a category, site_intercepts = true, or sandwich errors by "
+    'patient or site (robust = "patient", "site")'
 )
 # Words of an expression that are no names of variables.
 WORDS = ("and", "or", "not", "in", "is", "missing")

@@ -72,3 +72,11 @@ def test_split_columns_count_the_coefficients_of_all_sites() -> None:
     assert few.notes[0].startswith("Ridge 1:")
     assert few.notes[1].startswith("100 patients with the rarer outcome for 18 coefficients")
     assert len(build_split_fit(split, ("a1",), np.zeros(1), None, {"n": 500}).notes) == 1
+
+
+@pytest.mark.parametrize(("groups", "few"), [(29, True), (30, False)])
+def test_a_sandwich_of_clusters_says_how_many_there_are_and_that_few_are_rough(groups: int, few: bool) -> None:
+    (note,) = model_warnings.describe_sandwich("patient", False, groups)
+    assert f"of each patient together ({groups} clusters" in note
+    assert ("are few" in note) is few
+    assert "clusters" not in model_warnings.describe_sandwich("HC1", False, groups)[0]

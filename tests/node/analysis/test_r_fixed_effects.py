@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.lanes import diagonal, one_of_each
 from support.learners.r_stays import fit_files, largest_differences, references, write_site_files
@@ -61,6 +62,9 @@ def test_an_intercept_that_each_site_keeps_is_r_s_dummy_of_the_site(
     assert estimates <= ESTIMATES
     assert errors <= ERRORS
     assert result.fit.absorbed == count
+    if keys:
+        patients = sum(len(set(pd.read_csv(path)["patient"])) for path in files.values())
+        assert any(f"of each patient together ({patients} clusters" in note for note in result.fit.notes)
 
 
 @pytest.mark.parametrize(("model", "aggregation"), diagonal(list(FIRTH), ["plain", "masked"]))
