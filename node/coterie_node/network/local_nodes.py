@@ -89,12 +89,8 @@ class SiteDaemons:
         return {site: self._service(self._place.site_root(site)) for site in self._sites}
 
     def facts(self, site: str) -> Mapping[str, int]:
-        """Studies done and gas used since its start, from its metrics; nothing if it does not answer."""
-        body = self._ask(site, "/metrics")
-        if not body:
-            return {}
-        figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(body.decode())}
-        return {"studies": int(figures["coterie_studies", "done"]), "gas": int(figures["coterie_gas", ""])}
+        """Studies done and gas used since its start, from its metrics; what these do not have yet is left out."""
+        return read_daemon_facts(self._ask(site, "/metrics").decode())
 
     def read_cause(self, site: str, study: str) -> str:
         """What a site's daemon says about a study (the hash in hex): its fault, or what it waits for; else empty."""
@@ -144,6 +140,13 @@ class SiteDaemons:
         arguments = ("-m", "coterie_node", "serve", "--node", str(root.absolute()))
         quiet = {"OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return Service("node", root / "node", lambda: Path(sys.executable), arguments, quiet)
+
+
+def read_daemon_facts(metrics: str) -> Mapping[str, int]:
+    """Studies done and gas used in a daemon's metrics; a daemon that has just started does not have all of them."""
+    figures = {(s.name, s.labels.get("state", "")): s.value for s in _samples(metrics)}
+    wanted = {"studies": ("coterie_studies", "done"), "gas": ("coterie_gas", "")}
+    return {name: int(figures[key]) for name, key in wanted.items() if key in figures}
 
 
 def _samples(text: str) -> list[Sample]:

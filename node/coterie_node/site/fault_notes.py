@@ -37,3 +37,9 @@ class FaultRecord:
             return (self.root / f"{study}.txt").read_text(encoding="utf-8").strip()
         except OSError:
             return ""
+
+    def name_last(self, study: int) -> str:
+        """Code and time of the last fault of a study, without its sentence; empty if there was none."""
+        day, _, rest = self.of(study).partition(" ")
+        moment, _, sentence = rest.partition(" ")
+        return f"{sentence.partition(':')[0]} ({day} {moment})" if sentence else ""

@@ -226,7 +226,8 @@ def look_at_rows(folder: SiteFolder, study: Study) -> Iterator[str]:
             yield from map(printable, describe_rows(rows, Design(study, folder.name), folder.name))
         load_site(rows, study, folder.name, folder.exclude, folder.copies)
     except DataError as error:
-        yield f"The rows do not fit yet, and this site joins once they do. {error.code}: {printable(error.message)}"
+        until = "The rows do not fit yet; this site joins, and proposes, once they do"
+        yield f"{until}. {error.code}: {printable(error.message)}"
 
 
 def _check_new(folder: SiteFolder, study: Study) -> None:

@@ -127,7 +127,7 @@ def describe_aftermath(folder: SiteFolder, ledger: Ledger, view: StudyView) -> d
 
 
 def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
-    """A proposal of this site that its daemon has not put on the ledger yet, or cannot: `coterie doctor` says why."""
+    """A proposal of this site that its daemon has not put on the ledger yet, or cannot: the remark says why."""
     proposal = study_of(folder.decisions.read_document(proposed), "The proposed study")
     summary = {
         "study": "-",
@@ -135,7 +135,15 @@ def _waiting(folder: SiteFolder, proposed: bytes) -> dict[str, Any]:
         "name": proposal.name,
         "sites": ", ".join(proposal.sites),
     }
-    return summary | {"joined": f"0/{len(proposal.sites)}", "decision": "propose", "hash": proposed.hex()[:16]}
+    # Proposals have no number yet, and share a note of their last fault, whose sentence may quote rows.
+    fault = FaultRecord(folder.root / "faults").name_last(0)
+    remark = f"last fault of a proposal: {fault}; faults/0.txt of this folder has its sentence" if fault else ""
+    return summary | {
+        "joined": f"0/{len(proposal.sites)}",
+        "decision": "propose",
+        "hash": proposed.hex()[:16],
+        "remark": remark,
+    }
 
 
 def _name(folder: SiteFolder, view: StudyView) -> str:

@@ -48,7 +48,11 @@ def refuse(old: str, new: str) -> str:
         ('"poisson"', '"normal"', "CO-S303 There is no family 'normal' here.*Write 'gaussian'"),
         ('"poisson"', '"Poisson"', "CO-S303 .*Write 'poisson'"),
         ('"poisson"', '"poisson"\nlink = "Log"', "CO-S303 .*its links are log, identity, sqrt. Write 'log'"),
-        ('"poisson"', '"poisson"\ncluster = "ward"', "CO-S404 .*no option 'cluster'. Clusters are the rows of a patient"),
+        (
+            '"poisson"',
+            '"poisson"\ncluster = "ward"',
+            "CO-S404 .*no option 'cluster'. Clusters are the rows of a patient",
+        ),
         ('"poisson"', '"poisson"\nlambda = 1', "CO-S404 .*no option 'lambda'. Write ridge"),
         ('"poisson"', '"poisson"\noffset = "days"', r"CO-S404 .*Write offset\(variable\) into the formula"),
         ('"poisson"', '"poisson"\nrobust = "ward"', "CO-S404 .*'robust': it takes true or false, or it takes 'HC0'"),

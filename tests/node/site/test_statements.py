@@ -16,10 +16,12 @@ from support.node.rows_files import file_of
 from coterie_chain.ledger.memory import MemoryLedger
 from coterie_chain.ledger.protocol import ZERO, Event, Ledger, State
 from coterie_chain.store.cid import RAW, Cid
+from coterie_learners.errors import DataError
 from coterie_node.audit.replay import replay
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
 from coterie_node.site.decisions import make_decision
+from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.statements.ended_studies import (
     Attestation,
@@ -31,6 +33,7 @@ from coterie_node.site.statements.joining import describe_joinings, encode_relea
 from coterie_node.site.votes import Ballot, BallotBox
 from coterie_node.verbs.decide import decline
 from coterie_node.verbs.statements import supersede, withdraw
+from coterie_node.verbs.studies import list_study_rows
 
 REASON = "the codes of sex were swapped at west"
 
@@ -362,3 +365,16 @@ def test_a_proposal_that_expires_is_over_and_nobody_tries_to_join_it(node_networ
     assert "not all of its sites have joined" in str(node_network.daemons["south"].status[0]["ending"])
     assert "proposal expired" in node_network.log("south")
     assert '"level": "warning"' not in node_network.log("south")
+
+
+def test_a_proposal_that_cannot_go_to_the_ledger_names_its_fault_and_quotes_no_row(node_network: NodeNetwork) -> None:
+    """Only the log said so, and it sent people to `study status`, which knows no study without a number."""
+    node_network.propose(study_file(node_network.root))
+    home = folder(node_network, "north")
+    assert [row["remark"] for row in list_study_rows(home)] == [""]
+    FaultRecord(home.root / "faults").note(0, DataError("CO-D106", "The file has 'Müller: 1950'. Rename the columns."))
+    (row,) = list_study_rows(home)
+    assert row["state"] == "not on the ledger yet"
+    assert row["remark"].startswith("last fault of a proposal: CO-D106 (2")
+    assert "faults/0.txt" in row["remark"]
+    assert "Müller" not in row["remark"]
