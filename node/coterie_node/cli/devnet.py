@@ -25,7 +25,9 @@ from coterie_node.network.devnet import (
 from coterie_node.site.run_folder import RunFolder, RunSettings
 
 devnet = typer.Typer(
-    no_args_is_help=True, help="Development networks on this machine: a chain node and a store a site."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Development networks on this machine: a chain node and a store a site.",
 )
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the network.")]

@@ -19,7 +19,7 @@ def read_strict(path: Path, model: type[Model], largest: int, code: str, what: s
         with path.open("rb") as file:
             return model.model_validate_json(file.read(largest))
     except OSError as error:
-        raise ConfigError(code, f"{path} cannot be read as {what}: {error.strerror}.") from None
+        raise ConfigError(code, f"{path} cannot be read as {what}: {error.strerror}. Check its path.{cure}") from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -98,8 +98,8 @@ def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: PersonSi
         votes = list_open_votes(ledger, ledger.history(0))
     own = [vote for vote in votes if vote.subject == name and folder.name in vote.voters]
     if not own:
-        message = f"No vote of {folder.name} about {name[:40]!r} counts"
-        raise ConfigError("CO-F333", f"{message}. Look at `coterie site list`.")
+        message = f"No vote of {folder.name} about {name[:40]!r} is on the ledger, or none counts any more"
+        raise ConfigError("CO-F333", f"{message}. `coterie site list` shows votes, some blocks after their commands.")
     record_withdrawals(folder, [vote.motion for vote in own], by, signer)
     return own
 

@@ -16,7 +16,7 @@ from support.node.founded_sites import FoundedSites
 
 from coterie_chain.network import greeting
 from coterie_node.errors import ConfigError
-from coterie_node.network.guided_founding import FOUNDING, greet_meanwhile, write_plan
+from coterie_node.network.guided_founding import FOUNDING, FoundingPlan, greet_meanwhile, write_plan
 from coterie_node.network.site_ports import SitePorts
 from coterie_node.network.site_programs import SitePrograms
 
@@ -103,3 +103,8 @@ def test_the_daemon_has_its_own_name_for_only(tmp_path: Path) -> None:
     programs.stop("daemon")
     with pytest.raises(ConfigError, match=r"geth, kubo, node \(the daemon\)"):
         programs.stop("chain")
+
+
+def test_a_founding_json_that_is_not_there_is_said_to_come_from_the_first_founder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"No such file.*Check its path\. The first founder writes it\."):
+        FoundingPlan.load(tmp_path / "founding.json")
