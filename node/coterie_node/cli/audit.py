@@ -28,6 +28,8 @@ from coterie_node.cli.options import (
     Store,
     StudyArgument,
     TableFormat,
+    check_block_hash,
+    check_contract_address,
     locate,
     open_site,
     require_daemon,
@@ -218,10 +220,12 @@ def export_bundle_command(
 def verify_command(
     bundle: Annotated[Path, typer.Argument(help="Bundle that `coterie audit export` made.")],
     genesis: Annotated[
-        str | None, typer.Option(help="Hash of its first block, as a site's network.json has it.")
+        str | None,
+        typer.Option(help="Hash of its first block, as a site's network.json has it.", callback=check_block_hash),
     ] = None,
     catalog: Annotated[
-        str | None, typer.Option(help="Address of its Catalog, as a site's network.json has it.")
+        str | None,
+        typer.Option(help="Address of its Catalog, as a site's network.json has it.", callback=check_contract_address),
     ] = None,
     network: Annotated[Path | None, typer.Option(help="A site's network.json, which the bundle must match.")] = None,
     node: Annotated[
@@ -347,7 +351,10 @@ def report_command(
     chain: Chain = None,
     catalog: Catalog = None,
     store: Store = None,
-    genesis: Annotated[str | None, typer.Option(help="For a bundle: hash of its first block, as you know it.")] = None,
+    genesis: Annotated[
+        str | None,
+        typer.Option(help="For a bundle: hash of its first block, as you know it.", callback=check_block_hash),
+    ] = None,
     out: Annotated[
         list[Path] | None, typer.Option(help="report.html, .pdf or .json, or .md for TRIPOD+AI; may be given again.")
     ] = None,

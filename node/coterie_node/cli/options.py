@@ -7,6 +7,7 @@ Every path that is typed is read from the working folder. `--node DIR` names a n
 from __future__ import annotations
 
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -60,7 +61,28 @@ Chain = Annotated[
     str | None,
     typer.Option(help="Instead of a folder: URL of an Ethereum node of your own, or another ledger's address."),
 ]
-Catalog = Annotated[str | None, typer.Option(help="Address of the Catalog contract, if the chain has several.")]
+
+
+def check_block_hash(text: str | None) -> str | None:
+    """The hash of a block as it was typed; BadParameter for a part of one, which would look like another network's."""
+    return _check_digits(text, 64, "hash of a block")
+
+
+def check_contract_address(text: str | None) -> str | None:
+    """The address of a contract as it was typed; BadParameter for a part of one."""
+    return _check_digits(text, 40, "address of a contract")
+
+
+def _check_digits(text: str | None, count: int, what: str) -> str | None:
+    if text is not None and not re.fullmatch(rf"0x[0-9a-fA-F]{{{count}}}", text):
+        raise typer.BadParameter(f"'{text[:80]}' is no {what}, which is 0x and {count} digits. Copy it whole.")
+    return text
+
+
+Catalog = Annotated[
+    str | None,
+    typer.Option(help="Address of the Catalog contract, if the chain has several.", callback=check_contract_address),
+]
 Store = Annotated[str | None, typer.Option(help="Your store: folder:PATH or kubo+http://HOST:PORT.")]
 StudyFile = Annotated[Path, typer.Argument(help="Study file (TOML).")]
 StudyArgument = Annotated[

@@ -136,3 +136,18 @@ def test_rows_of_which_most_are_dropped_are_a_warning(whole: Path) -> None:
     soundness = json.loads(output)["soundness"]
     assert notes[0] in soundness["warnings"]
     assert soundness["verdict"].startswith(f"{len(soundness['warnings'])} warning")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--genesis", "0x88f28fa5b0da", "0x and 64 digits"),
+        ("--genesis", "88" * 32, "0x and 64 digits"),
+        ("--catalog", "0x7B12D516919619F747FC667CE0f068c69927563", "0x and 40 digits"),
+    ],
+)
+def test_a_part_of_a_hash_is_named_as_such_and_not_as_another_network(option: str, text: str, said: str) -> None:
+    """An auditor who copied too little read FAIL: the bundle is of another network."""
+    done = CliRunner().invoke(app, ["audit", "verify", "study.zip", option, text])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
