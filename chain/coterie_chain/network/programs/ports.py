@@ -74,7 +74,7 @@ def _draw() -> socket.socket:
     end = _read_first_outgoing_port()
     for _ in range(_DRAWS if end > _LEAST else 0):
         try:
-            return _bind(secrets.choice(range(_LEAST, end)))
+            return _bind(secrets.choice(range(_LEAST, end)), again=False)
         except LedgerUnreachable:
             continue
     return _bind(0)
@@ -88,10 +88,10 @@ def _read_first_outgoing_port() -> int:
         return _USUAL
 
 
-def _bind(wanted: int) -> socket.socket:
+def _bind(wanted: int, again: bool = True) -> socket.socket:
+    """A socket on a port; `again`: also on one that was left a moment ago, or that another such socket is on."""
     probe = socket.socket()
-    if os.name == "posix":
-        # a port that was left a moment ago is free
+    if again and os.name == "posix":
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         probe.bind((LOOPBACK, wanted))
