@@ -102,6 +102,11 @@ def test_a_redirect_is_an_answer_and_is_not_followed(client: HttpClient) -> None
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", http.client.IncompleteRead),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nhalf", http.client.IncompleteRead),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", http.client.HTTPException),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 11 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            http.client.HTTPException,
+        ),
         (b"SSH-2.0\r\n", http.client.BadStatusLine),
         (b"", http.client.RemoteDisconnected),
     ],
