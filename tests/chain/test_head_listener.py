@@ -190,7 +190,7 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["pings", "one block", *later(*list(FLOODS)[1:-1])])
+@pytest.mark.parametrize("kind", ["pings", *later(*list(FLOODS)[1:])])
 def test_a_connection_with_many_frames_and_no_newer_block_is_ended(kind: str) -> None:
     """Each takes the listener's time, most of them where nobody sees them, and nothing bounds how many come."""
     ended = threading.Event()
@@ -208,14 +208,16 @@ def test_a_connection_with_many_frames_and_no_newer_block_is_ended(kind: str) ->
     with serve(answer=flood) as url:
         heads = HeadListener(url)
         assert heads.open()
-        while not ended.is_set() and heads.open():
-            heads.listen(0.5)
+        silences = 0
+        while heads.open() and silences < 50:
+            silences += heads.listen(0.2) is None
         assert ended.wait(LONG)
         assert heads.listen(0.001) is None
         assert not heads.open()
         heads.close()
 
 
+@pytest.mark.long
 def test_any_number_of_newer_blocks_is_heard() -> None:
     with serve(TAKEN, *(b"".join(map(head_of, range(at, at + 100))) for at in range(0, 3000, 100))) as url:
         heads = HeadListener(url)

@@ -11,7 +11,8 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     following   a Tip    the newest block is the tip                following; nothing is read
     following   a Tip    the chain continues the tip                following, one page further
     following   a Tip    the chain left the tip                     following, back at the last shared block
-    following   a Tip    no landmark is shared                      LedgerMismatch CO-C314
+    following   a Tip    no landmark is shared, or none from the    LedgerMismatch CO-C314
+                         Catalog's block on
     any         any      a page is too long, or does not come       the same; the next page is half as long
     any         any      records or blocks are missing              empty; everything is read again
     any         any      ... and the chain has left the block       empty; everything is read again up to another block,
@@ -188,6 +189,7 @@ class ChainFollower:
                         raise
                     suspect = True
             self._page = self._most = self._limit
+            self._check_founders()
             return self._tip or tip
 
     def _check_progress(self, tip: Tip, branches: int, deadline: float) -> None:
@@ -199,6 +201,13 @@ class ChainFollower:
             message = f"The chain node {self._rpc.where} has blocks up to {tip.number}, of which {read} are read"
             advice = "Compare its newest block with another site's node; if it is right, try again: reading goes on."
             raise LedgerUnreachable("CO-C302", f"{message} after {SYNC_SECONDS:g} s. {advice}")
+
+    def _check_founders(self) -> None:
+        """LedgerMismatch (CO-C315) for a history without a site: a Catalog begins with its founders."""
+        if self._tip is not None and self._tip.number >= self._network.block and not self._decoder.names:
+            message = f"The node {self._rpc.where} sent no log of the Catalog's founding up to block {self._tip.number}"
+            self._reset()
+            raise LedgerMismatch("CO-C315", f"{message}. Do not rely on this node.")
 
     def list_requests(self, newest: int) -> list[Request]:
         """What a sync asks after the newest block, which has this number, if the chain goes on from what was read."""
@@ -284,11 +293,12 @@ class ChainFollower:
         pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
         # From the oldest to the first that differs: a page can mix blocks of two chains, so later matches do not count.
         shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
-        if not shared and self._is_copy:
+        if (not shared or shared[-1] < self._network.block) and self._is_copy:
             self._reset()
             return self._network.block - 1
-        if not shared:
-            raise self._explain_rewind(old, tip, numbers[0])
+        if not shared or shared[-1] < self._network.block <= old.number:
+            # Where the Catalog's block is another one, there is no Catalog, and its history would seem to be empty.
+            raise self._explain_rewind(old, tip, next(n for n in numbers if n not in shared))
         self._drop(shared[-1])
         return shared[-1]
 

@@ -390,6 +390,33 @@ def test_logs_of_another_branch_in_the_middle_of_a_page_are_not_taken(scene: Sce
     assert follower.entries == reference.entries
 
 
+@pytest.mark.long
+def test_a_chain_that_shares_its_first_block_but_has_no_catalog_is_no_empty_history(scene: Scene) -> None:
+    """Two chains of one genesis behind one address: the other one has nothing where the Catalog is."""
+    play_long_story(scene)
+    follower, fresh, reference = scene.follower(), scene.follower(), scene.follower()
+    reference.sync()
+    follower.sync()
+
+    def change_chain(method: str, answer: Any) -> Any:
+        if method == "eth_getBlockByNumber" and answer and answer["number"] != "0x0":
+            return answer | {"hash": f"0x{int(answer['number'], 16) + 1:064x}"}
+        return [] if method == "eth_getLogs" else answer
+
+    scene.rpc.after = change_chain
+    with pytest.raises(LedgerMismatch, match="rewound or replaced") as rewound:
+        follower.sync()
+    with pytest.raises(LedgerMismatch, match="no log of the Catalog's founding") as empty:
+        fresh.sync()
+    assert (rewound.value.code, empty.value.code) == ("CO-C314", "CO-C315")
+    assert follower.entries == reference.entries
+    scene.rpc.restore()
+    for reader in (follower, fresh):
+        reader.sync()
+        assert reader.entries == reference.entries
+
+
+@pytest.mark.long
 def test_a_block_that_was_not_asked_for_is_not_taken_for_the_one_that_was(scene: Scene) -> None:
     play_long_story(scene)
     follower = scene.follower(confirmations=2)
@@ -403,6 +430,7 @@ def test_a_block_that_was_not_asked_for_is_not_taken_for_the_one_that_was(scene:
     assert follower.entries == ()
 
 
+@pytest.mark.long
 def test_a_node_that_invents_blocks_without_end_is_read_for_a_while_only(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
