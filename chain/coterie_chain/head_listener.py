@@ -8,6 +8,7 @@ tells nothing is looked at from time to time as ever, and nobody has to say whic
     closed   `open`, and it does not, or is no WebSocket        closed; the next try is `_RETRY_AFTER` seconds later
     open     a message with the number of a block               open; `listen` returns the number
     open     another message, or silence                        open; `listen` returns None when its time is over
+    open     `_MAX_FRAMES` since the last newer block           closed
     open     the connection ends                                closed
 """
 
@@ -16,16 +17,20 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from websockets.protocol import Event
     from websockets.sync.client import ClientConnection
 
 _SUBSCRIPTION = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
 _RETRY_AFTER, _PATIENCE = 10.0, 2.0
 # A message about a block has about 2 kB.
 _MAX_MESSAGE, _MAX_DIGITS = 1 << 16, 10
+# Frames, of any kind, since the last block that is newer than all before. A node has no reason for as many.
+_MAX_FRAMES = 1000
 
 
 class HeadListener:
@@ -37,12 +42,13 @@ class HeadListener:
         self._address = f"ws://{parts.netloc}{parts.path or '/'}" if plain else ""
         self._connection: ClientConnection | None = None
         self._retry_at, self._opened = 0.0, ExitStack()
+        self._highest, self._frames = -1, _Frames()
 
     def open(self) -> bool:
         """Whether the node tells of its blocks; it is asked to at the first call, and again some time after a fault."""
         if self._connection is None and self._address and time.monotonic() >= self._retry_at:
             self._retry_at = time.monotonic() + _RETRY_AFTER
-            self._connection = self._subscribe()
+            self._connection, self._highest = self._subscribe(), -1
         return self._connection is not None
 
     def listen(self, seconds: float) -> int | None:
@@ -54,6 +60,8 @@ class HeadListener:
                 return None
             number = self._read_number(self._connection, left)
             if number is not None:
+                if number > self._highest:
+                    self._highest, self._frames.count = number, 0
                 return number
         return None
 
@@ -67,6 +75,7 @@ class HeadListener:
         from websockets.exceptions import WebSocketException
         from websockets.sync.client import connect
 
+        self._frames = _Frames()
         with suppress(OSError, ValueError, RecursionError, WebSocketException):
             opening = connect(
                 self._address,
@@ -76,6 +85,7 @@ class HeadListener:
                 open_timeout=_PATIENCE,
                 close_timeout=_PATIENCE,
                 max_size=_MAX_MESSAGE,
+                create_connection=_bound_connection(self._frames),
             )
             connection = self._opened.enter_context(opening)
             connection.send(_SUBSCRIPTION)
@@ -95,6 +105,28 @@ class HeadListener:
         except ConnectionClosed:
             self.close()
             return None
+
+
+@dataclass
+class _Frames:
+    """How many frames have come since the last newer block."""
+
+    count: int = 0
+
+
+def _bound_connection(frames: _Frames) -> type[ClientConnection]:
+    """A connection that ends itself at a flood: pings, and parts of a message, are seen by nobody else."""
+    from websockets.sync.client import ClientConnection
+
+    class BoundedConnection(ClientConnection):
+        def process_event(self, event: Event) -> None:
+            frames.count += 1
+            if frames.count > _MAX_FRAMES:
+                self.close_socket()
+            else:
+                super().process_event(event)
+
+    return BoundedConnection
 
 
 def _find_number(message: str | bytes) -> int | None:

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -31,6 +31,8 @@ WIRE_FAULTS = (OSError, http.client.HTTPException)
 _PIECE = 1 << 16
 # Those of http.client.
 _MAX_LINE, _MAX_HEADERS = 1 << 16, 100
+# Heads that only say that another follows, and digits of a body's length.
+_MAX_CONTINUES, _MAX_DIGITS = 10, 18
 # Of a path and of a header's value: what would end them.
 _PATH_ENDS, _LINE_ENDS = re.compile(r"[^\x21-\x7e]"), re.compile(r"[\r\n]")
 
@@ -77,9 +79,20 @@ class HttpClient:
         self._idle: list[http.client.HTTPConnection] = []
         weakref.finalize(self, _close_all, self._idle)
 
-    def post(self, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, limit: int) -> Answer:
-        """The answer to a POST, of which at most `limit` + 1 bytes are read; one of WIRE_FAULTS if there is none."""
-        return self._request("POST", path, body, self._headers | dict(headers or {}), limit)
+    def post(
+        self,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        limit: int,
+        within: float | None = None,
+    ) -> Answer:
+        """The answer to a POST, of which at most `limit` + 1 bytes are read; one of WIRE_FAULTS if there is none.
+
+        `within`: seconds for its head and for its body, if other than this client's.
+        """
+        return self._request("POST", path, body, self._headers | dict(headers or {}), limit, within)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, *, limit: int) -> Answer:
         """The answer to a GET, as `post` has it."""
@@ -95,13 +108,22 @@ class HttpClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _request(self, verb: str, path: str, body: bytes | None, headers: dict[str, str], limit: int) -> Answer:
+    def _request(
+        self,
+        verb: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        limit: int,
+        within: float | None = None,
+    ) -> Answer:
+        waits = self._waits if within is None else replace(self._waits, answer=within)
         with suppress(IndexError):
             idle = self._idle.pop()
             # Closed by the server while it was idle. A silence is not: it would only last twice as long.
             with suppress(ConnectionError, http.client.HTTPException):
-                return self._exchange(idle, verb, path, body, headers, limit)
-        return self._exchange(self._connect(), verb, path, body, headers, limit)
+                return self._exchange(idle, verb, path, body, headers, limit, waits)
+        return self._exchange(self._connect(), verb, path, body, headers, limit, waits)
 
     def _connect(self) -> http.client.HTTPConnection:
         connection = self._kind(self._host, self._port, timeout=self._waits.connect)
@@ -120,10 +142,11 @@ class HttpClient:
         body: bytes | None,
         headers: dict[str, str],
         limit: int,
+        waits: Waits,
     ) -> Answer:
         try:
             _send(connection, verb, path, body, headers)
-            timed = _TimedSocket(connection.sock, self._waits)
+            timed = _TimedSocket(connection.sock, waits)
             with closing(_Response(cast("socket.socket", timed), method=verb)) as response:
                 response.begin()
                 timed.begin()
@@ -188,15 +211,21 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the head; one of WIRE_FAULTS if it is none."""
         version, status = _read_status(self.fp)
-        while status == HTTPStatus.CONTINUE:
+        for _ in range(_MAX_CONTINUES):
+            if status != HTTPStatus.CONTINUE:
+                break
             _read_headers(self.fp)
             version, status = _read_status(self.fp)
+        else:
+            raise http.client.HTTPException(f"got more than {_MAX_CONTINUES} heads without an answer")
         self.code = self.status = status
         self.version = 10 if version == "HTTP/1.0" else 11
         headers = _read_headers(self.fp)
         self.chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         length = headers.get("content-length", "")
+        if len(length) > _MAX_DIGITS:
+            raise http.client.HTTPException(f"the length of the answer has {len(length)} digits")
         known = length.isascii() and length.isdecimal() and not self.chunked
         self.length = int(length) if known else None
         if status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):

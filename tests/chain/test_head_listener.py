@@ -181,6 +181,51 @@ def test_a_connection_that_ends_is_made_again(monkeypatch: pytest.MonkeyPatch) -
     heads.close()
 
 
+FLOODS = {
+    "pings": b"\x89\x01x",
+    "parts of a message without end": b"\x00\x00",
+    "messages about no block": frame('{"x":1}'),
+    "bytes": b"\x82\x01x",
+    "one block": head_of(1),
+}
+
+
+@pytest.mark.parametrize("kind", ["pings", *later(*list(FLOODS)[1:])])
+def test_a_connection_with_many_frames_and_no_newer_block_is_ended(kind: str) -> None:
+    """Each takes the listener's time, most of them where nobody sees them, and nothing bounds how many come."""
+    ended = threading.Event()
+
+    def flood(connection: socket.socket) -> None:
+        shake_hands(connection)
+        connection.recv(4096)  # what it is asked for
+        begin = b"\x01\x00" if kind.startswith("parts") else b""
+        with suppress(OSError):
+            connection.sendall(TAKEN + begin + FLOODS[kind] * 5000)
+            while connection.recv(4096):
+                pass
+        ended.set()
+
+    with serve(answer=flood) as url:
+        heads = HeadListener(url)
+        assert heads.open()
+        silences = 0
+        while heads.open() and silences < 50:
+            silences += heads.listen(0.2) is None
+        assert ended.wait(LONG)
+        assert heads.listen(0.001) is None
+        assert not heads.open()
+        heads.close()
+
+
+@pytest.mark.long
+def test_any_number_of_newer_blocks_is_heard() -> None:
+    with serve(TAKEN, *(b"".join(map(head_of, range(at, at + 100))) for at in range(0, 3000, 100))) as url:
+        heads = HeadListener(url)
+        assert heads.open()
+        assert [heads.listen(LONG) for _ in range(3000)] == list(range(3000))
+        heads.close()
+
+
 @pytest.mark.parametrize(
     "url", ["https://127.0.0.1:1", "http://u:p@127.0.0.1:1", "http://127.0.0.1:1/?jwt_file=x", "http://127.0.0.1:1"]
 )

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.lanes import later
 
 from coterie_chain.http_client import WIRE_FAULTS, EndlessAnswer, HttpClient, Waits
 
@@ -81,7 +82,8 @@ def test_a_request_is_sent_again_where_the_server_closed_an_idle_connection(serv
 
 
 def test_threads_do_not_wait_for_each_other_s_answers(server: Server, client: HttpClient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, HttpClient(_address(silent), WAITS) as stuck:
+    waits = Waits(connect=2.0, silence=0.5, answer=0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, HttpClient(_address(silent), waits) as stuck:
         waiting = threading.Thread(target=_await_silence, args=(stuck,))
         waiting.start()
         assert client.post("/echo", b"x", limit=9).body == b"x"
@@ -102,6 +104,11 @@ def test_a_redirect_is_an_answer_and_is_not_followed(client: HttpClient) -> None
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", http.client.IncompleteRead),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nhalf", http.client.IncompleteRead),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", http.client.HTTPException),
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 11 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            http.client.HTTPException,
+        ),
         (b"SSH-2.0\r\n", http.client.BadStatusLine),
         (b"", http.client.RemoteDisconnected),
     ],
@@ -129,12 +136,10 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 @pytest.mark.parametrize(
     "begin",
     [
-        b"HTTP/1.1 2",
-        HEAD + b"X-Slow: ",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;",
         HEAD + b"Content-Length: 9999\r\n\r\n",
+        *later(b"HTTP/1.1 2", HEAD + b"X-Slow: ", HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;"),
     ],
-    ids=["status", "header", "chunk", "body"],
+    ids=["body", "status", "header", "chunk"],
 )
 def test_an_answer_that_comes_byte_by_byte_ends_with_its_time(begin: bytes) -> None:
     """No silence is long, and no line ends: without a deadline the wait would be as long as the server likes."""

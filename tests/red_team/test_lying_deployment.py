@@ -55,9 +55,9 @@ LIES: dict[str, tuple[Callable[[str, Any], Any], str]] = {
     "code that differs in a byte": (change("eth_getCode", lambda code: code[:-2] + "00"), "CO-C317"),
     "no code": (change("eth_getCode", lambda _: "0x"), "CO-C317"),
     "a block with room for nothing": (put(BLOCK, gasLimit="0x0"), "CO-C302"),
-    "a base fee beyond all numbers": (put(BLOCK, baseFeePerGas=WORD), "CO-C302"),
+    "a base fee beyond all numbers": (put(BLOCK, baseFeePerGas=WORD), "CO-C308"),
     "a base fee below zero": (put(BLOCK, baseFeePerGas="-0x1"), "CO-C303"),
-    "a count of transactions beyond all numbers": (change("eth_getTransactionCount", lambda _: WORD), "CO-C302"),
+    "a count of transactions beyond all numbers": (change("eth_getTransactionCount", lambda _: WORD), "CO-C303"),
     "another chain": (change("eth_chainId", lambda _: "0x1"), "CO-C311"),
     "no first block": (put(BLOCK, hash=None), "CO-C311"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from eth_utils.abi import (
 from coterie_chain.errors import LedgerMismatch, PostRejected
 from coterie_chain.ethereum.abi import load_artifact, load_errors
 
+# Letters of an answer that an error message shows.
+_MAX_SHOWN = 200
 # One struct of words: what `status` answers.
 _STRUCT_OF_WORDS = re.compile(r"\((?:uint\d+|bool|bytes32)(?:,(?:uint\d+|bool|bytes32))*\)")
 
@@ -44,15 +47,18 @@ class Codec:
         except EncodingError as e:
             raise ValueError(f"The ledger cannot hold an argument of `{name}`: {e}") from None
 
-    def decode(self, name: str, answer: str) -> Any:
-        """The answer to a call; a tuple if the function returns more than one value."""
+    def decode(self, name: str, answer: str, source: str = "the node") -> Any:
+        """The answer of `source` to a call; a tuple if the function returns more than one value."""
         words = self._words.get(name)
         try:
             if words is not None:
                 return _cut_words(words, from_hex(answer))
             values = decode(self._outputs[name], from_hex(answer))
-        except (DecodingError, ValueError):
-            raise LedgerMismatch("CO-C312", f"The node's answer to `{name}` is not the contract's: {answer}.") from None
+        except (DecodingError, ValueError, OverflowError):
+            message = f"The answer of {source} to `{name}` is not the contract's: {shorten(answer)}"
+            raise LedgerMismatch(
+                "CO-C312", f"{message}. Check the contracts' version, and do not rely on it."
+            ) from None
         return values if len(values) > 1 else values[0]
 
     def prepare(self, names: Iterable[str]) -> None:
@@ -102,11 +108,17 @@ def load_codec(name: Literal["Catalog", "Model"]) -> Codec:
 
 def decode_refusal(output: str) -> PostRejected:
     """The custom error in a reverted call's output; bytes among its values as 0x-hex."""
-    name, types = load_errors().get(output[:10], ("Reverted", ()))
-    if name == "Reverted":
-        return PostRejected(name, output) if output != "0x" else PostRejected(name)
-    values = decode(types, from_hex(output)[4:])
-    return PostRejected(name, *(to_hex(v) if isinstance(v, bytes) else v for v in values))
+    name, types = load_errors().get(output[:10], ("", ()))
+    with suppress(DecodingError, ValueError, OverflowError):
+        values = decode(types, from_hex(output)[4:]) if name else ()
+        if name:
+            return PostRejected(name, *(to_hex(v) if isinstance(v, bytes) else v for v in values))
+    return PostRejected("Reverted", shorten(output)) if output != "0x" else PostRejected("Reverted")
+
+
+def shorten(text: str) -> str:
+    """As much of a text as a person reads in an error message."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}... ({len(text)} letters)"
 
 
 def to_hex(raw: bytes) -> str:

@@ -102,6 +102,10 @@ CAUSES: dict[str, tuple[str, ...]] = {
 }
 MEMBERSHIP = frozenset({"SiteAdmitted", "SiteRevoked", "KeyChanged"})
 MODEL_WORD = 5
+# The contracts count with 64 bits at most, and the history on disk with 63.
+_MAX_COUNT = 1 << 63
+# Letters of a cause in an error message.
+_MAX_CAUSE = 200
 _MALFORMED_LOG = (
     KeyError,
     IndexError,
@@ -117,8 +121,8 @@ _MALFORMED_LOG = (
 class Decoder:
     """Turns logs into entries; learns sites' names and Models from the admissions that it passes."""
 
-    def __init__(self, catalog: str) -> None:
-        self._catalog = catalog.lower()
+    def __init__(self, catalog: str, source: str = "The node") -> None:
+        self._catalog, self._source = catalog.lower(), source
         self._topics = load_codec("Catalog").topics | load_codec("Model").topics
         self._readers: dict[str, Callable[[bytes], str | int]] = {
             "int": decode_integer,
@@ -144,9 +148,8 @@ class Decoder:
             try:
                 entry = self._decode_entry(log, times(log), entries, previous)
             except _MALFORMED_LOG as e:
-                raise LedgerMismatch(
-                    "CO-C312", f"The node sent a log that no contract of this version writes ({e!r}): {log}"
-                ) from None
+                cause = f"{self._source} sent a log that no contract of this version writes ({repr(e)[:_MAX_CAUSE]})"
+                raise LedgerMismatch("CO-C312", f"{cause}: {describe_log(log)}. Do not rely on it.") from None
             entries.append(entry)
             previous = log
         return _name_completions(entries)
@@ -171,6 +174,8 @@ class Decoder:
         name = self._topics[log["topics"][0]]
         data = bytes.fromhex(log["data"][2:])
         topics = tuple(bytes.fromhex(topic[2:]) for topic in log["topics"][1:])
+        if name != "Recorded" and log["address"].lower() != self._catalog:
+            raise ValueError("another contract wrote it than the Catalog")
         if name == "Recorded":
             return self._decode_record(log, topics, data, time)
         if name == "StudyProposed":
@@ -180,7 +185,7 @@ class Decoder:
             self.names[decode_integer(words[0])] = decode_name(words[1])
             self.models[_slice_address(words[MODEL_WORD])] = decode_integer(words[0])
         layout = LAYOUTS[name]
-        study = 0 if layout.study is None else decode_integer(words[layout.study])
+        study = 0 if layout.study is None else decode_count(words[layout.study])
         site = "" if layout.site is None else self.names[decode_integer(words[layout.site])]
         cause = _find_cause(name, log, entries, previous)
         details = tuple((key, self._readers[reader](words[place])) for key, place, reader in layout.details)
@@ -191,29 +196,29 @@ class Decoder:
     def _decode_record(self, log: Log, topics: Words, data: bytes, time: int) -> Record:
         # data: kind, round, then the post's ten words, then the head
         word = [data[at : at + 32] for at in range(0, 416, 32)]
-        study, position, seq = map(decode_integer, topics)
+        study, position, seq = map(decode_count, topics)
         if (decode_integer(word[2]), decode_integer(word[3])) != (study, position):
             raise ValueError("indexed words differ from the post")
         post = Post(
             study=study,
             position=position,
-            attempt=decode_integer(word[4]),
+            attempt=decode_count(word[4]),
             cid=format_cid(decode_integer(word[5]), word[8]),
             sha256=word[9],
-            size=decode_integer(word[6]),
+            size=decode_count(word[6]),
             converged=(False, True)[decode_integer(word[7])],
             basis=word[10],
             verdict=word[11],
         )
         site = self.names[self.models[log["address"].lower()]]
-        kind, round_ = self.kind(decode_integer(word[0])), decode_integer(word[1])
+        kind, round_ = self.kind(decode_integer(word[0])), decode_count(word[1])
         block = parse_quantity(log["blockNumber"])
         return Record(site, seq, kind, round_, post, word[12], block, time, log["transactionHash"])
 
     def _decode_proposal(self, log: Log, topics: Words, data: bytes, time: int) -> Event:
         (values,) = decode([TERMS_TYPE], data)
         terms = self.terms(values)
-        study, by = map(decode_integer, topics)
+        study, by = map(decode_count, topics)
         details = tuple(describe_terms(terms).items())
         block = parse_quantity(log["blockNumber"])
         return Event("StudyProposed", study, self.names[by], details, block, time, log["transactionHash"])
@@ -228,9 +233,49 @@ def list_new_models(logs: Iterable[Log], catalog: str) -> set[str]:
     return {"0x" + log["data"][-40:] for log in own if len(log["data"]) == 2 + 64 * MODEL_WORD}
 
 
+def find_log(logs: Iterable[Log], address: str, name: str) -> Log | None:
+    """The last log with which a contract says that this has happened; None if there is none."""
+    topics = load_codec("Catalog").topics | load_codec("Model").topics
+    own = (log for log in logs if log["address"].lower() == address.lower() and log["topics"])
+    return next(iter([log for log in own if topics.get(log["topics"][0]) == name][-1:]), None)
+
+
+def find_stray_log(logs: Iterable[Log], addresses: Iterable[str], blocks: range) -> Log | None:
+    """The first log, in chain order, that nobody asked for who names these contracts and blocks, or that is twice."""
+    wanted, seen = {address.lower() for address in addresses}, (-1, -1)
+    for log in logs:
+        place = locate_log(log)
+        is_own = log["address"].lower() in wanted and place[0] in blocks and place > seen
+        if not is_own or log.get("transactionHash") is None:
+            return log
+        seen = place
+    return None
+
+
+def locate_log(log: Log) -> tuple[int, int]:
+    """A log's place in the chain: its block, and which of the block's logs it is."""
+    return parse_quantity(log["blockNumber"]), parse_quantity(log["logIndex"])
+
+
+def describe_log(log: Log) -> str:
+    """A log for an error message: whose and where, not what."""
+    named = {
+        name: str(log.get(name))[:_MAX_CAUSE] for name in ("address", "blockNumber", "logIndex", "transactionHash")
+    }
+    return ", ".join(f"{name} {value}" for name, value in named.items())
+
+
 def read_digest(log: Log) -> bytes:
     """SHA-256 of the payload in a Model's log."""
     return bytes.fromhex(log["data"][2:])[9 * 32 : 10 * 32]
+
+
+def decode_count(word: bytes) -> int:
+    """A number that counts something; ValueError for one that nothing counts so far."""
+    number = decode_integer(word)
+    if number >= _MAX_COUNT:
+        raise ValueError(f"{number} is no count")
+    return number
 
 
 def decode_integer(word: bytes) -> int:

@@ -17,12 +17,19 @@ from typing import TYPE_CHECKING, Self
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from coterie_chain.errors import LedgerUnreachable, PostRejected
-from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name, load_codec
-from coterie_chain.ethereum.decode import parse_quantity, read_digest
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable, PostRejected
+from coterie_chain.ethereum.calldata import decode_refusal, encode_site_name, from_hex, load_codec
+from coterie_chain.ethereum.decode import Log, decode_count, find_log, read_digest
 from coterie_chain.ethereum.entries.entry_log import EntryLog
 from coterie_chain.ethereum.headers import Header, encode_header
-from coterie_chain.ethereum.network import Network, choose_gas_price, is_anvil, is_mining_instantly, verify
+from coterie_chain.ethereum.network import (
+    MAX_GAS_PRICE,
+    Network,
+    choose_gas_price,
+    is_anvil,
+    is_mining_instantly,
+    verify,
+)
 from coterie_chain.ethereum.reader import Reader
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ethereum.seals import Sealing, detect_sealing
@@ -60,6 +67,8 @@ ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
 MAX_GAS = 8_000_000
 _RACE_ERRORS = 3
+# Of the logs of a proposal and of a record: what happened, and in which study.
+_LEAST_TOPICS = 2
 # Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
 POLL_INSTANT, POLL_BLOCKS = 0.02, 0.5
 _CATALOG, _MODEL = load_codec("Catalog"), load_codec("Model")
@@ -71,8 +80,8 @@ class EthereumLedger:
     `confirmations`: blocks after which a block counts (0 on Anvil and QBFT, floor(N/2)+1 on Clique with N sealers); a
     move returns when its own block counts, after `patience` seconds at most. `journal` must be durable for a site that
     matters. `poll` is the longest pause in seconds between two looks at the chain in `wait`; `timeout` is for one
-    request; `gas_price` in wei above the base fee is 0 on Anvil and 1 elsewhere by default. LedgerMismatch for a node
-    of another network.
+    request; `gas_price` in wei above the base fee is 0 on Anvil and 1 elsewhere by default, and with the base fee at
+    most `max_gas_price` (100 gwei by default). LedgerMismatch for a node of another network.
 
     `sleeps`: the chain makes no block at rest, so the time is `wall`'s (seconds since 1970), in rehearsals too.
     `log` keeps the entries that were read, in memory by default.
@@ -89,6 +98,7 @@ class EthereumLedger:
         timeout: float = 10.0,
         patience: float = 120.0,
         gas_price: int | None = None,
+        max_gas_price: int | None = None,
         sleeps: bool = False,
         wall: Callable[[], float] = time.time,
         log: EntryLog | None = None,
@@ -123,8 +133,10 @@ class EthereumLedger:
         self._writer = None
         if account is not None:
             price = choose_gas_price(instant) if gas_price is None else gas_price
-            open_writer = partial(Writer, gas_price=price, confirmations=confirmations, patience=patience)
-            self._writer = open_writer(self._rpc, account, journal or MemoryJournal(), network)
+            open_writer = partial(Writer, confirmations=confirmations, patience=patience)
+            own = journal or MemoryJournal()
+            most = MAX_GAS_PRICE if max_gas_price is None else max_gas_price
+            self._writer = open_writer(self._rpc, account, own, network, gas_price=price, most=most)
 
     def close(self) -> None:
         """Close the connections; the journal is its owner's."""
@@ -179,6 +191,8 @@ class EthereumLedger:
 
     def _read_sealing(self) -> Sealing:
         first = self._rpc.call("eth_getBlockByNumber", hex(0), False)
+        if first is None:
+            raise self._rpc.explain_garbled("eth_getBlockByNumber")
         return detect_sealing(Header.decode(encode_header(first)))
 
     @property
@@ -260,8 +274,8 @@ class EthereumLedger:
         """Propose a study and join it."""
         joining = (snapshot, approvals, release)
         receipt = self._send_move("propose", self._encode_proposal(terms), joining, gas=PROPOSAL_GAS)
-        topics = next(t for log in receipt.logs if _CATALOG.topics[(t := log["topics"])[0]] == "StudyProposed")
-        return parse_quantity(topics[1])
+        log = self._find_log(receipt, self.network.catalog, "StudyProposed")
+        return decode_count(from_hex(log["topics"][1]))
 
     def join(self, study: int, hash: bytes, snapshot: bytes = ZERO, approvals: bytes = ZERO, release: int = 0) -> None:
         """Join by repeating the study's hash."""
@@ -425,7 +439,15 @@ class EthereumLedger:
             return bytes(digest)
         self._records += 1
         # It may have been the journal's transaction for this slot, with another payload than today's.
-        return read_digest(receipt.logs[-1])
+        return read_digest(self._find_log(receipt, model, "Recorded"))
+
+    def _find_log(self, receipt: TransactionReceipt, address: str, name: str) -> Log:
+        """What a contract says of a move; LedgerMismatch (CO-C315) for a receipt without it."""
+        log = find_log(receipt.logs, address, name)
+        if log is None or len(log["topics"]) < _LEAST_TOPICS:
+            message = f"The receipt of transaction {receipt.tx} at {self._rpc.where} has no `{name}` of {address}"
+            raise LedgerMismatch("CO-C315", f"{message}. Compare it with another site's node.")
+        return log
 
     def _encode_proposal(self, terms: Terms) -> tuple[object, ...]:
         """Terms as the Catalog takes them."""
@@ -470,7 +492,8 @@ class EthereumLedger:
             self._rehearse(to, data, hex(receipt.block))
         raise LedgerUnreachable(
             "CO-C305",
-            f"`{purpose}` was reverted {_RACE_ERRORS} times without a reason, last in transaction {receipt.tx}.",
+            f"`{purpose}` was reverted {_RACE_ERRORS} times without a reason, last in transaction {receipt.tx}, as "
+            f"{self._rpc.where} says. Check the contracts' version.",
         )
 
     def _rehearse(self, to: str, data: str, block: str) -> None:

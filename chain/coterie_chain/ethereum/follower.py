@@ -11,12 +11,18 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     following   a Tip    the newest block is the tip                following; nothing is read
     following   a Tip    the chain continues the tip                following, one page further
     following   a Tip    the chain left the tip                     following, back at the last shared block
-    following   a Tip    no landmark is shared                      LedgerMismatch CO-C314
+    following   a Tip    no landmark is shared, or none from the    LedgerMismatch CO-C314
+                         Catalog's block on
     any         any      a page is too long, or does not come       the same; the next page is half as long
     any         any      records or blocks are missing              empty; everything is read again
     any         any      ... and the chain has left the block       empty; everything is read again up to another block,
                          up to which was read                       a few times, then LedgerUnreachable CO-C302
     any         any      records or blocks are missing once more    empty, and LedgerMismatch CO-C315
+    any         any      logs are of another branch than the block  the same; the newest block is asked for again,
+                         up to which they were asked for            a few times, then LedgerUnreachable CO-C302
+    any         any      logs that were not asked for, or one twice the same, and LedgerMismatch CO-C315
+    any         any      the end of the chain does not come nearer  as far as was read; LedgerUnreachable CO-C302
+                         than this for `SYNC_SECONDS`
 
 Invariants: the log has the entries of the blocks up to its tip, all of them, and of no other block. A page changes the
 state as a whole, after the last answer of the node: an answer that fails leaves the state as it was. Each site's
@@ -28,11 +34,22 @@ only a copy: if the chain shares no landmark with it, everything is read again.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from itertools import takewhile
+from typing import Any
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
-from coterie_chain.ethereum.decode import MEMBERSHIP, Decoder, Log, list_new_models, parse_quantity
+from coterie_chain.ethereum.decode import (
+    MEMBERSHIP,
+    Decoder,
+    Log,
+    describe_log,
+    find_stray_log,
+    list_new_models,
+    locate_log,
+    parse_quantity,
+)
 from coterie_chain.ethereum.entries.entry_log import Entry, EntryLog, Extent, MemoryEntryLog, Tip
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ethereum.rpc import AnswerTooLong, ChainNode, NodeRefused, Request
@@ -44,6 +61,10 @@ HEADERS_PER_BATCH = 100
 MAX_REORG_DEPTH = 64
 # A node that goes over to another branch more often during one sync is asked again later.
 MAX_MOVES = 5
+# A node that invents blocks has no last one. In this time ten million records are read.
+SYNC_SECONDS = 600.0
+# So many headers between two looks are asked for with the logs: each log is of a block of the chain that is followed.
+MAX_EARLY_HEADERS = 8
 
 
 def ask_block(which: int | str) -> Request:
@@ -60,12 +81,19 @@ def read_block(rpc: ChainNode, which: str) -> Tip:
             f"The chain node {rpc.where} has no block {which} (any more). "
             "Wait until it has caught up, or read its log.",
         )
-    try:
-        return Tip(
-            parse_quantity(block["number"]), block["hash"], block["parentHash"], parse_quantity(block["timestamp"])
-        )
-    except (KeyError, TypeError, ValueError):
-        raise rpc.explain_garbled("eth_getBlockByNumber") from None
+    return _decode_block(rpc, which, block)
+
+
+def _decode_block(rpc: ChainNode, which: str, block: Any) -> Tip:
+    """The block that was asked for; LedgerUnreachable (CO-C303) if it is another one, or has no hash."""
+    number, hash_ = block.get("number"), block.get("hash")
+    if number is None or (hash_ is None and which != "pending"):
+        raise rpc.explain_garbled("eth_getBlockByNumber")
+    tip = Tip(parse_quantity(number), str(hash_), block["parentHash"], parse_quantity(block["timestamp"]))
+    if which.startswith("0x") and tip.number != int(which, 16):
+        message = f"The chain node {rpc.where} was asked for block {int(which, 16)} and answered with {tip.number}"
+        raise LedgerUnreachable("CO-C303", f"{message}. Check that the address names one chain node.")
+    return tip
 
 
 class ChainFollower:
@@ -89,7 +117,7 @@ class ChainFollower:
         # Blocks of a page: as asked for, as the node was found to take in this sync, and of the next request.
         self._limit = self._most = self._page = page
         self._lock = threading.RLock()
-        self.changes = 0
+        self.changes = self.taken = 0
         self._branch = -1
         self.newest, self.newest_time = -1, 0
         self._go_on()
@@ -130,16 +158,23 @@ class ChainFollower:
     def sync(self) -> Tip:
         """Read what is new; returns the block up to which the history is read.
 
-        `changes` counts whatever may change the list of sites: membership events and reorganisations.
+        `changes` counts whatever may change the list of sites: membership events and reorganisations. `taken` counts
+        the entries, again those that were read again.
         `newest` is the number of the newest block, confirmed or not, and `newest_time` its time (seconds since 1970).
         LedgerMismatch if the chain was rewound further than any reorganisation, or if the node leaves out records.
         """
         with self._lock:
             tip, suspect, moves = self._fetch_newest(), False, 0
+            branch, deadline = self._branch, time.monotonic() + SYNC_SECONDS
             while self._tip is None or self._tip.hash != tip.hash:
+                self._check_progress(tip, self._branch - branch, deadline)
                 try:
                     if not self._advance(tip):
                         break
+                except _OtherBranch:
+                    tip, moves = self._fetch_newest(), moves + 1
+                    if moves > MAX_MOVES:
+                        raise self._explain_moves(tip) from None
                 except _Gap:
                     # A reorganisation between two requests looks like that, too: read all again, and then believe it.
                     # Nothing of either reading is kept: the missing entry may lie on a page that was taken before.
@@ -154,7 +189,25 @@ class ChainFollower:
                         raise
                     suspect = True
             self._page = self._most = self._limit
+            self._check_founders()
             return self._tip or tip
+
+    def _check_progress(self, tip: Tip, branches: int, deadline: float) -> None:
+        """LedgerUnreachable (CO-C302) for a node that changes its branch, or adds blocks, without end."""
+        if branches > 2 * MAX_MOVES:
+            raise self._explain_moves(tip)
+        if time.monotonic() > deadline:
+            read = -1 if self._tip is None else self._tip.number
+            message = f"The chain node {self._rpc.where} has blocks up to {tip.number}, of which {read} are read"
+            advice = "Compare its newest block with another site's node; if it is right, try again: reading goes on."
+            raise LedgerUnreachable("CO-C302", f"{message} after {SYNC_SECONDS:g} s. {advice}")
+
+    def _check_founders(self) -> None:
+        """LedgerMismatch (CO-C315) for a history without a site: a Catalog begins with its founders."""
+        if self._tip is not None and self._tip.number >= self._network.block and not self._decoder.names:
+            message = f"The node {self._rpc.where} sent no log of the Catalog's founding up to block {self._tip.number}"
+            self._reset()
+            raise LedgerMismatch("CO-C315", f"{message}. Do not rely on this node.")
 
     def list_requests(self, newest: int) -> list[Request]:
         """What a sync asks after the newest block, which has this number, if the chain goes on from what was read."""
@@ -165,7 +218,10 @@ class ChainFollower:
                 return wanted
             # A child of the last block needs no comparison: it names its parent.
             fork = [ask_block(old.number)] if target > old.number + 1 else []
-            return [*wanted, *fork, self._ask_for_logs(set(self._decoder.addresses), old.number + 1, target)]
+            few = target - old.number <= MAX_EARLY_HEADERS
+            between = [ask_block(number) for number in range(old.number + 1, target)] if few else []
+            logs = self._ask_for_logs(set(self._decoder.addresses), old.number + 1, target)
+            return [*wanted, *fork, *between, logs]
 
     def forget(self) -> None:
         """Read everything again at the next sync."""
@@ -179,7 +235,7 @@ class ChainFollower:
     def _go_on(self) -> None:
         """Take the state over from the log."""
         place = self._log.place
-        self._decoder = Decoder(self._network.catalog)
+        self._decoder = Decoder(self._network.catalog, f"The node {self._rpc.where}")
         self._decoder.names, self._decoder.models = dict(place.names), dict(place.models)
         self._seqs = self._log.count_records()
         self._hashes: dict[int, str] = dict(place.landmarks)
@@ -213,7 +269,9 @@ class ChainFollower:
         except LedgerUnreachable:
             self._page = self._halve_page(start, end)  # at the next sync: it may be the logs that take too long
             raise
-        times, hashes = self._fetch_times(logs, end), self._choose_landmarks(logs, end)
+        times = self._fetch_recent_times(logs, end)
+        times |= self._fetch_times([log for log in logs if log["blockHash"] not in times])
+        hashes = self._choose_landmarks(logs, end)
         # Nothing is asked of the node from here on: a page is kept whole or not at all.
         self._take(self._decoder.entries(logs, lambda log: times[log["blockHash"]]), end, hashes)
         self._page = min(2 * self._page, self._most)
@@ -235,17 +293,21 @@ class ChainFollower:
         pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
         # From the oldest to the first that differs: a page can mix blocks of two chains, so later matches do not count.
         shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
-        if not shared and self._is_copy:
+        if (not shared or shared[-1] < self._network.block) and self._is_copy:
             self._reset()
             return self._network.block - 1
-        if not shared:
-            raise self._explain_rewind(old, tip, numbers[0])
+        if not shared or shared[-1] < self._network.block <= old.number:
+            # Where the Catalog's block is another one, there is no Catalog, and its history would seem to be empty.
+            raise self._explain_rewind(old, tip, next(n for n in numbers if n not in shared))
         self._drop(shared[-1])
         return shared[-1]
 
     def _fetch_hashes(self, numbers: list[int]) -> list[str | None]:
-        blocks = self._rpc.batch([ask_block(n) for n in numbers])
-        return [block["hash"] if block else None for block in blocks]
+        return [None if block is None else block.hash for block in self._fetch_blocks(numbers)]
+
+    def _fetch_blocks(self, numbers: list[int]) -> list[Tip | None]:
+        answers = zip(numbers, self._rpc.batch([ask_block(n) for n in numbers]), strict=True)
+        return [None if block is None else _decode_block(self._rpc, hex(number), block) for number, block in answers]
 
     def _explain_moves(self, tip: Tip) -> LedgerUnreachable:
         message = (
@@ -292,17 +354,49 @@ class ChainFollower:
         method, params = self._ask_for_logs(addresses, start, end)
         answer = self._rpc.call(method, *params)
         try:
-            logs: list[Log] = [log for log in answer if not log.get("removed") and log["blockHash"]]
-            return sorted(logs, key=lambda log: (parse_quantity(log["blockNumber"]), parse_quantity(log["logIndex"])))
+            # One without a block waits for it.
+            logs: list[Log] = [log for log in answer if log["blockHash"]]
+            logs.sort(key=locate_log)
         except (AttributeError, KeyError, TypeError, ValueError):
             raise self._rpc.explain_garbled("eth_getLogs") from None
+        blocks = {(log["blockNumber"], log["blockHash"]) for log in logs}
+        if any(log.get("removed") for log in logs) or len(blocks) > len({number for number, _ in blocks}):
+            raise self._explain_branches(end)
+        stray = find_stray_log(logs, addresses, range(start, end + 1))
+        if stray is not None:
+            message = (
+                f"The node {self._rpc.where} sent a log that was not asked for, or one twice: {describe_log(stray)}"
+            )
+            raise LedgerMismatch("CO-C315", f"{message}. Do not rely on this node.")
+        return logs
 
     def _ask_for_logs(self, addresses: set[str], start: int, end: int) -> Request:
         return "eth_getLogs", ({"fromBlock": hex(start), "toBlock": hex(end), "address": sorted(addresses)},)
 
-    def _fetch_times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
+    def _fetch_recent_times(self, logs: list[Log], tip: Tip) -> dict[str, int]:
+        """Times of the newest blocks by their hashes; _OtherBranch if a log is of another block with such a number.
+
+        A node can go over to another branch between two parts of one answer. Old blocks cannot be replaced.
+        """
+        hashes = {
+            number: log["blockHash"] for log in logs if (number := locate_log(log)[0]) > tip.number - MAX_REORG_DEPTH
+        }
+        times = {tip.hash: tip.time}
+        if hashes.pop(tip.number, tip.hash) != tip.hash:
+            raise self._explain_branches(tip.number)
+        blocks = self._fetch_blocks(sorted(hashes)) if hashes else []
+        for block, number in zip(blocks, sorted(hashes), strict=True):
+            if block is None or block.hash != hashes[number]:
+                raise self._explain_branches(number)
+            times[block.hash] = block.time
+        return times
+
+    def _explain_branches(self, number: int) -> _OtherBranch:
+        message = f"The chain node {self._rpc.where} sent logs of another branch than its block {number}"
+        return _OtherBranch("CO-C302", f"{message}. Wait until it has settled, or read its log.")
+
+    def _fetch_times(self, logs: list[Log]) -> dict[str, int]:
         times = {log["blockHash"]: parse_quantity(log["blockTimestamp"]) for log in logs if log.get("blockTimestamp")}
-        times[tip.hash] = tip.time
         missing = list(dict.fromkeys(log["blockHash"] for log in logs if log["blockHash"] not in times))
         for at in range(0, len(missing), HEADERS_PER_BATCH):
             wanted: list[Request] = [
@@ -315,7 +409,9 @@ class ChainFollower:
                         f"The node {self._rpc.where} lost a block while its logs were read. "
                         "Compare it with another site's node.",
                     )
-                times[block["hash"]] = parse_quantity(block["timestamp"])
+                times[block.get("hash")] = parse_quantity(block["timestamp"])
+        if any(log["blockHash"] not in times for log in logs):
+            raise self._rpc.explain_garbled("eth_getBlockByHash")
         return times
 
     # Entries
@@ -329,6 +425,7 @@ class ChainFollower:
                 numbers[entry.site] = entry.seq
         self._log.extend(entries, Extent(tip, hashes, dict(self._decoder.names), dict(self._decoder.models)))
         self._seqs, self._hashes, self._tip, self._is_copy = numbers, hashes, tip, False
+        self.taken += len(entries)
         self.changes += sum(isinstance(entry, Event) and entry.name in MEMBERSHIP for entry in entries)
 
     def _check_number(self, record: Record, expected: int) -> None:
@@ -342,3 +439,7 @@ class ChainFollower:
 
 class _Gap(LedgerMismatch):
     """Records or blocks are missing between those that the node sent."""
+
+
+class _OtherBranch(LedgerUnreachable):
+    """Parts of one answer are of several branches."""

@@ -20,6 +20,8 @@ BLOCKS_PER_QUERY = 2000
 MAX_SEARCH = 40_000_000
 # A transaction offers so many times the base fee of its moment: 35 full blocks in a row raise it no further.
 FEE_HEADROOM = 64
+# Wei per gas that a transaction offers at most: one of 4 million gas is then within what a new site is given.
+MAX_GAS_PRICE = 10**11
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def discover(url: str, catalog: str | None = None) -> Network:
     with Rpc(url) as rpc:
         catalog = catalog or _find_catalog(rpc)
         first = rpc.call("eth_getBlockByNumber", "0x0", False)
-        if first is None:
+        if first is None or first.get("hash") is None:
             raise rpc.explain_garbled("eth_getBlockByNumber")
         network = Network(url, rpc.call_quantity("eth_chainId"), _to_checksum(catalog), str(first["hash"]), 0)
         verify(network, rpc)
@@ -87,7 +89,7 @@ def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:
     """
     requests: list[Request] = [("eth_chainId", ()), ("eth_getBlockByNumber", ("0x0", False)), ("eth_blockNumber", ())]
     chain_id, genesis, newest, code = rpc.batch([*requests, ("eth_getCode", (network.catalog, "latest"))])
-    actual = {"chain id": int(chain_id, 16), "hash of block 0": genesis["hash"] if genesis else None}
+    actual = {"chain id": int(chain_id, 16), "hash of block 0": genesis.get("hash") if genesis else None}
     for what, wanted in {"chain id": network.chain_id, "hash of block 0": network.genesis}.items():
         if actual[what] != wanted:
             raise LedgerMismatch(
@@ -130,12 +132,14 @@ def choose_gas_price(instant: bool) -> int:
     return 0 if instant else 1
 
 
-def choose_fees(rpc: Rpc, tip: int) -> dict[str, int]:
+def choose_fees(rpc: Rpc, tip: int, most: int = MAX_GAS_PRICE) -> dict[str, int]:
     """The fields with which a transaction pays `tip` wei per gas, whatever the chain's base fee becomes meanwhile.
 
     The base fee (EIP-1559) rises after each block that is more than half full. Below 8 wei it never falls again, since
     it falls by eighths of whole wei. A price of 1 wei would be too little for ever after one full block. What is
-    offered is not paid: only the base fee of the block and the tip are.
+    offered is not paid: only the base fee of the block and the tip are. LedgerUnreachable (CO-C308) if the node names a
+    base fee with which more than `most` wei per gas would be paid: an account cannot cover every fee that a node
+    invents, and nobody would take the transaction from then on.
     """
     if tip == 0:  # an instant development chain, whose base fee is constant
         return {"gasPrice": 0}
@@ -143,7 +147,12 @@ def choose_fees(rpc: Rpc, tip: int) -> dict[str, int]:
     base_fee = None if block is None else block.get("baseFeePerGas")
     if base_fee is None:
         return {"gasPrice": tip}
-    return {"maxFeePerGas": tip + FEE_HEADROOM * (int(base_fee, 16) + 1), "maxPriorityFeePerGas": tip}
+    least = int(base_fee, 16) + tip
+    if least > most:
+        message = f"The chain node {rpc.where} names {least} wei per gas, and this site pays {most} at most"
+        advice = "Compare the price with another site's node; if it is right, raise max_gas_price under [chain]."
+        raise LedgerUnreachable("CO-C308", f"{message}: nothing was signed. {advice}")
+    return {"maxFeePerGas": min(tip + FEE_HEADROOM * (int(base_fee, 16) + 1), most), "maxPriorityFeePerGas": tip}
 
 
 def _find_catalog(rpc: Rpc) -> str:
@@ -174,7 +183,7 @@ def _find_deployment_block(rpc: Rpc, catalog: str) -> int:
         founded = rpc.call("eth_getLogs", {"fromBlock": hex(low), "toBlock": hex(low), "address": [catalog]})
     except NodeRefused:
         return 0
-    names = [load_codec("Catalog").topics.get(log["topics"][0]) for log in founded]
+    names = [load_codec("Catalog").topics.get(topic) for log in founded for topic in log["topics"][:1]]
     return low if "SiteAdmitted" in names else 0
 
 

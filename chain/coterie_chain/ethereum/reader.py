@@ -48,6 +48,8 @@ CLOCK_MARGIN = 2.0
 MAX_TERMS = 256
 # States that are asked for with a new block, before somebody wants them: of the studies read at the block before.
 MAX_EARLY_STATES = MAX_BATCH // 2
+# After so many looks in a row at new blocks that had nothing for this network, each takes the longest pause at least.
+MAX_VAIN_LOOKS = 20
 _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
 # A view: whose, at which address, its name and arguments.
@@ -109,6 +111,8 @@ class Reader:
         self._clock, self._wall = clock, wall
         self._follower = ChainFollower(self._early, network, confirmations, log=log)
         self._confirmations = confirmations
+        self._entries = self._vain = 0  # entries read at the last wait, and waits since then without any
+        self._looked = 0.0
         self._coming = -1  # the number of a block that the node has, if this reader has not read so far
         self._lock = threading.RLock()
         self._read_at = ("", -1)
@@ -215,8 +219,8 @@ class Reader:
         """The node announced a block before it had all of its logs: the next try reads everything again."""
         self._follower.forget()
         self._statuses.clear()
-        message = f"The node has not all records of study {study}, position {position}, although the step is over."
-        return LedgerUnreachable("CO-C306", f"{message} They are asked for again.")
+        message = f"The node {self._rpc.where} has not all records of study {study}, position {position}"
+        return LedgerUnreachable("CO-C306", f"{message}, although the step is over. They are asked for again.")
 
     def records(self, study: int, position: int) -> tuple[Record, ...]:
         """Records of a step, of all attempts."""
@@ -285,6 +289,7 @@ class Reader:
     def wait(self, seconds: float) -> None:
         """Return when there is another block than the one last read, or after `seconds`."""
         deadline = time.monotonic() + seconds
+        self._pace(seconds)
         reports = self._heads is not None and self._heads.open()
         backoff = Backoff(HEARD_PAUSES if reports else self._pauses)
         number = self._follower.newest if reports else self._rpc.call_quantity("eth_blockNumber")
@@ -294,6 +299,15 @@ class Reader:
                 return
             number = self._await_number(min(self._find_quiet_pause() or backoff.next_pause(), seconds_left))
         self.expect(number)
+
+    def _pace(self, seconds: float) -> None:
+        """Take a pause where the node shows new blocks without end, or ever other ones, and none has an entry."""
+        entries = self._follower.taken
+        self._vain = self._vain + 1 if entries == self._entries else 0
+        self._entries = entries
+        if self._vain > MAX_VAIN_LOOKS:
+            time.sleep(max(min(self._looked + self._pauses.longest - time.monotonic(), seconds), 0.0))
+        self._looked = time.monotonic()
 
     def _await_number(self, seconds: float) -> int:
         """The number of the newest block: as soon as the node reports one, or after these seconds."""
@@ -315,7 +329,8 @@ class Reader:
         """Answers of views at one block."""
         with self._lock:
             answers = self._early.batch([_ask_view(view, block) for view in views])
-        return [codec.decode(name, answer) for (codec, _, name, _), answer in zip(views, answers, strict=True)]
+        pairs = zip(views, answers, strict=True)
+        return [codec.decode(name, answer, self._rpc.where) for (codec, _, name, _), answer in pairs]
 
     def _catalog_view(self, name: str, *args: object) -> View:
         return _CATALOG, self._network.catalog, name, args

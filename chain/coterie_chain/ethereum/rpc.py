@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -21,19 +22,17 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic_core import from_json
 
 from coterie_chain.errors import LedgerUnreachable
-from coterie_chain.ethereum.answers import has_form
+from coterie_chain.ethereum.answers import MAX_ANSWER_BYTES, has_form, is_readable, limit_answer
 from coterie_chain.ethereum.jwt import create_bearer_token, split_secret
 from coterie_chain.http_client import WIRE_FAULTS, EndlessAnswer, HttpClient, Waits
 
 Request = tuple[str, Sequence[object]]
 
-_MAX_ANSWER_BYTES = 1 << 28
-# Logs are asked for page by page: an answer that is larger than this is asked for again in smaller pages.
-_METHOD_LIMITS = {"eth_getLogs": 1 << 25}
 # Fewer than any node refuses (Geth takes 1,000, and answers with 25 MB).
 MAX_BATCH = 100
-# A long answer, such as the logs of many blocks, may take so many times what a silence may.
-_ANSWER_FACTOR = 12
+# A long answer, such as the logs of many blocks, may take so many times what a silence may. A short one may take it
+# once, and so may the answers to so few requests.
+_ANSWER_FACTOR, _SHORT_ANSWER, _SHORT_BATCH = 12, 1 << 22, 8
 # Letters of a node's own words that an error quotes.
 _MAX_REASON = 500
 
@@ -72,15 +71,12 @@ class Rpc:
     """A node at an http(s) address; `timeout` in seconds of silence for each request."""
 
     def __init__(self, url: str, timeout: float = 10.0) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise LedgerUnreachable(
-                "CO-C303", "The chain node's address must read http://host:port (or https). Correct it."
-            )
+        parts = _split_address(url)
         self._where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         query, self._secret = split_secret(parts.query)
         self._path = (parts.path or "/") + (f"?{query}" if query else "")
         self._headers = {"Content-Type": "application/json"} | _build_authorization(parts)
+        self._timeout = timeout
         self._http = HttpClient(url, Waits(timeout, timeout, _ANSWER_FACTOR * timeout))
 
     @property
@@ -90,8 +86,9 @@ class Rpc:
 
     def call(self, method: str, *params: object) -> Any:
         """Answer to one request; AnswerTooLong if it has more bytes than are read."""
-        limit = _METHOD_LIMITS.get(method, _MAX_ANSWER_BYTES)
-        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}, limit)
+        limit = limit_answer(method, params)
+        within = self._timeout if limit <= _SHORT_ANSWER else None
+        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}, limit, within)
         if not isinstance(answer, dict):
             raise self.explain_garbled(method)
         return self._take_result(method, answer)
@@ -117,7 +114,7 @@ class Rpc:
         try:
             return self._exchange(requests)
         except (NodeRefused, AnswerTooLong, _AnswerMissing, _NoBatch) as fault:
-            if len(requests) == 1 and isinstance(fault, _NoBatch):
+            if len(requests) == 1 and isinstance(fault, (_NoBatch, _AnswerMissing)):
                 ((method, params),) = requests
                 return [self.call(method, *params)]
             if len(requests) == 1:
@@ -131,7 +128,7 @@ class Rpc:
         LedgerUnreachable only if the node is out of reach. At most MAX_BATCH requests.
         """
         try:
-            by_id = self._post_batch(requests, min(_METHOD_LIMITS.values()))
+            by_id = self._post_batch(requests, self._timeout)
         except (AnswerTooLong, _NoBatch):
             return {}
         answers = {}
@@ -140,21 +137,32 @@ class Rpc:
                 answers[place] = self._take_result(method, by_id.get(place, {}))
         return answers
 
-    def _post_batch(self, requests: Sequence[Request], limit: int = _MAX_ANSWER_BYTES) -> dict[int, dict[str, Any]]:
-        """The answers of one exchange by the places of their requests, as the node gave them."""
+    def _post_batch(self, requests: Sequence[Request], within: float) -> dict[int, dict[str, Any]]:
+        """The answers of one exchange by the places of their requests, as the node gave them.
+
+        A request with two answers has none: nobody can say which is the right one.
+        """
         body = [{"jsonrpc": "2.0", "id": i, "method": m, "params": p} for i, (m, p) in enumerate(requests)]
-        answers = self._post(body, limit)
+        limit = min(sum(limit_answer(m, p) for m, p in requests), MAX_ANSWER_BYTES)
+        try:
+            answers = self._post(body, limit, within)
+        except _Garbled as fault:
+            # So says a node, or a proxy before it, that takes no batches.
+            raise _NoBatch(fault.code, fault.message) from None
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
-            fault = self.explain_garbled("a batch")
-            raise _NoBatch(fault.code, fault.message)
-        return {a["id"]: a for a in answers if isinstance(a.get("id"), int)}
+            garbled = self.explain_garbled("a batch")
+            raise _NoBatch(garbled.code, garbled.message)
+        known = [a for a in answers if type(a.get("id")) is int]
+        times = Counter(a["id"] for a in known)
+        return {a["id"]: a for a in known if times[a["id"]] == 1}
 
     def _exchange(self, requests: Sequence[Request]) -> list[Any]:
-        by_id = self._post_batch(requests)
-        if len(by_id) < len(requests):
+        parts = min(max(len(requests) / _SHORT_BATCH, 1), _ANSWER_FACTOR)
+        by_id = self._post_batch(requests, parts * self._timeout)
+        if any(place not in by_id for place in range(len(requests))):
             fault = self.explain_garbled("each request of a batch")
             raise _AnswerMissing(fault.code, fault.message)
-        return [self._take_result(m, by_id.get(i, {})) for i, (m, _) in enumerate(requests)]
+        return [self._take_result(m, by_id[i]) for i, (m, _) in enumerate(requests)]
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -162,7 +170,7 @@ class Rpc:
 
     def explain_garbled(self, method: str) -> LedgerUnreachable:
         """The fault of an answer that makes no sense."""
-        return LedgerUnreachable(
+        return _Garbled(
             "CO-C303", f"{self.where} did not answer {method} with JSON-RPC. Check that the address names a chain node."
         )
 
@@ -172,18 +180,20 @@ class Rpc:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _post(self, body: object, limit: int = _MAX_ANSWER_BYTES) -> Any:
+    def _post(self, body: object, limit: int = MAX_ANSWER_BYTES, within: float | None = None) -> Any:
         fresh = {"Authorization": f"Bearer {create_bearer_token(self._secret)}"} if self._secret else {}
         raw = json.dumps(body).encode()
         try:
             # Asking twice does no harm: the same signed bytes or a read.
-            answer = self._http.post(self._path, raw, self._headers | fresh, limit=limit)
+            answer = self._http.post(self._path, raw, self._headers | fresh, limit=limit, within=within)
         except EndlessAnswer as e:
-            raise self._explain_length(str(e)) from e
+            raise AnswerTooLong("CO-C301", self._describe_silence(str(e))) from e
         except WIRE_FAULTS as e:
             raise self._explain_silence(str(e) or type(e).__name__) from e
         if len(answer.body) > limit:
-            raise self._explain_length(f"an answer of more than {limit} bytes")
+            raise self._explain_length(f"more than {limit} bytes")
+        if not is_readable(answer.body):
+            raise self._explain_length(f"{len(answer.body)} bytes of more parts than an answer has")
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise self._explain_locked()
         try:
@@ -210,11 +220,16 @@ class Rpc:
     def _explain_silence(self, cause: str) -> LedgerUnreachable:
         return LedgerUnreachable("CO-C301", self._describe_silence(cause))
 
-    def _explain_length(self, cause: str) -> AnswerTooLong:
-        return AnswerTooLong("CO-C301", self._describe_silence(cause))
+    def _explain_length(self, size: str) -> AnswerTooLong:
+        message = f"The chain node {self.where} sent {size}, which is more than was asked for"
+        return AnswerTooLong("CO-C303", f"{message}. Check that the address names a chain node, or read its log.")
 
     def _describe_silence(self, cause: str) -> str:
         return f"The chain node {self.where} did not answer: {cause}. Check that it runs and that the network is up."
+
+
+class _Garbled(LedgerUnreachable):
+    """An answer is no JSON-RPC, or none that its method has."""
 
 
 class _AnswerMissing(LedgerUnreachable):
@@ -287,6 +302,14 @@ def read_newest_block(url: str) -> dict[str, int]:
             return {"block": rpc.call_quantity("eth_blockNumber")}
     except LedgerUnreachable:
         return {}
+
+
+def _split_address(url: str) -> SplitResult:
+    with suppress(ValueError):  # a port that is no number, or brackets without an end
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise LedgerUnreachable("CO-C303", "The chain node's address must read http://host:port (or https). Correct it.")
 
 
 def _build_authorization(parts: SplitResult) -> dict[str, str]:

@@ -32,7 +32,7 @@ from eth_utils.address import to_checksum_address
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.calldata import to_hex
 from coterie_chain.ethereum.decode import Log, parse_quantity
-from coterie_chain.ethereum.network import Network, choose_fees
+from coterie_chain.ethereum.network import MAX_GAS_PRICE, Network, choose_fees
 from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.keys.journal import Journal, Signed
 from coterie_chain.retry import Backoff, RetryPolicy
@@ -65,8 +65,8 @@ class TransactionReceipt:
 class Writer:
     """One account's transactions on one network.
 
-    `gas_price` in wei above the base fee, `patience` in seconds until a transaction must be mined with its
-    `confirmations`.
+    `gas_price` in wei above the base fee, `most` in wei per gas with it, `patience` in seconds until a transaction must
+    be mined with its `confirmations`.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Writer:
         network: Network,
         *,
         gas_price: int,
+        most: int = MAX_GAS_PRICE,
         confirmations: int = 0,
         patience: float = 120.0,
     ) -> None:
@@ -84,7 +85,7 @@ class Writer:
         self._account = account
         self._journal = journal
         self._scope = f"{network.scope}/{account.address}"
-        self._price = gas_price
+        self._price, self._most = gas_price, most
         self._fixed: TransactionDictType = {"chainId": network.chain_id}
         self._confirmations = confirmations
         self._patience = patience
@@ -184,7 +185,7 @@ class Writer:
     def _find_live(self, purpose: str) -> Signed | None:
         """The unmined transaction for a purpose, unless its nonce went to somebody else who signs with this key."""
         tx = self._find_unmined(purpose)
-        if tx is None or not self._is_nonce_used(tx) or self._fetch_receipt(tx) is not None:
+        if tx is None or not self._is_nonce_lost(tx):
             return tx
         if self._measure_age(f"nonce of {tx.hash}") <= _GRACE:
             return tx
@@ -227,7 +228,7 @@ class Writer:
         """Close the books on a transaction whose nonce has been used: by itself or by a stranger to the journal."""
         if self._fetch_receipt(tx) is not None:
             self._note_mined(tx)
-        else:
+        elif self._is_nonce_lost(tx):
             self._strike(tx)
 
     def _push(self) -> None:
@@ -244,7 +245,7 @@ class Writer:
             "nonce": nonce,
             "value": value,
         }
-        fees = cast("TransactionDictType", choose_fees(self._rpc, self._price + premium))
+        fees = cast("TransactionDictType", choose_fees(self._rpc, self._price + premium, self._most))
         signed = self._account.sign_transaction({**self._fixed, **own, **fees})
         tx = Signed(nonce, purpose, bytes(signed.raw_transaction), to_hex(signed.hash))
         # Saved before it can be sent: the other order could send two transactions for one purpose after a crash.
@@ -270,7 +271,7 @@ class Writer:
             now = time.monotonic()
             if now - begun > self._patience:
                 raise self._explain_late(tx)
-            if receipt is not None or now - begun < _GRACE or not self._is_nonce_used(tx):
+            if receipt is not None or now - begun < _GRACE or not self._is_nonce_lost(tx):
                 unused = now
             # `unused` is the last time at which the nonce was free. A node can count a block before it shows its
             # receipts, so another's transaction is assumed only after the grace.
@@ -286,6 +287,9 @@ class Writer:
         answer = self._rpc.call("eth_getTransactionReceipt", tx.hash)
         if answer is None or answer.get("blockNumber") is None:
             return None
+        if (answer.get("transactionHash") or tx.hash).lower() != tx.hash:
+            # Taken for ours, it would end our sending of a transaction that no block has.
+            raise self._rpc.explain_garbled("eth_getTransactionReceipt")
         try:
             status, gas, block = (parse_quantity(answer[key]) for key in ("status", "gasUsed", "blockNumber"))
             return TransactionReceipt(status == 1, gas, block, tx.hash, tuple(answer["logs"]))
@@ -297,8 +301,17 @@ class Writer:
             return True
         return self._rpc.call_quantity("eth_blockNumber") >= receipt.block + self._confirmations
 
-    def _is_nonce_used(self, tx: Signed) -> bool:
-        return self._read_counts()[0] > tx.nonce
+    def _is_nonce_lost(self, tx: Signed) -> bool:
+        """Whether another transaction has the nonce.
+
+        Both answers come together: of two nodes behind one address, one may be behind the other.
+        """
+        asked = [
+            ("eth_getTransactionReceipt", (tx.hash,)),
+            ("eth_getTransactionCount", (self._account.address, "latest")),
+        ]
+        receipt, count = self._rpc.batch(asked)
+        return receipt is None and parse_quantity(count) > tx.nonce
 
     def _recover(self) -> None:
         """Send everything again that the chain does not hold, mined once or not: it may have been reorganised away."""

@@ -59,4 +59,6 @@ class SeatReader:
             for name, *values in views
         ]
         answers = self._rpc.batch(calls)
-        return [_CATALOG.decode(name, answer) for (name, *_), answer in zip(views, answers, strict=True)]
+        return [
+            _CATALOG.decode(name, answer, self._rpc.where) for (name, *_), answer in zip(views, answers, strict=True)
+        ]

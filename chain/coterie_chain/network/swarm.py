@@ -180,7 +180,11 @@ class KuboSwarm:
                 replace_private(node.repo / "config", node.config.read_text())
 
     def _list_peers(self, site: str) -> list[str]:
-        """A site's peers: of many Kubos of one machine only some. A payload that all sites fetch comes over them."""
+        """A site's peers: of many Kubos of one machine only some.
+
+        A payload that all sites fetch comes over them. A Kubo passes nothing on that its own site did not fetch: a
+        study of a few sites that are no neighbours gets no payloads.
+        """
         names = list(self._nodes)
         return [names[place] for place in list_neighbours(names.index(site), len(names))]
 

@@ -53,12 +53,14 @@ class SitePolicy(Policy):
 class ChainPart(Frozen):
     """This site's own chain node. `confirmations`: blocks after which a result is final. `overlap`: see runner.py.
 
+    `max_gas_price`: wei per gas that this site pays at most, whatever the chain node names; None is 100 gwei.
     `sleep`: the daemon starts and stops the sealer of this site, through the socket `ipc` (sealer_driver.py).
     """
 
     url: str = "http://127.0.0.1:8545"
     confirmations: Annotated[int, Field(ge=0, le=1000)] = 0
     overlap: Literal["auto", "off"] = "auto"
+    max_gas_price: Annotated[int, Field(ge=1, le=10**18)] | None = None
     sleep: bool = False
     ipc: str = "geth/geth.ipc"
 

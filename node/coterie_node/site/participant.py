@@ -92,7 +92,8 @@ def open_node(
     folder.decisions.save_document(study.hash, study.document)
     rows = load_site(folder.locate_rows(""), study, name, folder.exclude)
     keys, journal, network = folder.load_keys(), SqliteJournal(folder.journal), folder.network()
-    ledger = EthereumLedger(network, keys.signer, journal, sleeps=place.settings().sleep)
+    most = folder.config.chain.max_gas_price
+    ledger = EthereumLedger(network, keys.signer, journal, sleeps=place.settings().sleep, max_gas_price=most)
     return Node(
         study,
         name,

@@ -47,6 +47,26 @@ def leave_out(honest: str, place: int) -> Answer:
     return answer
 
 
+def answer_batches(honest: str, change: Callable[[list[dict[str, Any]]], Any]) -> Answer:
+    """A node whose answers to batches are changed; `change` gives what JSON is made of, or bytes."""
+
+    def answer(body: bytes) -> bytes:
+        asked, answers = json.loads(body), ask(honest, body)
+        changed = change(answers) if isinstance(asked, list) else answers
+        return changed if isinstance(changed, bytes) else json.dumps(changed).encode()
+
+    return answer
+
+
+def answer_twice(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two answers to each request, and the second knows of no log."""
+    return answers + [one | {"result": []} if isinstance(one.get("result"), list) else one for one in answers]
+
+
+def number_by(kind: Callable[[int], object]) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return lambda answers: [one | {"id": kind(one["id"])} for one in answers]
+
+
 NODES: dict[str, Callable[[str], Answer]] = {
     "answers all": lambda honest: lambda body: json.dumps(ask(honest, body)).encode(),
     "one request at a time": lambda honest: bound_batches(honest, 1, 1 << 20),
@@ -56,6 +76,13 @@ NODES: dict[str, Callable[[str], Answer]] = {
     "no logs": lambda honest: leave_out(honest, 1),
     "no states": lambda honest: leave_out(honest, 2),
     "long pages": lambda honest: pad_logs(honest, 1),
+    "two answers each": lambda honest: answer_batches(honest, answer_twice),
+    "no JSON": lambda honest: answer_batches(honest, lambda _: b"<html>413 Payload Too Large</html>"),
+    "no answer": lambda honest: answer_batches(honest, lambda _: []),
+    "reversed": lambda honest: answer_batches(honest, lambda answers: answers[::-1]),
+    "texts for numbers": lambda honest: answer_batches(honest, number_by(str)),
+    "truth for numbers": lambda honest: answer_batches(honest, number_by(bool)),
+    "numbers below zero": lambda honest: answer_batches(honest, number_by(lambda number: -1 - number)),
 }
 
 
@@ -78,7 +105,10 @@ def read_as_they_come(sites: Sites, reader: Reader, study: int) -> list[tuple[St
     return seen
 
 
-@pytest.mark.parametrize("kind", ["answers all", "no list", *later(*list(NODES)[1:3], *list(NODES)[4:])])
+SOON = ["answers all", "no list", "two answers each", "no JSON"]
+
+
+@pytest.mark.parametrize("kind", [*SOON, *later(*(kind for kind in NODES if kind not in SOON))])
 def test_a_reader_sees_the_same_whatever_the_node_answers_together(sites: Sites, anvil: AnvilClient, kind: str) -> None:
     study, network = sites.start(), sites.bench.network  # type: ignore[attr-defined]
     with run_bounded_node(NODES[kind](anvil.url)) as url, Rpc(url) as rpc, Rpc(anvil.url) as plain:

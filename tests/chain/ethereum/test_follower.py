@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from coterie_chain.ethereum.calldata import load_codec
 from coterie_chain.ethereum.decode import Decoder
 from coterie_chain.ethereum.follower import MAX_REORG_DEPTH, ChainFollower
 from coterie_chain.ethereum.reader import Reader
-from coterie_chain.ethereum.rpc import NodeRefused
+from coterie_chain.ethereum.rpc import NodeRefused, Rpc
 from coterie_chain.ledger.protocol import Event, Mark, Record, get_study_number
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
@@ -363,6 +364,127 @@ def test_a_node_between_two_branches_is_asked_again_and_not_taken_for_a_liar(
     reference = scene.follower()
     reference.sync()
     assert follower.entries == reference.entries
+
+
+def test_logs_of_another_branch_in_the_middle_of_a_page_are_not_taken(scene: Scene) -> None:
+    """The node went over between the newest block and the logs: the block's own logs do not show it."""
+    follower = scene.follower()
+    follower.sync()
+    before = follower.entries
+    play_long_story(scene)
+
+    def move(method: str, answer: Any) -> Any:
+        if method != "eth_getLogs":
+            return answer
+        middle = answer[len(answer) // 2]["blockNumber"]
+        return [log | {"blockHash": "0x" + "ab" * 32} if log["blockNumber"] == middle else log for log in answer]
+
+    scene.rpc.after = move
+    with pytest.raises(LedgerUnreachable, match="went over to another branch"):
+        follower.sync()
+    assert follower.entries == before
+    scene.rpc.restore()
+    follower.sync()
+    reference = scene.follower()
+    reference.sync()
+    assert follower.entries == reference.entries
+
+
+@pytest.mark.long
+def test_a_chain_that_shares_its_first_block_but_has_no_catalog_is_no_empty_history(scene: Scene) -> None:
+    """Two chains of one genesis behind one address: the other one has nothing where the Catalog is."""
+    play_long_story(scene)
+    follower, fresh, reference = scene.follower(), scene.follower(), scene.follower()
+    reference.sync()
+    follower.sync()
+
+    def change_chain(method: str, answer: Any) -> Any:
+        if method == "eth_getBlockByNumber" and answer and answer["number"] != "0x0":
+            return answer | {"hash": f"0x{int(answer['number'], 16) + 1:064x}"}
+        return [] if method == "eth_getLogs" else answer
+
+    scene.rpc.after = change_chain
+    with pytest.raises(LedgerMismatch, match="rewound or replaced") as rewound:
+        follower.sync()
+    with pytest.raises(LedgerMismatch, match="no log of the Catalog's founding") as empty:
+        fresh.sync()
+    assert (rewound.value.code, empty.value.code) == ("CO-C314", "CO-C315")
+    assert follower.entries == reference.entries
+    scene.rpc.restore()
+    for reader in (follower, fresh):
+        reader.sync()
+        assert reader.entries == reference.entries
+
+
+@pytest.mark.long
+def test_a_block_that_was_not_asked_for_is_not_taken_for_the_one_that_was(scene: Scene) -> None:
+    play_long_story(scene)
+    follower = scene.follower(confirmations=2)
+    first = scene.rpc.call("eth_getBlockByNumber", "0x1", False)
+    scene.rpc.after = lambda method, answer: (
+        first if method == "eth_getBlockByNumber" and scene.rpc.last[1] != "latest" else answer
+    )
+    with pytest.raises(LedgerUnreachable, match="answered with 1") as caught:
+        follower.sync()
+    assert caught.value.code == "CO-C303"
+    assert follower.entries == ()
+
+
+@pytest.mark.long
+def test_a_node_that_invents_blocks_without_end_is_read_for_a_while_only(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_long_story(scene)
+    follower = scene.follower(page=2)
+    clock = itertools.count(0.0, 30.0)
+    monkeypatch.setattr("coterie_chain.ethereum.follower.time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+    def invent(method: str, answer: Any) -> Any:
+        which = str(scene.rpc.last[1])
+        if method != "eth_getBlockByNumber" or (answer and which != "latest"):
+            return answer
+        number = hex(1 << 31) if which == "latest" else which
+        return {**last, "number": number, "hash": f"0x{int(number, 16):064x}"}
+
+    last = scene.rpc.call("eth_getBlockByNumber", "latest", False)
+    ask = Rpc.call
+    monkeypatch.setattr(Rpc, "call", lambda rpc, method, *params: _answer_anything(ask, rpc, method, params))
+    scene.rpc.after = invent
+    with pytest.raises(LedgerUnreachable, match="blocks up to 2147483648, of which") as caught:
+        follower.sync()
+    assert caught.value.code == "CO-C302"
+    assert len(follower.entries) > 0
+
+
+def _answer_anything(ask: Any, rpc: Rpc, method: str, params: Any) -> Any:
+    """What a node says that has no block beyond its own, or logs of none."""
+    try:
+        return ask(rpc, method, *params)
+    except NodeRefused:
+        return [] if method == "eth_getLogs" else None
+
+
+def test_blocks_that_have_nothing_are_looked_at_less_and_less_eagerly(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node, or two behind one address, can show another number at each look: each look would be followed by one."""
+    network = scene.sites.bench.network  # type: ignore[attr-defined]
+    reader = Reader(scene.rpc, network, confirmations=0, poll=0.5, clock="latest")
+    study = scene.sites.start()
+    pauses: list[float] = []
+    monkeypatch.setattr("coterie_chain.ethereum.reader.time.sleep", pauses.append)
+    numbers = itertools.count(1000)
+    scene.rpc.after = lambda method, answer: hex(next(numbers)) if method == "eth_blockNumber" else answer
+    for _ in range(100):
+        reader.wait(60.0)
+        reader.view(study)
+    assert 70 <= len([pause for pause in pauses if pause > 0]) <= 90
+    assert max(pauses) <= 0.5
+    pauses.clear()
+    scene.sites.step(study)
+    reader.view(study)
+    reader.wait(60.0)
+    assert pauses == []
 
 
 def test_a_gap_that_an_outage_cut_short_is_looked_at_twice_again(scene: Scene) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 import pytest
 from eth_account import Account
 from support.chain.anvil import AnvilClient
 from support.chain.bench import AnvilBench, derive_account
 from support.chain.flaky import FlakyRpc
+from support.lanes import later
 
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum import writer
 from coterie_chain.ethereum.calldata import load_codec, to_hex
 from coterie_chain.ethereum.decode import parse_quantity
-from coterie_chain.ethereum.rpc import Rpc
+from coterie_chain.ethereum.network import choose_fees
+from coterie_chain.ethereum.rpc import Request, Rpc
 from coterie_chain.ethereum.writer import TransactionReceipt, Writer
 from coterie_chain.keys.journal import MemoryJournal
 from coterie_chain.network.deploy import Network
@@ -102,6 +105,80 @@ def test_a_nonce_that_somebody_else_used_is_replaced(
     assert submit_offer(ours, network, "a").ok
     saved = journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
     assert [(tx.purpose, tx.nonce, noted) for tx, noted in saved] == [("a", count_mined(rpc) - 1, True)]
+
+
+@pytest.mark.parametrize("restarted", [False, *later(True)])
+def test_two_nodes_of_different_age_behind_one_address_lead_to_no_second_transaction(
+    rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    """What is asked alone is answered by the one that has no receipt yet, and what is asked together by the other."""
+    monkeypatch.setattr(writer, "_GRACE", 0.1)
+    journal, count = MemoryJournal(), count_mined(rpc)
+    ours = start_writer(rpc, network, journal, patience=0.4)
+    together, batch = [False], rpc.batch
+
+    def ask_together(requests: Sequence[Request]) -> list[Any]:
+        together[0] = True
+        try:
+            return batch(requests)
+        finally:
+            together[0] = False
+
+    monkeypatch.setattr(rpc, "batch", ask_together)
+    rpc.after = lambda method, answer: None if method == "eth_getTransactionReceipt" and not together[0] else answer
+    with pytest.raises(LedgerUnreachable, match="was not mined"):
+        submit_offer(ours, network, "a")
+    ours = start_writer(rpc, network, journal) if restarted else ours
+    assert ours.is_pending("a")
+    rpc.restore()
+    assert submit_offer(ours, network, "a").ok
+    assert count_mined(rpc) == count + 1
+
+
+def test_a_receipt_of_another_transaction_does_not_end_the_sending(rpc: FlakyRpc, network: Network) -> None:
+    journal = MemoryJournal()
+    ours = start_writer(rpc, network, journal)
+    rpc.after = lambda method, answer: (
+        answer | {"transactionHash": "0x" + "ee" * 32} if method == "eth_getTransactionReceipt" and answer else answer
+    )
+    with pytest.raises(LedgerUnreachable) as caught:
+        submit_offer(ours, network, "a")
+    assert caught.value.code == "CO-C303"
+    assert ours.is_pending("a")
+    rpc.restore()
+    assert submit_offer(ours, network, "a").ok
+
+
+def name_base_fee(wei: int) -> Callable[[str, Any], Any]:
+    return lambda method, answer: (
+        answer | {"baseFeePerGas": hex(wei)} if method == "eth_getBlockByNumber" and answer else answer
+    )
+
+
+@pytest.mark.parametrize("wei", [1 << 255, *later(10**11)])
+def test_a_price_that_the_node_invents_is_neither_paid_nor_signed(rpc: FlakyRpc, network: Network, wei: int) -> None:
+    """Once signed it would be sent again for ever, and nobody would take it: the account has not that much."""
+    journal = MemoryJournal()
+    ours = Writer(rpc, derive_account("ana"), journal, network, gas_price=1, patience=5.0)
+    rpc.after = name_base_fee(wei)
+    with pytest.raises(
+        LedgerUnreachable, match=r"names \d+ wei per gas, and this site pays 100000000000 at most"
+    ) as caught:
+        submit_offer(ours, network, "a")
+    assert caught.value.code == "CO-C308"
+    assert not journal.list_sent(f"{network.scope}/{derive_account('ana').address}")
+
+
+@pytest.mark.parametrize(
+    ("base", "most", "offered"), [(7, 10**11, 513), (0, 50, 50), (40, 50, 50), (10**9, 10**11, 64000000065)]
+)
+def test_what_is_offered_has_headroom_and_stays_below_the_most_that_a_site_pays(
+    rpc: FlakyRpc, base: int, most: int, offered: int
+) -> None:
+    rpc.after = name_base_fee(base)
+    fees = choose_fees(rpc, 1, most)
+    assert fees == {"maxFeePerGas": min(offered, most), "maxPriorityFeePerGas": 1}
+    assert fees["maxFeePerGas"] >= base + 1
 
 
 def test_a_journalled_nonce_that_was_used_meanwhile_is_struck(rpc: FlakyRpc, network: Network) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from support.lanes import later
 
 from coterie_chain.network.peers import (
     find_open_ports,
@@ -89,3 +90,17 @@ def test_many_programs_of_one_machine_are_all_connected_over_few_steps(count: in
         reached = set().union(*(neighbours[place] for place in reached)) - seen
         seen, steps = seen | reached, steps + 1
     assert steps <= count.bit_length()
+
+
+@pytest.mark.parametrize("count", [17, *later(*range(18, 61))])
+def test_a_ring_of_any_size_stays_in_one_piece_without_any_two_of_its_programs(count: int) -> None:
+    """All places are alike, so that one of the two may be the first."""
+    neighbours = [set(list_neighbours(place, count)) for place in range(count)]
+    for other in range(count):
+        gone = {0, other}
+        start = next(place for place in range(count) if place not in gone)
+        seen = reached = {start}
+        while reached:
+            reached = set().union(*(neighbours[place] for place in reached)) - seen - gone
+            seen = seen | reached
+        assert seen == set(range(count)) - gone

@@ -84,6 +84,15 @@ def serve_command(
         log.tell("stopped", site=home.config.site)
 
 
+def _open_ledger(
+    home: SiteFolder, network: Network, keys: SiteKeys, journal: SqliteJournal, history: EntryFile
+) -> EthereumLedger:
+    chain = home.config.chain
+    return EthereumLedger(
+        network, keys.signer, journal, sleeps=chain.sleep, max_gas_price=chain.max_gas_price, log=history
+    )
+
+
 @contextmanager
 def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
     """A site's daemon with everything that it holds, and its API."""
@@ -94,8 +103,7 @@ def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
         network = home.network()
         history = EntryFile(home.history, network.scope)
         stack.callback(history.close)
-        asleep = home.config.chain.sleep
-        ledger = stack.enter_context(EthereumLedger(network, keys.signer, journal, sleeps=asleep, log=history))
+        ledger = stack.enter_context(_open_ledger(home, network, keys, journal, history))
         blobs = home.blobs()
         check_store(blobs, log)
         services = NodeServices(
