@@ -22,7 +22,7 @@ from coterie_learners.study.document import Study
 from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import PatientPrints, PrintedRows
-from coterie_node.privacy.storage import LogStorage
+from coterie_node.privacy.storage import LogStorage, list_names, read_blob
 
 Ranges = NDArray[np.int64]
 PLACE = "ranges/"
@@ -106,11 +106,14 @@ def _place(everybody: PatientPrints, patients: PatientPrints, ranges: Ranges) ->
 
 def list_evaluations(storage: LogStorage, outcome: str) -> Iterator[tuple[str, str]]:
     """Name and hash of the studies that counted patients with and without this outcome by ranges of a score."""
-    for name in storage:
-        if name.startswith(PLACE):
-            evaluation = CountedRanges.read(storage[name])
-            if evaluation.outcome == outcome:
-                yield evaluation.study, evaluation.digest
+    for evaluation in _list_counted(storage):
+        if evaluation.outcome == outcome:
+            yield evaluation.study, evaluation.digest
+
+
+def _list_counted(storage: LogStorage) -> Iterator[CountedRanges]:
+    """All evaluations of the log."""
+    return (read_blob(storage, name, CountedRanges.read) for name in list_names(storage, PLACE.rstrip("/")))
 
 
 def warn_of_repeats(study: Study) -> str:
@@ -159,9 +162,8 @@ def warn_of_evaluations(study: Study, storage: LogStorage) -> str:
 def judge_known_ranges(new: CountedRanges, storage: LogStorage, floor: int) -> Iterator[Objection]:
     """Objections to counts by range with those that left before of the same outcome."""
     others = 0
-    for name in storage:
-        other = CountedRanges.read(storage[name]) if name.startswith(PLACE) else None
-        if other is None or other.session == new.session or other.outcome != new.outcome:
+    for other in _list_counted(storage):
+        if other.session == new.session or other.outcome != new.outcome:
             continue
         if other.columns != new.columns:
             yield _ask(other.study, "rows are known by other columns there")
