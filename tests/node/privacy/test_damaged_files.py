@@ -11,6 +11,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,18 @@ def test_a_gap_in_the_numbers_is_a_lost_release_although_the_state_remembers_non
         site.release(rows)
     (tmp_path / "release" / "00000001").unlink()
     assert "log lost" in open_archive(tmp_path).kinds(ALL)
+
+
+@pytest.mark.parametrize("field", ["matched", "ranges", "tables"])
+def test_all_that_an_entry_names_must_be_there(field: str, tmp_path: Path) -> None:
+    site, digest = open_archive(tmp_path), "ab" * 32
+    site.release(ALL)
+    named = {"matched": digest, "ranges": f"ranges/{digest}", "tables": {"old": digest}}[field]
+    site.log.put_head(replace(site.log.heads()[0], **{field: named}))  # type: ignore[arg-type]
+    (missing,) = open_archive(tmp_path).log.list_losses()
+    assert missing.endswith(digest)
+    site.log.storage[missing] = b"something"
+    assert not open_archive(tmp_path).log.is_lost
 
 
 def test_files_that_are_no_blobs_are_none_of_the_log(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import pytest
 from node.privacy.sites import Archive
 
 from coterie_chain.errors import StoreFault
+from coterie_node.privacy import storage
 from coterie_node.privacy.files import folder_lock
+from coterie_node.privacy.files.durable_files import write_durably
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.storage import FolderStorage
 
@@ -71,6 +74,22 @@ def test_what_another_program_notes_of_a_release_is_seen_and_kept(tmp_path: Path
         here.log.put_head(replace(here.log.heads()[0], equations=n))
         head = there.log.heads()[0]
         assert (head.equations, head.pooled) == (n, {"the pool": [400.0, n]})
+
+
+def test_writes_within_one_tick_of_the_disk_s_clock_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time of change says nothing, each write still gives its folder another one."""
+
+    def write_in_one_tick(contents: Mapping[Path, bytes]) -> None:
+        write_durably(contents)
+        for place in contents:
+            os.utime(place.parent, ns=(10**18, 10**18))
+
+    monkeypatch.setattr(storage, "write_durably", write_in_one_tick)
+    here, there = (Archive(log=PrivacyLog(FolderStorage(tmp_path)), count=100 * k) for k in range(2))
+    here.release(ALL)
+    for n in range(2, 6):
+        there.log.write(there.candidate(ALL))
+        assert len(here.log.heads()) == n
 
 
 def test_a_log_that_another_program_holds_is_waited_for_and_not_for_ever(
