@@ -28,7 +28,7 @@ from coterie_node.audit.history import history
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
-from coterie_node.privacy.prints import RawRows
+from coterie_node.privacy.prints import RawRows, print_patients
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.release.beside_rows.judgement_elsewhere import RawData
@@ -396,7 +396,7 @@ def test_a_release_that_was_judged_beside_an_older_log_is_judged_again(tmp_path:
     raw = RawRows({"died": CODES["died"]}, {}, [f"P{k}" for k in range(300)])
     site = Site(study, "north", RawData(raw), session="one", parties=study.sites)  # type: ignore[arg-type]
     judgement.judge(site, exposure)
-    log.storage["patients"] = RawRows({"died": CODES["died"]}, {}, ["other"]).prints(log.key).patients.tobytes()
+    log.storage["patients"] = print_patients(["other"], log.key).tobytes()
     with pytest.raises(StoreFault) as error:
         judgement.write(site, exposure)
     assert error.value.code == "CO-C216"
