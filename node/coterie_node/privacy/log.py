@@ -178,6 +178,7 @@ class PrivacyLog:
 
         `near`: a person is asked about nearly the same patients without a column in common.
         """
+        self._look_for(blob for head in self.others(candidate.head) for blob in head.list_blobs())
         past, lacking = self.others(candidate.head), candidate.printed.lacking
         out = [_lost()] if self.is_lost else []
         if any(other.covers(candidate.head) for other in past):
@@ -440,6 +441,12 @@ class PrivacyLog:
                 self._take_in(name, self.storage[name])
         self._names, self._changes, self._next = names, changes, max(numbers, default=-1) + 1
         return names
+
+    def _look_for(self, blobs: Iterable[str]) -> None:
+        """Note which of these blobs are gone since they were found."""
+        gone = {blob for blob in set(blobs) if blob not in self.storage}
+        self._gone |= gone
+        self._found -= gone
 
     def _take_in(self, name: str, raw: bytes) -> None:
         """Take a release into memory; what it names and is not here is noted."""

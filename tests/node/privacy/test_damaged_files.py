@@ -121,8 +121,7 @@ def test_a_log_that_is_put_back_whole_is_not_lost_any_more(tmp_path: Path) -> No
     shutil.copytree(tmp_path / "log", tmp_path / "backup")
     (blob,) = (tmp_path / "log" / "set").iterdir()
     blob.unlink()
-    assert ask(site) == "CO-C214"  # it was here when the node started
-    assert site.kinds(MORE) == {"log lost"}
+    assert site.kinds(MORE) == {"log lost"}  # although it was here when the node started
     shutil.copytree(tmp_path / "backup", tmp_path / "log", dirs_exist_ok=True)
     assert site.kinds(MORE) == {"added"}
 

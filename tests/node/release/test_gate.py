@@ -31,7 +31,7 @@ from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import RawRows, print_patients
 from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
-from coterie_node.release.beside_rows.judgement_elsewhere import RawData
+from coterie_node.release.beside_rows.judgement_elsewhere import JudgementElsewhere, RawData
 from coterie_node.release.gate import Gate, Release, refuse_all
 from coterie_node.release.judgement import Judgement
 from coterie_node.release.policy import Policy
@@ -403,6 +403,35 @@ def test_a_release_that_was_judged_beside_an_older_log_is_judged_again(tmp_path:
     judgement.judge(site, exposure)
     judgement.write(site, exposure)
     assert (len(log.heads()), len(log.patients().prints)) == (1, 301)
+
+
+class AtAnotherMachine:
+    """Rows that are judged by an object beside them, here in this process."""
+
+    def __init__(self, raw: RawRows) -> None:
+        self.raw = raw
+
+    def start_beside(self, make: Callable[..., Any], *values: Any) -> AtAnotherMachine:
+        self.beside = make(self.raw, *values)
+        return self
+
+    def ask(self, method: str, *values: Any) -> Any:
+        return getattr(self.beside, method)(*values)
+
+
+def test_a_judgement_beside_the_rows_hears_of_what_the_log_has_lost(tmp_path: Path) -> None:
+    study, _ = two_sites()
+    log, raw = PrivacyLog(FolderStorage(tmp_path)), RawRows({"died": CODES["died"]})
+    data: Any = AtAnotherMachine(raw)
+    elsewhere = JudgementElsewhere(data, log, study, Gate(study).floors)
+    for session in ("one", "two"):
+        site = Site(study, "north", None, session=session, parties=study.sites)
+        assert elsewhere.judge(site, Exposure("Sums", 300)) == []
+        elsewhere.write(site, Exposure("Sums", 300))
+    (values,) = (tmp_path / "values").iterdir()
+    values.unlink()
+    site = Site(study, "north", None, session="three", parties=study.sites)
+    assert [objection.kind for objection in elsewhere.judge(site, Exposure("Sums", 300))] == ["log lost"]
 
 
 def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:
