@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from coterie_node.privacy.prints import PatientPrints, PrintedRows
 from coterie_node.privacy.storage import LogStorage, read_blob
@@ -40,7 +41,7 @@ def find_cohort(storage: LogStorage, name: str) -> JoinCohort | None:
 
 def _read_cohort(raw: bytes) -> JoinCohort:
     head, _, body = raw.partition(b"\n")
-    return JoinCohort(np.frombuffer(body, np.uint64), tuple(map(str, json.loads(head))))
+    return JoinCohort(np.frombuffer(body, np.uint64), tuple(map(str, from_json(head))))
 
 
 def keep_cohort(storage: LogStorage, name: str, printed: PrintedRows, complete: Sequence[str]) -> JoinCohort:

@@ -32,6 +32,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+from pydantic_core import from_json
 
 from coterie_chain.errors import StoreFault
 from coterie_node.privacy.entries import ReleaseHead, ReleaseIndex
@@ -598,17 +599,17 @@ def _read_number(name: str) -> int:
 
 
 def _read_notes(raw: bytes) -> list[dict[str, str]]:
-    return [{str(key): str(value) for key, value in noted.items()} for noted in json.loads(raw)]
+    return [{str(key): str(value) for key, value in noted.items()} for noted in from_json(raw)]
 
 
 def _read_yes(raw: bytes) -> tuple[str, list[dict[str, str]]]:
     """The reason of a person's yes, and what it is to."""
-    yes = json.loads(raw)
+    yes = from_json(raw)
     return str(yes["reason"]), [dict(noted) for noted in yes["refused"]]
 
 
 def _read_counts(raw: bytes) -> dict[str, int]:
-    return {str(name): int(number) for name, number in json.loads(raw).items()}
+    return {str(name): int(number) for name, number in from_json(raw).items()}
 
 
 def _report_stale() -> StoreFault:

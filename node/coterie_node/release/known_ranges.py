@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from coterie_learners.evaluate.range_cuts import cross_ranges, find_least_cut
 from coterie_learners.study.design import Design
@@ -77,7 +78,7 @@ class CountedRanges:
     def read(cls, raw: bytes) -> CountedRanges:
         """The inverse of keep."""
         line, _, body = raw.partition(b"\n")
-        session, parties, study, digest, outcome, columns, names = json.loads(line)
+        session, parties, study, digest, outcome, columns, names = from_json(line)
         patients, *ranges = np.split(np.frombuffer(body, "<u8"), 1 + len(names))
         pairs = {name: part.view("<i8") for name, part in zip(names, ranges, strict=True)}
         return cls(session, tuple(parties), study, digest, outcome, tuple(columns), patients, pairs)
