@@ -149,7 +149,7 @@ def test_the_log_refuses_few_rows_for_many_columns_whatever_the_learner_solves(t
     loaded = load_site(tmp_path / "a.csv", study, "a")
     assert loaded is not None
     site = Site(study, "a", loaded.rows, session="one", parties=study.sites)
-    objection = Judgement(PrivacyLog(), study.disclosure).judge(site, Exposure("sums", rows, by_columns=True))
+    (objection, *_) = Judgement(PrivacyLog(), study.disclosure).judge(site, Exposure("sums", rows, by_columns=True))
     assert objection is not None
     assert objection.kind == "rows and columns"
 

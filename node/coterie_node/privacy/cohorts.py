@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from coterie_node.privacy.prints import PatientPrints, PrintedRows
-from coterie_node.privacy.storage import LogStorage
+from coterie_node.privacy.storage import LogStorage, read_blob
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,16 @@ class JoinCohort:
 
 
 def find_cohort(storage: LogStorage, name: str) -> JoinCohort | None:
-    """The cohort of this name, or None if no study has declared it."""
+    """The cohort of this name, or None if no study has declared it; StoreFault (CO-C214) if it is damaged."""
     place = f"cohort/{name}"
     if place not in storage:
         return None
-    head, _, body = storage[place].partition(b"\n")
-    return JoinCohort(np.frombuffer(body, np.uint64), tuple(json.loads(head)))
+    return read_blob(storage, place, _read_cohort)
+
+
+def _read_cohort(raw: bytes) -> JoinCohort:
+    head, _, body = raw.partition(b"\n")
+    return JoinCohort(np.frombuffer(body, np.uint64), tuple(map(str, from_json(head))))
 
 
 def keep_cohort(storage: LogStorage, name: str, printed: PrintedRows, complete: Sequence[str]) -> JoinCohort:

@@ -12,8 +12,12 @@
     cohort/NAME         a declared cohort
     refused/DIGEST      what was refused of the study with this hash
     allowed/DIGEST      a person's yes to that, with the reason
+    lost                what was lost of these, and before which release
 
 An entry is written before the record is signed, in the state `posted`, and never pruned. Prints never leave the site.
+
+A log that lacks what its entries name, or what the site's state remembers, is lost: every release asks a person. It is
+lost for good once the next release was written. A blob that is there and cannot be read stops every release (CO-C214).
 """
 
 from __future__ import annotations
@@ -21,14 +25,18 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
+from pydantic_core import from_json
 
+from coterie_chain.errors import StoreFault
 from coterie_node.privacy.entries import ReleaseHead, ReleaseIndex
+from coterie_node.privacy.files.packing import pack_bits, pack_column, unpack_bits, unpack_column
 from coterie_node.privacy.multisets import ValueRows, judge_multisets
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.own_rows import History, RowSet, judge_rows
@@ -36,15 +44,28 @@ from coterie_node.privacy.patients import Change, ColumnVersions, Indices, Patie
 from coterie_node.privacy.prints import (
     KEY_BYTES,
     Fingerprints,
+    PatientPrints,
     PrintedRows,
     RawRows,
     digest_identifiers,
 )
-from coterie_node.privacy.storage import LogStorage, list_names
+from coterie_node.privacy.storage import (
+    LogStorage,
+    hold_storage,
+    list_names,
+    look_into,
+    read_blob,
+    report_damage,
+)
 
-COUNTER = "privacy-log/releases"
+COUNTER, KEY_MARK = "privacy-log/releases", "privacy-log/key"
 # Bytes of prints that wait in memory to be written side by side.
 WRITTEN_AT_ONCE = 1 << 24
+# A release's number has so many digits at most.
+_MOST_DIGITS = 18
+# Blobs that are the same again when they are made again.
+_NAMED_BY_CONTENT = ("set/", "values/", "table/")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -78,17 +99,38 @@ class PrivacyLog:
     _names: tuple[str, ...] = field(default=(), init=False, repr=False)
     _index: ReleaseIndex = field(default_factory=ReleaseIndex, init=False, repr=False)
 
+    _next: int = field(default=0, init=False, repr=False)
+    _changes: int = field(default=-1, init=False, repr=False)
+    _found: set[str] = field(default_factory=set, init=False, repr=False)
+    _gone: set[str] = field(default_factory=set, init=False, repr=False)
+
     @property
     def key(self) -> bytes:
         """The secret of all prints, made when it is first needed."""
         if "key" not in self.storage:
-            self.storage["key"] = secrets.token_bytes(KEY_BYTES)
-        return self.storage["key"]
+            with self.hold():
+                if "key" not in self.storage:
+                    self._note_losses(["key"] if self._list_releases() else [])
+                    self.storage["key"] = secrets.token_bytes(KEY_BYTES)
+        return read_blob(self.storage, "key", _check_key)
 
     @property
     def is_lost(self) -> bool:
-        """Whether the site's state remembers more releases than the log holds."""
-        return len(self._list_releases()) < self._count_remembered()
+        """Whether the log lacks a release or what one read, or is another one than the site's state remembers."""
+        names = self._list_releases()
+        if self._next > len(names) or len(names) < self._count_remembered() or self.list_losses():
+            return True
+        return self.counter.get(KEY_MARK, mark := _mark_key(self.key)) != mark
+
+    def list_losses(self) -> list[str]:
+        """The names of the blobs that releases read and that are not here any more."""
+        self._list_releases()
+        self._gone = {name for name in self._gone if name not in self.storage}
+        return sorted(self._gone.union(self._read_losses()))
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other programs from writing into the log: what is judged meanwhile is judged beside all that left."""
+        return hold_storage(self.storage)
 
     def count_releases(self) -> int:
         """How many releases there are."""
@@ -101,7 +143,7 @@ class PrivacyLog:
     def others(self, head: ReleaseHead) -> list[ReleaseHead]:
         """The releases of other sessions, the first of those that show the same."""
         self._list_releases()
-        return self._index.list_differing(head.session)
+        return self._index.list_differing(head.session, self._is_usable if self.list_losses() else None)
 
     def prepare(self, head: ReleaseHead, printed: PrintedRows) -> Candidate:
         """The rows placed among the site's patients; nothing is written yet."""
@@ -124,7 +166,8 @@ class PrivacyLog:
         if raw.identifiers is None:
             return raw.prints(self.key)
         digest = digest_identifiers(raw.identifiers, self.key)
-        if "hashed" in self.storage and (last := self.storage["hashed"])[: len(digest)] == digest:
+        size = len(digest) + len(raw.identifiers) * np.dtype(np.uint64).itemsize
+        if "hashed" in self.storage and (last := self.storage["hashed"]).startswith(digest) and len(last) == size:
             return raw.prints(self.key, np.frombuffer(last, np.uint64, offset=len(digest)))
         printed = raw.prints(self.key)
         assert printed.patients is not None
@@ -136,6 +179,7 @@ class PrivacyLog:
 
         `near`: a person is asked about nearly the same patients without a column in common.
         """
+        self._look_for(blob for head in self.others(candidate.head) for blob in head.list_blobs())
         past, lacking = self.others(candidate.head), candidate.printed.lacking
         out = [_lost()] if self.is_lost else []
         if any(other.covers(candidate.head) for other in past):
@@ -143,7 +187,8 @@ class PrivacyLog:
         own = [head for head in past if head.identified and candidate.head.identified]
         size = len(candidate.patients.prints)
         new = _row_set(candidate.head, candidate.bits)
-        sets = [_row_set(head, self.bits(head, size)) for head in own]
+        known = len(self.patients().prints)
+        sets = [_row_set(head, _pad(self.bits(head, known), size)) for head in own]
         out += judge_rows(new, History(sets, candidate.columns), floor, lacking) if own else []
         renamed = {head.key for head, row_set in zip(own, sets, strict=True) if _hardly_overlap(row_set, new)}
         if len(own) < len(past) or renamed:
@@ -170,20 +215,37 @@ class PrivacyLog:
         return out
 
     def write(self, candidate: Candidate) -> None:
-        """Write a release down, durably, before its record is signed; again for the same key, it is replaced."""
+        """Write a release down, durably, before its record is signed; again for the same key, it is replaced.
+
+        StoreFault (CO-C216) if another release was written since this one was placed among the patients.
+        """
+        with self.hold():
+            self._write(candidate)
+
+    def _write(self, candidate: Candidate) -> None:
+        self._note_losses([name for name in self.list_losses() if not name.startswith(_NAMED_BY_CONTENT)])
         if any(head.covers(candidate.head) for head in self.others(candidate.head)):
             self.put_head(candidate.head)
             return
         if candidate.head.identified:
-            if len(candidate.patients.prints) > len(self.patients().prints):
-                self.storage["patients"] = candidate.patients.prints.tobytes()
+            self._write_patients(candidate.patients.prints)
             for name, column in candidate.columns.items():
+                if column.version != candidate.head.columns[name]:
+                    raise _report_stale()
                 if not column.equals(self.column(name)):
-                    self.storage[f"column/{name}"] = _pack_column(column)
-            self._put_new(f"set/{candidate.head.rows}", partial(_pack_bits, candidate.bits))
+                    self.storage[f"column/{name}"] = pack_column(column)
+            self._put_new(f"set/{candidate.head.rows}", partial(pack_bits, candidate.bits))
         else:
             self._write_values(candidate)
         self.put_head(candidate.head)
+
+    def _write_patients(self, prints: PatientPrints) -> None:
+        former = self.patients().prints
+        known = min(len(former), len(prints))
+        if not np.array_equal(former[:known], prints[:known]):
+            raise _report_stale()
+        if len(prints) > len(former):
+            self.storage["patients"] = prints.tobytes()
 
     def _write_values(self, candidate: Candidate) -> None:
         """Write the prints of the columns that no release had: as many at once as are small together."""
@@ -211,7 +273,7 @@ class PrivacyLog:
         """Keep the set of a release's patients that all sites have in common."""
         bits = self._set_bits(matched)
         digest = _bits_digest(bits)
-        self._put_new(f"set/{digest}", partial(_pack_bits, bits))
+        self._put_new(f"set/{digest}", partial(pack_bits, bits))
         self.put_head(replace(head, matched=digest))
 
     def _set_bits(self, places: Indices) -> PatientMask:
@@ -220,7 +282,7 @@ class PrivacyLog:
         return bits
 
     def _read_matched(self, head: ReleaseHead, size: int) -> PatientMask:
-        return _unpack_bits(self.storage[f"set/{head.matched}"], size)
+        return self._read_bits(head.matched, size)
 
     def _put_new(self, place: str, make: Callable[[], bytes]) -> None:
         """Write a blob that is named by its content, unless it is there."""
@@ -229,25 +291,33 @@ class PrivacyLog:
 
     def put_head(self, head: ReleaseHead) -> None:
         """Write a release's head, in place of the one with its key."""
-        names = self._list_releases()
-        former = self._index.find_name(head.key)
-        name = former or f"release/{_number_next(names):08d}"
-        self.storage[name] = raw = head.as_bytes()
-        self._index.put(name, raw)
-        if former is None:
-            self._names = (*names, name)
-        # What was remembered and is not here stays lost. A durable write: only where the number changes.
-        count = max(len(names), self._count_remembered()) + (former is None)
-        if self.counter.get(COUNTER) != (counted := count.to_bytes(8, "big")):
-            self.counter[COUNTER] = counted
+        with self.hold():
+            names = self._list_releases()
+            former = self._index.find_name(head.key)
+            name = former or f"release/{self._next:08d}"
+            self.storage[name] = raw = head.as_bytes()
+            self._take_in(name, raw)
+            if former is None:
+                self._names, self._next = (*names, name), self._next + 1
+            # What was remembered and is not here stays lost. A durable write: only where the number changes.
+            count = max(len(names), self._count_remembered()) + (former is None)
+            if self.counter.get(COUNTER) != (counted := count.to_bytes(8, "big")):
+                self.counter[COUNTER] = counted
+            if KEY_MARK not in self.counter:
+                self.counter[KEY_MARK] = _mark_key(self.key)
 
     def note_sum(self, session: str, parties: Sequence[str], missing: Iterable[str]) -> None:
         """Note that a session's masked sum exists, or never did as these sites' shares are missing or false.
 
-        Once a sum over these parties exists it stays known.
+        Once a sum over these parties exists it stays known. One that two tries spoiled is known to those who were
+        missing in both, and counts as known to all where there are none.
         """
-        head, names = self.find(session, parties), tuple(sorted(missing))
-        if head is not None and head.kind == "masked" and head.state == "posted":
+        with self.hold():
+            head, lacking = self.find(session, parties), set(missing)
+            if head is None or head.kind != "masked" or head.state == "complete":
+                return
+            lacking &= set(head.missing) if head.state == "spoiled" else lacking
+            names = tuple(sorted(lacking))
             self.put_head(replace(head, missing=names, state="spoiled" if names else "complete"))
 
     def find(self, session: str, parties: Sequence[str]) -> ReleaseHead | None:
@@ -268,79 +338,155 @@ class PrivacyLog:
         """The site's patients so far."""
         if "patients" not in self.storage:
             return PatientDictionary.empty()
-        return PatientDictionary(np.frombuffer(self.storage["patients"], np.uint64))
+        return PatientDictionary(read_blob(self.storage, "patients", _read_prints))
 
     def column(self, name: str) -> ColumnVersions:
-        """One raw column so far."""
-        place = f"column/{name}"
-        return _unpack_column(self.storage[place]) if place in self.storage else ColumnVersions()
+        """One raw column so far; StoreFault (CO-C214) if it is older than what releases read."""
+        place, version = f"column/{name}", self._index.versions.get(name)
+        if place in self.storage:
+            column = read_blob(self.storage, place, unpack_column)
+            if version is not None and column.version < version:
+                raise report_damage(place, "it is older than the releases that read it")
+            return column
+        # What was lost is unknown, and no former version is the next one.
+        nobody = Change(np.empty(0, np.uint32), np.empty(0, np.uint32))
+        return ColumnVersions() if version is None else ColumnVersions(changes=(nobody,) * (version + 1))
 
     def bits(self, head: ReleaseHead, size: int) -> PatientMask:
         """A release's row set by place, in a dictionary of `size` patients."""
-        return _unpack_bits(self.storage[f"set/{head.rows}"], size)
+        return self._read_bits(head.rows, size)
+
+    def _read_bits(self, digest: str, size: int) -> PatientMask:
+        bits = self._read(f"set/{digest}", unpack_bits)
+        if 0 < size < len(bits):
+            raise report_damage("patients", "it is older than the releases of its patients")
+        return _pad(bits, size)
+
+    def _read(self, name: str, make: Callable[[bytes], _T]) -> _T:
+        """A blob that a release names; without it the log is lost from now on (CO-C214)."""
+        try:
+            return read_blob(self.storage, name, make)
+        except KeyError:
+            self._gone.add(name)
+            raise report_damage(name, "it is not there any more") from None
 
     def values(self, head: ReleaseHead, names: Iterable[str]) -> Mapping[str, Fingerprints]:
         """The value prints, row by row, of those of these columns that a release read."""
         common = [name for name in names if name in head.columns]
         return LoggedValues(self, head, common)
 
+    def read_values(self, head: ReleaseHead, name: str) -> Fingerprints:
+        """The value prints (n,) of a column of rows without identifiers."""
+        prints = self._read(f"values/{head.columns[name]}", _read_values)
+        if len(prints) != head.n:
+            raise report_damage(f"values/{head.columns[name]}", f"it has {len(prints)} rows of {head.n}")
+        return prints
+
     def note_refusal(self, digest: str, study: str, objection: Objection) -> None:
         """Note that a release of the study with this hash (hex) was refused, or would have been, and why."""
         noted = {"study": study, "kind": objection.kind, "subject": objection.subject, "sentence": objection.sentence}
         noted["earlier"] = objection.study
         place = f"refused/{digest}"
-        former = json.loads(self.storage[place]) if place in self.storage else []
-        if noted not in former:
-            self.storage[place] = json.dumps([*former, noted]).encode()
+        with self.hold():
+            former = read_blob(self.storage, place, _read_notes) if place in self.storage else []
+            if noted not in former:
+                self.storage[place] = json.dumps([*former, noted]).encode()
 
     def refusals(self) -> dict[str, list[dict[str, str]]]:
         """All refusals by the hash (hex) of the study."""
         names = list_names(self.storage, "refused")
-        return {name.removeprefix("refused/"): json.loads(self.storage[name]) for name in names}
+        return {name.removeprefix("refused/"): read_blob(self.storage, name, _read_notes) for name in names}
 
     def allow(self, digest: str, reason: str) -> list[dict[str, str]]:
         """Note a person's yes, with the reason, to what was refused so far of the study with this hash (hex).
 
         Returns what was refused; the yes is to these known sets and to nothing else.
         """
-        refused = self.refusals().get(digest, [])
-        if refused:
-            self.storage[f"allowed/{digest}"] = json.dumps({"reason": reason, "refused": refused}).encode()
-        return refused
+        with self.hold():
+            refused = self.refusals().get(digest, [])
+            if refused:
+                self.storage[f"allowed/{digest}"] = json.dumps({"reason": reason, "refused": refused}).encode()
+            return refused
 
     def allowance(self, digest: str, objection: Objection) -> str:
         """The reason with which a person said yes to just this objection to a study, empty if nobody did."""
         place = f"allowed/{digest}"
         if place not in self.storage:
             return ""
-        yes = json.loads(self.storage[place])
-        subjects = [(noted["kind"], noted["subject"], noted["earlier"]) for noted in yes["refused"]]
-        return str(yes["reason"]) if (objection.kind, objection.subject, objection.study) in subjects else ""
+        reason, refused = read_blob(self.storage, place, _read_yes)
+        subjects = [(noted["kind"], noted["subject"], noted["earlier"]) for noted in refused]
+        return reason if (objection.kind, objection.subject, objection.study) in subjects else ""
+
+    def list_open(self, digest: str, objections: Iterable[Objection]) -> tuple[list[Objection], str]:
+        """The objections to the study with this hash (hex) that nobody said yes to, and the reasons of the others."""
+        reasons = [(objection, self.allowance(digest, objection)) for objection in objections]
+        said = dict.fromkeys(reason for _, reason in reasons if reason)
+        return [objection for objection, reason in reasons if not reason], "; ".join(said)
 
     def _count_remembered(self) -> int:
         return int.from_bytes(self.counter.get(COUNTER, b""), "big")
 
     def _list_releases(self) -> tuple[str, ...]:
         """The names of the releases, which are in memory then."""
-        names = list_names(self.storage, "release")
-        if names is not self._names and names != self._names:
-            for gone in set(self._names).difference(names):
-                self._index.drop(gone)
-            for name in names:
-                if name not in self._index:
-                    self._index.put(name, self.storage[name])
-        self._names = names
+        listing = look_into(self.storage, "release")
+        names, changes = listing.names, listing.seen
+        again = changes != self._changes
+        if not again and (names is self._names or names == self._names):
+            self._names = names
+            return names
+        numbers = [_read_number(name) for name in names]
+        for gone in set(self._names).difference(names):
+            self._index.drop(gone)
+        for name in names:
+            if again or name not in self._index:
+                self._take_in(name, self.storage[name])
+        self._names, self._changes, self._next = names, changes, max(numbers, default=-1) + 1
         return names
 
+    def _look_for(self, blobs: Iterable[str]) -> None:
+        """Note which of these blobs are gone since they were found."""
+        gone = {blob for blob in set(blobs) if blob not in self.storage}
+        self._gone |= gone
+        self._found -= gone
 
-def _number_next(names: Sequence[str]) -> int:
-    """The number after the last one: where releases were lost, none of those that are left is written over."""
-    return int(names[-1].rpartition("/")[2]) + 1 if names else 0
+    def _take_in(self, name: str, raw: bytes) -> None:
+        """Take a release into memory; what it names and is not here is noted."""
+        try:
+            head = self._index.put(name, raw)
+        except ValueError as error:
+            raise report_damage(name, str(error)[:200]) from None
+        for blob in head.list_blobs() if head is not None else ():
+            if blob not in self._found:
+                (self._found if blob in self.storage else self._gone).add(blob)
+
+    def _is_usable(self, name: str, head: ReleaseHead) -> bool:
+        """Whether a release can be compared: its prints are of this key and these patients, and none is lost."""
+        losses, former = self._read_losses(), _read_number(name)
+        if former < losses.get("key", 0) or (head.identified and former < losses.get("patients", 0)):
+            return False
+        needed = [blob for blob in head.list_blobs() if blob.startswith(("set/", "values/", "patients"))]
+        return self._gone.isdisjoint(needed)
+
+    def _read_losses(self) -> Mapping[str, int]:
+        """What was lost before which release, of that which is made again."""
+        return read_blob(self.storage, "lost", _read_counts) if "lost" in self.storage else {}
+
+    def _note_losses(self, names: Collection[str]) -> None:
+        """Note durably what is lost, before it is made again."""
+        known = self._read_losses()
+        noted = {**known, **dict.fromkeys(names, self._next)}
+        if noted != known:
+            self.storage["lost"] = json.dumps(noted).encode()
 
 
 def _row_set(head: ReleaseHead, bits: PatientMask) -> RowSet:
     versions = {name: version for name, version in head.columns.items() if isinstance(version, int)}
     return RowSet(head.study, bits, versions)
+
+
+def _pad(bits: PatientMask, size: int) -> PatientMask:
+    """The set in a dictionary of `size` patients, or more."""
+    return bits if len(bits) >= size else np.concatenate([bits, np.zeros(size - len(bits), bool)])
 
 
 def _hardly_overlap(a: RowSet, b: RowSet) -> bool:
@@ -401,9 +547,10 @@ class LoggedValues(Mapping[str, Fingerprints]):
 
     def __getitem__(self, name: str) -> Fingerprints:
         if not self._head.identified:
-            return np.frombuffer(self._log.storage[f"values/{self._head.columns[name]}"], np.uint32)
-        patients = np.flatnonzero(self._log.bits(self._head, 0)).astype(np.uint32)
-        return self._log.column(name).at_version(int(self._head.columns[name]), patients)
+            return self._log.read_values(self._head, name)
+        bits = self._log.bits(self._head, 0)
+        column = self._log.column(name).extend(len(bits))
+        return column.at_version(int(self._head.columns[name]), np.flatnonzero(bits).astype(np.uint32))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -424,29 +571,47 @@ def _pack_prints(columns: Mapping[str, Fingerprints], name: str) -> bytes:
     return columns[name].tobytes()
 
 
-def _pack_bits(bits: PatientMask) -> bytes:
-    return len(bits).to_bytes(8, "big") + zlib.compress(np.packbits(bits).tobytes(), 1)
+def _mark_key(key: bytes) -> bytes:
+    """By what the site's state knows the log's key again."""
+    return hashlib.blake2b(key, digest_size=16, person=b"privacy log key").digest()
 
 
-def _unpack_bits(raw: bytes, size: int) -> PatientMask:
-    count = int.from_bytes(raw[:8], "big")
-    out = np.zeros(max(count, size), bool)
-    out[:count] = np.unpackbits(np.frombuffer(zlib.decompress(raw[8:]), np.uint8), count=count)
-    return out
+def _check_key(raw: bytes) -> bytes:
+    if len(raw) != KEY_BYTES:
+        raise ValueError(f"a key has {KEY_BYTES} bytes, and it has {len(raw)}")
+    return raw
 
 
-def _pack_column(column: ColumnVersions) -> bytes:
-    """One line of JSON with the lengths, then the latest prints, and each change's patients and former prints."""
-    lengths = [len(column.latest), *(len(change.at) for change in column.changes)]
-    parts = [column.latest, *(change.at for change in column.changes), *(change.former for change in column.changes)]
-    return json.dumps(lengths).encode() + b"\n" + b"".join(part.astype("<u4").tobytes() for part in parts)
+def _read_prints(raw: bytes) -> PatientPrints:
+    return np.frombuffer(raw, np.uint64)
 
 
-def _unpack_column(raw: bytes) -> ColumnVersions:
-    start = raw.index(b"\n") + 1
-    size, *lengths = json.loads(raw[:start])
-    words = np.frombuffer(raw, np.uint32, offset=start)
-    latest, at, former = np.split(words, [size, size + sum(lengths)])
-    cuts = np.cumsum(lengths)[:-1]
-    parts = zip(np.split(at, cuts), np.split(former, cuts), strict=True)
-    return ColumnVersions(latest, tuple(Change(*part) for part in parts) if lengths else ())
+def _read_values(raw: bytes) -> Fingerprints:
+    return np.frombuffer(raw, np.uint32)
+
+
+def _read_number(name: str) -> int:
+    """A release's number; StoreFault (CO-C214) for a file that is none."""
+    number = name.rpartition("/")[2]
+    if not number.isdecimal() or len(number) > _MOST_DIGITS:
+        raise report_damage(name, "no release has such a name")
+    return int(number)
+
+
+def _read_notes(raw: bytes) -> list[dict[str, str]]:
+    return [{str(key): str(value) for key, value in noted.items()} for noted in from_json(raw)]
+
+
+def _read_yes(raw: bytes) -> tuple[str, list[dict[str, str]]]:
+    """The reason of a person's yes, and what it is to."""
+    yes = from_json(raw)
+    return str(yes["reason"]), [dict(noted) for noted in yes["refused"]]
+
+
+def _read_counts(raw: bytes) -> dict[str, int]:
+    return {str(name): int(number) for name, number in from_json(raw).items()}
+
+
+def _report_stale() -> StoreFault:
+    message = "The privacy log has another release since this one was judged"
+    return StoreFault("CO-C216", f"{message}. Nothing has left: the release is judged again.")

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 
+from pydantic_core import from_json
+
 
 class Grade(IntEnum):
     """What follows from an objection: a person is asked, or the release stays."""
@@ -49,7 +51,7 @@ def objections_to_json(objections: Iterable[Objection]) -> bytes:
 
 def objections_from_json(raw: bytes) -> list[Objection]:
     """Objections that were kept."""
-    return [Objection(**plain | {"grade": Grade(plain["grade"])}) for plain in json.loads(raw)]
+    return [Objection(**plain | {"grade": Grade(plain["grade"])}) for plain in from_json(raw)]
 
 
 def pick_gravest(objections: Iterable[Objection]) -> Objection | None:

@@ -87,6 +87,13 @@ class ColumnVersions:
         changes = (*self.changes, Change(at[other], former[other])) if other.any() else self.changes
         return ColumnVersions(_with_values(self.latest, at, prints, size), changes)
 
+    def extend(self, size: int) -> ColumnVersions:
+        """The column in a dictionary of `size` patients: what came since has no value yet."""
+        missing = size - len(self.latest)
+        if missing <= 0:
+            return self
+        return ColumnVersions(np.concatenate([self.latest, np.full(missing, UNKNOWN_PRINT, np.uint32)]), self.changes)
+
     def equals(self, other: ColumnVersions) -> bool:
         """Whether both have the same values and changes, the other one being an earlier state of this one."""
         return self.version == other.version and np.array_equal(self.latest, other.latest)

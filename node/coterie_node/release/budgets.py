@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.equations import Budget, count_unknowns
@@ -65,38 +66,53 @@ class Population:
 
 
 def group_populations(log: PrivacyLog) -> list[Population]:
-    """The log's releases by population."""
-    groups: list[list[ReleaseHead]] = []
-    for head in log.heads():
-        near = [group for group in groups if any(_overlap(log, head, other) for other in group)]
-        joined = [other for group in near for other in group] + [head]
+    """The log's releases by population, without those of which something is lost."""
+    lost, sets = set(log.list_losses()), _RowSets(log)
+    heads = [head for head in log.heads() if lost.isdisjoint(head.list_blobs())]
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for place, head in enumerate(heads):
+        alike.setdefault((head.identified, head.rows, head.n, frozenset(head.columns)), []).append(place)
+    groups: list[list[list[int]]] = []
+    for places in alike.values():
+        near = [group for group in groups if any(sets.overlap(heads[places[0]], heads[other[0]]) for other in group)]
+        joined = [*(same for group in near for same in group), places]
         groups = [group for group in groups if group not in near] + [joined]
-    return [Population(tuple(group), _smallest(log, group)) for group in groups]
+    return [_make_population(sets, heads, group) for group in groups]
 
 
-def _overlap(log: PrivacyLog, a: ReleaseHead, b: ReleaseHead) -> bool:
-    if a.identified and b.identified:
-        first, second = _align(log, a, b)
-        return bool((first & second).any())
-    return bool(set(a.columns) & set(b.columns))
+def _make_population(sets: _RowSets, heads: Sequence[ReleaseHead], group: Sequence[Sequence[int]]) -> Population:
+    """The population of the heads at these places, of which those together have the same rows."""
+    firsts = [heads[places[0]] for places in group]
+    apart = (sets.count_apart(a, b) for k, a in enumerate(firsts) for b in firsts[:k])
+    members = sorted(place for places in group for place in places)
+    return Population(tuple(heads[place] for place in members), min(filter(None, apart), default=None))
 
 
-def _smallest(log: PrivacyLog, group: Sequence[ReleaseHead]) -> int | None:
-    return min(_differences(log, group), default=None)
+@dataclass(frozen=True)
+class _RowSets:
+    """Sets of patients of releases, each read once."""
 
+    log: PrivacyLog
+    _packed: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
-def _differences(log: PrivacyLog, group: Sequence[ReleaseHead]) -> Iterator[int]:
-    for k, a in enumerate(group):
-        for b in group[:k]:
-            if a.identified and b.identified:
-                first, second = _align(log, a, b)
-                apart = int(np.count_nonzero(first ^ second))
-            else:
-                apart = abs(a.n - b.n)
-            if apart:
-                yield apart
+    def _read(self, head: ReleaseHead) -> NDArray[np.uint8]:
+        if head.rows not in self._packed:
+            self._packed[head.rows] = np.packbits(self.log.bits(head, 0))
+        return self._packed[head.rows]
 
+    def overlap(self, a: ReleaseHead, b: ReleaseHead) -> bool:
+        """Whether two releases have a patient in common, or a column where one has no identifiers."""
+        if not (a.identified and b.identified):
+            return bool(set(a.columns) & set(b.columns))
+        first, second = self._read(a), self._read(b)
+        size = min(len(first), len(second))
+        return bool((first[:size] & second[:size]).any())
 
-def _align(log: PrivacyLog, a: ReleaseHead, b: ReleaseHead) -> tuple[Any, Any]:
-    size = max(len(log.bits(a, 0)), len(log.bits(b, 0)))
-    return log.bits(a, size), log.bits(b, size)
+    def count_apart(self, a: ReleaseHead, b: ReleaseHead) -> int:
+        """How many patients are in only one of two releases; without identifiers, by how many rows they differ."""
+        if not (a.identified and b.identified):
+            return abs(a.n - b.n)
+        first, second = self._read(a), self._read(b)
+        size = min(len(first), len(second))
+        parts = (first[:size] ^ second[:size], first[size:], second[size:])
+        return sum(int(np.bitwise_count(part).sum()) for part in parts)

@@ -11,7 +11,7 @@ here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from coterie_learners.core.disclosure import Exposure, GateVerdict, Ruling, judge_exposure
@@ -23,7 +23,7 @@ from coterie_learners.study.design import PerStudy
 from coterie_learners.study.document import Floors, Study
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
-from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.privacy.objections import Grade, Objection, pick_gravest
 from coterie_node.release.beside_rows.judgement_elsewhere import JudgementElsewhere, judge_at, label_rows_at
 from coterie_node.release.judgement import Judgement, read_patients, stand_on_cohort
 from coterie_node.release.policy import Policy
@@ -93,7 +93,10 @@ class Gate:
         """
         if step.public or step.talks or step.announces or step.concludes:
             return bytes(32)
-        site = step.select(site)
+        with self.log.hold():
+            return self._admit(step, step.select(site), position, payload)
+
+    def _admit(self, step: Step, site: Site, position: int, payload: Payload) -> bytes | None:
         exposure = self._exposure(step, site, payload)
         verdict, objection, reason = self._judge(step, site, exposure)
         release = Release(position, site.attempt, payload, verdict)
@@ -157,23 +160,30 @@ class Gate:
             return verdict, None, ""
         if site.session not in self._judgements:
             self._judgements[site.session] = judge_at(site, self.log, self.floors, self.policy.near == "ask")
-        objection = self._judgements[site.session].judge(site, exposure)
-        if objection is None:
-            return verdict, None, ""
-        return self._weigh(verdict, exposure, objection)
+        objections = self._judgements[site.session].judge(site, exposure)
+        return self._weigh(verdict, exposure, objections) if objections else (verdict, None, "")
 
     def _weigh(
-        self, verdict: GateVerdict, exposure: Exposure, objection: Objection
-    ) -> tuple[GateVerdict, Objection | None, str]:
-        """The verdict with an objection: refused, asked about, or let go as a person has said yes to it."""
-        reason = self.log.allowance(self.study.hash.hex(), objection)
-        sentence = f"{exposure.what} may not go out: {objection.sentence}"
-        if reason:
-            words = f"{verdict.sentence} A person of this site said yes ({objection.kind}): {reason}"
-            return replace(verdict, ruling=Ruling.CONSENTED, sentence=words), objection, reason
+        self, verdict: GateVerdict, exposure: Exposure, objections: Sequence[Objection]
+    ) -> tuple[GateVerdict, Objection, str]:
+        """The verdict with objections: refused, asked about, or let go as a person has said yes to each of them."""
+        digest = self.study.hash.hex()
+        left, reason = self.log.list_open(digest, objections)
+        objection = pick_gravest(left)
+        if objection is None:
+            kinds = ", ".join(dict.fromkeys(allowed.kind for allowed in objections))
+            words = f"{verdict.sentence} A person of this site said yes ({kinds}): {reason}"
+            return replace(verdict, ruling=Ruling.CONSENTED, sentence=words), objections[0], reason
         if objection.grade is Grade.ASK and self.consent is not refuse_all:
-            sentence = f"{exposure.what} may not go out: {objection.sentence_while_held}"
-            return replace(verdict, sentence=sentence, secret=objection.secret), objection, ""
-        self.log.note_refusal(self.study.hash.hex(), self.study.name, objection)
-        refused = replace(verdict, ruling=Ruling.REFUSED, sentence=sentence, secret=objection.secret)
-        return refused, objection, ""
+            sentences = " ".join(dict.fromkeys(asked.sentence_while_held for asked in left))
+            secret = {name: count for asked in left for name, count in asked.secret.items()}
+            return (
+                replace(verdict, sentence=f"{exposure.what} may not go out: {sentences}", secret=secret),
+                objection,
+                "",
+            )
+        for refused in left:
+            if refused.grade is Grade.REFUSE or self.consent is refuse_all:
+                self.log.note_refusal(digest, self.study.name, refused)
+        sentence = f"{exposure.what} may not go out: {objection.sentence}"
+        return replace(verdict, ruling=Ruling.REFUSED, sentence=sentence, secret=objection.secret), objection, ""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_chain.errors import StoreFault
 from coterie_learners.core.disclosure import ColumnCut, Exposure
 from coterie_learners.core.protocol import Site
 from coterie_learners.errors import StudyError
@@ -24,7 +25,7 @@ from coterie_node.privacy.cohorts import find_cohort, keep_cohort
 from coterie_node.privacy.entries import Kind, ReleaseHead
 from coterie_node.privacy.equations import Budget, count_equations, count_unknowns, judge_budget, judge_columns
 from coterie_node.privacy.log import Candidate, PrivacyLog
-from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json, pick_gravest
+from coterie_node.privacy.objections import Grade, Objection, objections_from_json, objections_to_json
 from coterie_node.privacy.parties import (
     EVERYBODY,
     PooledSum,
@@ -34,6 +35,7 @@ from coterie_node.privacy.parties import (
 )
 from coterie_node.privacy.patients import Indices
 from coterie_node.privacy.prints import PrintedRows, RawRows
+from coterie_node.privacy.storage import read_blob
 from coterie_node.privacy.values import (
     ColumnValues,
     LevelTable,
@@ -81,7 +83,7 @@ from coterie_node.release.models.family_terms import judge_family_terms, name_fa
 # A column's values.
 _Values = NDArray[Any]
 # Of how many releases, and what was found.
-_Known = tuple[int, Objection | None]
+_Known = tuple[int, tuple[Objection, ...]]
 # The number of other releases does not matter any more: this one is in the log, and they are compared with it.
 _IN_LOG = -1
 
@@ -104,56 +106,69 @@ class Judgement:
     _verdicts: dict[str, list[Objection]] = field(default_factory=dict, init=False)
     _design: Design | None = field(default=None, init=False)
 
-    def judge(self, site: Site, exposure: Exposure) -> Objection | None:
-        """The gravest objection to what leaves at this step, or None."""
+    def judge(self, site: Site, exposure: Exposure) -> list[Objection]:
+        """All objections to what leaves at this step: a person's yes to one of them is none to the others."""
         raw = self._read(site, exposure)
         if raw is None:
-            return None
+            return []
         key, others = (site.session, site.parties, exposure.labels_only), self._count_others(site)
         if key not in self._known or others not in (self._known[key][0], _IN_LOG):
-            self._known[key] = (others, pick_gravest(self._objections(site, exposure, raw)))
-        if self._known[key][1] is not None:
-            return self._known[key][1]
+            self._known[key] = (others, tuple(self._objections(site, exposure, raw)))
         later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts, self._scores)
         looks = (*later, self._judge_joins, self._derivations)
-        return pick_gravest(objection for look in looks for objection in look(site, exposure))
+        return [*self._known[key][1], *(objection for look in looks for objection in look(site, exposure))]
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably; labels alone are no release."""
         if exposure.labels_only:
             return
-        if self._waiting is not None:
-            self._keep_cohort(site, self._waiting)
-            for place, objections in self._verdicts.items():
-                self.log.storage[place] = objections_to_json(objections)
-            design = self._design_of(site)
-            kept = keep_columns(self.log, self._waiting, self._list_derived(design))
-            kept |= {
-                name: DERIVED if name in design.study.derivations else RAW
-                for name in design.variables
-                if name not in kept
-            }
-            self.log.write(replace(self._waiting, head=replace(self._waiting.head, reason=reason, tables=kept)))
-            self._waiting = None
-        head = self.log.find(site.session, site.parties)
-        if head is not None and head.kind == "plain":
-            self.log.put_head(replace(head, equations=head.equations + self._equations(site, exposure, head)))
+        with self.log.hold():
+            self._write_release(site, exposure, reason)
+            head = self.log.find(site.session, site.parties)
+            if head is not None and exposure.matched is not None and not head.matched:
+                self.log.note_matched(head, self._find_matched(exposure.matched))
+
+    def _write_release(self, site: Site, exposure: Exposure, reason: str) -> None:
+        """The entry of this release, made once with all that this step shows, or what a later step shows besides."""
+        if self._waiting is None:
+            head = self.log.find(site.session, site.parties)
+            shown = head and self._add_shown(site, exposure, head)
+            if shown is not None and shown != head:
+                self.log.put_head(shown)
+            return
+        self._keep_cohort(site, self._waiting)
+        for place, objections in self._verdicts.items():
+            self.log.storage[place] = objections_to_json(objections)
+        head = replace(self._waiting.head, reason=reason, tables=self._keep_columns(site, self._waiting))
+        try:
+            self.log.write(replace(self._waiting, head=self._add_shown(site, exposure, head)))
+        except StoreFault:
+            self._known.clear()  # beside a log that has changed, or is full: judged again
+            raise
+        self._waiting = None
+
+    def _keep_columns(self, site: Site, candidate: Candidate) -> dict[str, str]:
+        """Each column of the model, with where the log has its prints."""
+        design = self._design_of(site)
+        kept = keep_columns(self.log, candidate, self._list_derived(design))
+        others = [name for name in design.variables if name not in kept]
+        return kept | {name: DERIVED if name in design.study.derivations else RAW for name in others}
+
+    def _add_shown(self, site: Site, exposure: Exposure, head: ReleaseHead) -> ReleaseHead:
+        """The head with what this step shows; the ranges of a score are written down."""
+        if head.kind == "plain":
+            head = replace(head, equations=head.equations + self._equations(site, exposure, head))
         # While a study opens, its counts are not whole: they are kept with the first sums after them.
         counted = exposure.pooled and not exposure.opening
-        if head is not None and head.labels and counted and not head.pooled and not head.uncounted:
-            self.log.put_head(replace(head, pooled=dict(exposure.pooled)))
-        if head is not None and exposure.uncounted and not head.uncounted:
-            self.log.put_head(replace(head, uncounted=True))
-        if head is not None and exposure.ranges:
-            self._count_ranges(head, exposure).keep(self.log.storage)
-        if head is not None and _add_cuts(head, exposure) != head:
-            head = _add_cuts(head, exposure)
-            self.log.put_head(head)
-        if head is not None and exposure.times is not None and self._raw is not None:
-            self.log.put_head(replace(head, times=count_times(exposure.times, self._raw).as_dict()))
-        head = self.log.find(site.session, site.parties)
-        if head is not None and exposure.matched is not None and not head.matched:
-            self.log.note_matched(head, self._find_matched(exposure.matched))
+        if head.labels and counted and not head.pooled and not head.uncounted:
+            head = replace(head, pooled=dict(exposure.pooled))
+        if exposure.ranges:
+            counts = self._count_ranges(head, exposure)
+            counts.keep(self.log.storage)
+            head = replace(head, ranges=counts.place)
+        if exposure.times is not None and self._raw is not None:
+            head = replace(head, times=count_times(exposure.times, self._raw).as_dict())
+        return _add_cuts(replace(head, uncounted=head.uncounted or exposure.uncounted), exposure)
 
     def _count_others(self, site: Site) -> int:
         """Releases of other sessions that this one is compared with; none any more once it is in the log itself.
@@ -221,7 +236,7 @@ class Judgement:
         terms += [*_list_weights(self._design_of(site)), *map(name_family, self._design_of(site).models)]
         place = f"judged/{hashlib.sha256(json.dumps(terms).encode()).hexdigest()}"
         if place in self.log.storage:
-            return objections_from_json(self.log.storage[place])
+            return read_blob(self.log.storage, place, objections_from_json)
         out = (
             list(judge_local_dominance(site, self._derived or raw, self._measures, floor))
             if head.kind == "masked"
@@ -325,6 +340,7 @@ class Judgement:
             times=former.times,
             cuts=former.cuts,
             matched=former.matched,
+            ranges=former.ranges,
         )
 
     def _inherit_labels(self, head: ReleaseHead) -> ReleaseHead:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from coterie_learners.evaluate.range_cuts import cross_ranges, find_least_cut
 from coterie_learners.study.design import Design
@@ -22,7 +23,7 @@ from coterie_learners.study.document import Study
 from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import PatientPrints, PrintedRows
-from coterie_node.privacy.storage import LogStorage
+from coterie_node.privacy.storage import LogStorage, list_names, read_blob
 
 Ranges = NDArray[np.int64]
 PLACE = "ranges/"
@@ -77,7 +78,7 @@ class CountedRanges:
     def read(cls, raw: bytes) -> CountedRanges:
         """The inverse of keep."""
         line, _, body = raw.partition(b"\n")
-        session, parties, study, digest, outcome, columns, names = json.loads(line)
+        session, parties, study, digest, outcome, columns, names = from_json(line)
         patients, *ranges = np.split(np.frombuffer(body, "<u8"), 1 + len(names))
         pairs = {name: part.view("<i8") for name, part in zip(names, ranges, strict=True)}
         return cls(session, tuple(parties), study, digest, outcome, tuple(columns), patients, pairs)
@@ -106,11 +107,14 @@ def _place(everybody: PatientPrints, patients: PatientPrints, ranges: Ranges) ->
 
 def list_evaluations(storage: LogStorage, outcome: str) -> Iterator[tuple[str, str]]:
     """Name and hash of the studies that counted patients with and without this outcome by ranges of a score."""
-    for name in storage:
-        if name.startswith(PLACE):
-            evaluation = CountedRanges.read(storage[name])
-            if evaluation.outcome == outcome:
-                yield evaluation.study, evaluation.digest
+    for evaluation in _list_counted(storage):
+        if evaluation.outcome == outcome:
+            yield evaluation.study, evaluation.digest
+
+
+def _list_counted(storage: LogStorage) -> Iterator[CountedRanges]:
+    """All evaluations of the log."""
+    return (read_blob(storage, name, CountedRanges.read) for name in list_names(storage, PLACE.rstrip("/")))
 
 
 def warn_of_repeats(study: Study) -> str:
@@ -159,9 +163,8 @@ def warn_of_evaluations(study: Study, storage: LogStorage) -> str:
 def judge_known_ranges(new: CountedRanges, storage: LogStorage, floor: int) -> Iterator[Objection]:
     """Objections to counts by range with those that left before of the same outcome."""
     others = 0
-    for name in storage:
-        other = CountedRanges.read(storage[name]) if name.startswith(PLACE) else None
-        if other is None or other.session == new.session or other.outcome != new.outcome:
+    for other in _list_counted(storage):
+        if other.session == new.session or other.outcome != new.outcome:
             continue
         if other.columns != new.columns:
             yield _ask(other.study, "rows are known by other columns there")

@@ -8,8 +8,9 @@ these differ by is the count of the patients who came or left.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,7 @@ def judge_known_sets(log: PrivacyLog, candidate: Candidate, raw: RawRows, floor:
             *judge_columns(known.n, len(known.terms), plain=False),
             *judge_values(_sample(known, candidate, raw, log.key), floor),
         ]
-        for objection in objections:
-            yield _name_difference(objection, known.study)
+        yield from _name_differences(objections, known, floor)
 
 
 def judge_sets_of_pool(
@@ -86,8 +86,13 @@ def judge_sets_of_pool(
     pairs = [h for h in alike if h not in counted and (head.kind == "masked" or h.kind == "masked")]
     sets = [*_list_sets(log, candidate, pairs, rest=False), *_list_rest(log, candidate, alike)]
     for known in sets:
-        for objection in judge_levels(_sample(known, candidate, raw, log.key), floor):
-            yield _name_difference(objection, known.study)
+        yield from _name_differences(judge_levels(_sample(known, candidate, raw, log.key), floor), known, floor)
+
+
+def _name_differences(objections: Iterable[Objection], known: KnownSet, floor: int) -> Iterator[Objection]:
+    """The objections to a set; of one below the floor the first, as all that is counted of it is small."""
+    for objection in islice(objections, 1 if known.n < floor else None):
+        yield _name_difference(objection, known.study)
 
 
 def _sample(known: KnownSet, candidate: Candidate, raw: RawRows, key: bytes) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 from coterie_chain.keys.private_files import replace_private
@@ -16,6 +17,7 @@ from coterie_learners.study.rows import CodedRows
 from coterie_node.data.pda import as_pda
 from coterie_node.errors import ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.objections import pick_gravest
 from coterie_node.release.judgement import Judgement
 from coterie_node.release.policy import Policy
 
@@ -32,17 +34,19 @@ def write_table(path: Path, plan: TablePlan, rows: CodedRows, policy: Policy, lo
         )
     table = build_table(plan, count_patterns(plan.tally, rows))
     log = PrivacyLog() if log is None else log
-    session = f"pda/{plan.study.hash.hex()}/{len(log.heads())}"
+    session = f"pda/{plan.study.hash.hex()}/{secrets.token_hex(8)}"
     site = Site(plan.study, path.stem, rows, session=session, parties=(path.stem,))
     exposure, floors = expose_posted_table(plan, site, table), plan.study.disclosure.stricter(policy.floors)
     verdict = judge_exposure(exposure, floors, "table")
     if verdict.refused:
         raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {verdict.sentence}")
-    judgement = Judgement(log, floors, policy.near == "ask")
-    objection = judgement.judge(site, exposure)
-    reason = "" if objection is None else log.allowance(plan.study.hash.hex(), objection)
-    if objection is not None and not reason:
-        log.note_refusal(plan.study.hash.hex(), plan.study.name, objection)
-        raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {objection.sentence}")
-    judgement.write(site, exposure, reason)
+    with log.hold():
+        judgement, digest = Judgement(log, floors, policy.near == "ask"), plan.study.hash.hex()
+        left, reason = log.list_open(digest, judgement.judge(site, exposure))
+        for objection in left:
+            log.note_refusal(digest, plan.study.name, objection)
+        gravest = pick_gravest(left)
+        if gravest is not None:
+            raise ReleaseRefused("CO-R301", f"The release gate keeps the table back: {gravest.sentence}")
+        judgement.write(site, exposure, reason)
     replace_private(path, json.dumps(as_pda(plan.design, plan.grid, table)) + "\n")

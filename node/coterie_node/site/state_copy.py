@@ -11,6 +11,7 @@ import time
 
 from coterie_chain.keys.journal import Journal
 from coterie_node.errors import ConfigError
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.site.folder import SiteFolder
 
 STATE_COPY, REQUEST = "state-copy", "state-copy.wanted"
@@ -22,9 +23,12 @@ def copy_state(home: SiteFolder, journal: Journal) -> None:
     copy = home.root / STATE_COPY
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(mode=0o700)
-    journal.copy_to(copy / home.journal.name)
-    if home.privacy.is_dir():
-        shutil.copytree(home.privacy, copy / home.privacy.name)
+    if not home.privacy.is_dir():
+        journal.copy_to(copy / home.journal.name)
+        return
+    with FolderStorage(home.privacy).hold():
+        journal.copy_to(copy / home.journal.name)
+        shutil.copytree(home.privacy, copy / home.privacy.name, ignore=shutil.ignore_patterns(".*.part"))
 
 
 def answer_request(home: SiteFolder, journal: Journal) -> bool:

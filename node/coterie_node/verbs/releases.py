@@ -40,10 +40,15 @@ def approve_release(
 
 
 def read_privacy_log(folder: SiteFolder) -> dict[str, Any]:
-    """What has left this site by population, how much of it is known, and what was refused of which study."""
+    """What has left this site by population, how much of it is known, what is lost, and what was refused."""
     log = _open_log(folder)
     populations = [population.as_dict() for population in group_populations(log)]
-    return {"populations": populations, "refusals": log.refusals()}
+    return {"populations": populations, "lost": log.list_losses(), "refusals": log.refusals()}
+
+
+def read_refusals(folder: SiteFolder, study: bytes) -> list[dict[str, str]]:
+    """What the privacy log refused of the study with this hash."""
+    return _open_log(folder).refusals().get(study.hex(), [])
 
 
 def allow_refusal(

@@ -29,6 +29,8 @@ from coterie_node.data.load import load_site
 from coterie_node.data.pda import as_pda
 from coterie_node.data.streaming import StreamedCodes
 from coterie_node.errors import ReleaseRefused
+from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.pda_export import write_table
 from coterie_node.release.policy import Policy
 
@@ -326,6 +328,22 @@ def test_what_the_gate_would_keep_back_is_not_exported(files: dict[str, Path], t
     with pytest.raises(ReleaseRefused, match="fewer than 1000 rows"):
         write_table(path, plan_table(study("logit")), loaded.rows, strict)
     assert not path.exists()
+
+
+def test_an_export_is_another_release_than_every_former_one(files: dict[str, Path], tmp_path: Path) -> None:
+    """After a release was lost there are as many as before: an export must not take the place of a former one."""
+    of, log = study("logit"), PrivacyLog(FolderStorage(tmp_path / "privacy"))
+    loaded = load_site(files["a"], of, "a")
+    assert loaded is not None
+    assert isinstance(loaded.rows, CodedRows)
+    for name in ("first", "second"):
+        write_table(tmp_path / f"{name}.json", plan_table(of), loaded.rows, Policy(), log)
+    (tmp_path / "privacy" / "release" / "00000000").unlink()
+    with pytest.raises(ReleaseRefused, match="log lost"):
+        write_table(tmp_path / "second.json", plan_table(of), loaded.rows, Policy(), log)
+    log.allow(of.hash.hex(), "there is no backup")
+    write_table(tmp_path / "second.json", plan_table(of), loaded.rows, Policy(), log)
+    assert len({head.session for head in log.heads()}) == len(log.heads()) == 2
 
 
 def test_a_poisson_model_can_be_exported_too(files: dict[str, Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from support.learners import cohorts
 from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.protocol import Site
 from coterie_node.privacy.log import PrivacyLog
-from coterie_node.privacy.objections import Objection
+from coterie_node.privacy.objections import Objection, pick_gravest
 from coterie_node.release.judgement import Judgement
 
 FIVE = ("north", "south", "west", "east", "coast")
@@ -44,7 +44,7 @@ class Story:
             (left or tuple(labels), Exposure("sums", rows.n, sums_only=True, parties=3, pooled=pooled)),
         ):
             here = Site(study, "north", rows, session=site.session, parties=parties)
-            objection = judgement.judge(here, exposure)
+            objection = pick_gravest(judgement.judge(here, exposure))
             if objection is not None:
                 return objection
             judgement.write(here, exposure)

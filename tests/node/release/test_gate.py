@@ -18,7 +18,7 @@ from support.node.worlds import World, until
 from coterie_chain.errors import StoreFault
 from coterie_chain.ledger.protocol import State
 from coterie_learners.core import masked_sum
-from coterie_learners.core.disclosure import Exposure, Ruling
+from coterie_learners.core.disclosure import ColumnCut, Exposure, Ruling
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Script, Site, each
 from coterie_learners.errors import StudyError
@@ -27,7 +27,11 @@ from coterie_learners.study.rows import ArrayRows, Rows
 from coterie_node.audit.history import history
 from coterie_node.errors import ConfigError, ReleaseRefused
 from coterie_node.privacy.log import PrivacyLog
+from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.privacy.prints import RawRows, print_patients
+from coterie_node.privacy.storage import FolderStorage
 from coterie_node.release.approval import ApprovalFolder
+from coterie_node.release.beside_rows.judgement_elsewhere import JudgementElsewhere, RawData
 from coterie_node.release.gate import Gate, Release, refuse_all
 from coterie_node.release.judgement import Judgement
 from coterie_node.release.policy import Policy
@@ -359,11 +363,75 @@ def test_a_restart_within_a_study_forgets_nothing_of_its_release() -> None:
     (before,) = log.heads()
     pooled, judgement = {"the pool": (300.0, 90.0)}, Judgement(log, Gate(study).floors)
     exposure = Exposure("Masked sums", 300, sums_only=True, parties=3, pooled=pooled)
-    assert judgement.judge(site, exposure) is None
+    assert judgement.judge(site, exposure) == []
     judgement.write(site, exposure)
     (after,) = log.heads()
     assert set(after.labels) == set(study.sites)
     assert after == replace(before, pooled={name: [*counts] for name, counts in pooled.items()})  # as JSON has them
+
+
+def test_a_step_that_shows_several_things_keeps_them_all_in_one_write() -> None:
+    """Counts by steps of time in a study with opened counts: neither takes the other's place."""
+    study, log = cohorts.study(count=3, opening="counts"), PrivacyLog()
+    site = Site(study, "north", cohorts.rows(study, CODES), session="one", parties=study.sites)
+    labels = {name: {"crp": name} for name in study.sites}
+    opened = Exposure("Counts", 300, sums_only=True, parties=3, labels=labels, opening=True)
+    cuts, pooled = (ColumnCut("crp", (1.0,), ()),), {"the pool": (300.0, 90.0)}
+    shown = Exposure("Steps", 300, sums_only=True, parties=3, pooled=pooled, cuts=cuts)
+    judgement = Judgement(log, Gate(study).floors)
+    for exposure in (opened, shown):
+        judgement.judge(site, exposure)
+        judgement.write(site, exposure)
+    (head,) = log.heads()
+    assert dict(head.pooled) == {"the pool": [300.0, 90.0]}
+    assert [cut["column"] for cut in head.cuts] == ["crp"]
+
+
+def test_a_release_that_was_judged_beside_an_older_log_is_judged_again(tmp_path: Path) -> None:
+    """A program that stopped half way has left new patients: no release was written, and places are taken."""
+    study, _ = two_sites()
+    study = Study.model_validate({**study.model_dump(), "patient": "id"})
+    log = PrivacyLog(FolderStorage(tmp_path))
+    judgement, exposure = Judgement(log, Gate(study).floors), Exposure("Sums", 300)
+    raw = RawRows({"died": CODES["died"]}, {}, [f"P{k}" for k in range(300)])
+    site = Site(study, "north", RawData(raw), session="one", parties=study.sites)  # type: ignore[arg-type]
+    judgement.judge(site, exposure)
+    log.storage["patients"] = print_patients(["other"], log.key).tobytes()
+    with pytest.raises(StoreFault) as error:
+        judgement.write(site, exposure)
+    assert error.value.code == "CO-C216"
+    judgement.judge(site, exposure)
+    judgement.write(site, exposure)
+    assert (len(log.heads()), len(log.patients().prints)) == (1, 301)
+
+
+class AtAnotherMachine:
+    """Rows that are judged by an object beside them, here in this process."""
+
+    def __init__(self, raw: RawRows) -> None:
+        self.raw = raw
+
+    def start_beside(self, make: Callable[..., Any], *values: Any) -> AtAnotherMachine:
+        self.beside = make(self.raw, *values)
+        return self
+
+    def ask(self, method: str, *values: Any) -> Any:
+        return getattr(self.beside, method)(*values)
+
+
+def test_a_judgement_beside_the_rows_hears_of_what_the_log_has_lost(tmp_path: Path) -> None:
+    study, _ = two_sites()
+    log, raw = PrivacyLog(FolderStorage(tmp_path)), RawRows({"died": CODES["died"]})
+    data: Any = AtAnotherMachine(raw)
+    elsewhere = JudgementElsewhere(data, log, study, Gate(study).floors)
+    for session in ("one", "two"):
+        site = Site(study, "north", None, session=session, parties=study.sites)
+        assert elsewhere.judge(site, Exposure("Sums", 300)) == []
+        elsewhere.write(site, Exposure("Sums", 300))
+    (values,) = (tmp_path / "values").iterdir()
+    values.unlink()
+    site = Site(study, "north", None, session="three", parties=study.sites)
+    assert [objection.kind for objection in elsewhere.judge(site, Exposure("Sums", 300))] == ["log lost"]
 
 
 def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:
@@ -373,12 +441,25 @@ def test_a_yes_with_a_reason_lets_just_what_was_refused_leave() -> None:
     with pytest.raises(ReleaseRefused):
         first_release(study, drop_rows(rows["north"], 2), log, "second", {})
     assert log.allow("ab" * 32, "no such study") == []
-    (noted,) = log.allow(study.hash.hex(), "these two patients agreed")
-    assert noted["earlier"] == "cohort"
+    noted = log.allow(study.hash.hex(), "these two patients agreed")
+    assert [refused["kind"] for refused in noted] == ["dropped", "row count", "rows and columns"]
+    assert {refused["earlier"] for refused in noted} == {"cohort"}
     verdict = first_release(study, drop_rows(rows["north"], 2), log, "third", {})
     assert verdict is not None
     assert verdict[0] == Ruling.CONSENTED
     assert log.heads()[-1].reason == "these two patients agreed"
+
+
+def test_a_yes_to_one_objection_is_none_to_another() -> None:
+    """A person has said yes to two patients fewer, and to nothing else that follows from these rows."""
+    study, rows = two_sites()
+    log, digest = PrivacyLog(), study.hash.hex()
+    first_release(study, rows["north"], log, "first", {})
+    log.note_refusal(digest, study.name, Objection(Grade.REFUSE, "dropped", "", study.name, subject=study.name))
+    log.allow(digest, "these two patients agreed")
+    with pytest.raises(ReleaseRefused, match="row count"):
+        first_release(study, drop_rows(rows["north"], 2), log, "second", {})
+    assert [noted["kind"] for noted in log.refusals()[digest]] == ["dropped", "row count", "rows and columns"]
 
 
 # Dry run

@@ -44,6 +44,7 @@ def show_log_command(node: NodeOption = None, at: At = None, site: Site = None, 
     """Show what has left this site by population, how much of it is known, and what would be refused next."""
     document = read_privacy_log(open_site(node, at, site))
     lines = [_describe_population(population) for population in document["populations"]]
+    lines += [f"lost     {name}: every release asks a person" for name in document["lost"]]
     for digest, entries in document["refusals"].items():
         lines += [f"refused  {digest[:16]}  {entry['study']}: {entry['sentence']}" for entry in entries]
     text = "\n".join(lines) or "Nothing has left this site, and nothing was refused."

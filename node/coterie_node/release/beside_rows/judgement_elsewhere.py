@@ -16,12 +16,14 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.errors import LearnerError
 from coterie_learners.study.document import Floors, Study
 from coterie_node.data.patients.site_rows import Beside, StaysElsewhere
-from coterie_node.privacy.log import COUNTER, PrivacyLog
+from coterie_node.privacy.log import COUNTER, KEY_MARK, PrivacyLog
 from coterie_node.privacy.objections import Objection
 from coterie_node.privacy.prints import RawRows
 from coterie_node.release.judgement import Judgement, label_rows
 
 Blobs = dict[str, bytes]
+# What changed: a blob that is gone is None.
+Changes = Mapping[str, bytes | None]
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,13 @@ class CopiedBlobs(MutableMapping[str, bytes]):
         self._blobs: Blobs = {}
         self._written: Blobs = {}
 
-    def update_copy(self, changes: Mapping[str, bytes]) -> None:
+    def update_copy(self, changes: Changes) -> None:
         """Take over what changed in the original."""
-        self._blobs |= changes
+        for name, content in changes.items():
+            if content is None:
+                self._blobs.pop(name, None)
+            else:
+                self._blobs[name] = content
 
     def take_written(self) -> Blobs:
         """What was written since the last call."""
@@ -105,19 +111,19 @@ class JudgeBesideRows:
         self._judgement, self._log = Judgement(log, floors, near), log
         self._study, self._data = study, RawData(raw)
 
-    def judge(self, changes: Blobs, counted: Blobs, place: RunPlace, exposure: Exposure) -> ProcessReply:
-        """The gravest objection."""
+    def judge(self, changes: Changes, counted: Blobs, place: RunPlace, exposure: Exposure) -> ProcessReply:
+        """All objections."""
         return self._answer(changes, counted, lambda: self._judgement.judge(self._seat(place), exposure))
 
-    def write(self, changes: Blobs, counted: Blobs, place: RunPlace, exposure: Exposure, reason: str) -> ProcessReply:
+    def write(self, changes: Changes, counted: Blobs, place: RunPlace, exposure: Exposure, reason: str) -> ProcessReply:
         """The release in the log."""
         return self._answer(changes, counted, lambda: self._judgement.write(self._seat(place), exposure, reason))
 
-    def label(self, changes: Blobs, counted: Blobs, place: RunPlace) -> ProcessReply:
+    def label(self, changes: Changes, counted: Blobs, place: RunPlace) -> ProcessReply:
         """The label of each column's rows."""
         return self._answer(changes, counted, lambda: label_rows(self._log, self._seat(place)))
 
-    def _answer(self, changes: Blobs, counted: Blobs, work: Callable[[], object]) -> ProcessReply:
+    def _answer(self, changes: Changes, counted: Blobs, work: Callable[[], object]) -> ProcessReply:
         self._storage.update_copy(changes)
         self._counter.update_copy(counted)
         value = work()
@@ -140,10 +146,10 @@ class JudgementElsewhere:
     _beside: Beside | None = field(default=None, init=False)
     _sent: dict[str, bytes] = field(default_factory=dict, init=False)
 
-    def judge(self, site: Site, exposure: Exposure) -> Objection | None:
-        """The gravest objection to what leaves at this step, or None."""
-        objection: Objection | None = self._ask("judge", RunPlace.of(site), exposure)
-        return objection
+    def judge(self, site: Site, exposure: Exposure) -> list[Objection]:
+        """All objections to what leaves at this step."""
+        objections: list[Objection] = self._ask("judge", RunPlace.of(site), exposure)
+        return objections
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
         """Write what is about to leave into the log, durably."""
@@ -158,8 +164,8 @@ class JudgementElsewhere:
         if self._beside is None:
             self._beside = self.data.start_beside(JudgeBesideRows, self.study, self.floors, self.near)
         assert self.log.key  # made here, where it stays
-        # The counter lies among other things of the site's state, which do not leave.
-        counted = {name: self.log.counter[name] for name in (COUNTER,) if name in self.log.counter}
+        # The counter and the key's mark lie among other things of the site's state, which do not leave.
+        counted = {name: self.log.counter[name] for name in (COUNTER, KEY_MARK) if name in self.log.counter}
         try:
             answer: ProcessReply = self._beside.ask(method, self._list_changes(), counted, *arguments)
         except LearnerError:
@@ -171,10 +177,12 @@ class JudgementElsewhere:
         self.log.counter.update(answer.counted)
         return answer.value
 
-    def _list_changes(self) -> Blobs:
+    def _list_changes(self) -> Changes:
         """The blobs that the copy has not, or has otherwise; of the others one at a time is in memory."""
-        changes: Blobs = {}
-        for name in self.log.storage:
+        names = tuple(self.log.storage)
+        changes: dict[str, bytes | None] = dict.fromkeys(self._sent.keys() - set(names))
+        self._sent = {name: digest for name, digest in self._sent.items() if name not in changes}
+        for name in names:
             content = self.log.storage[name]
             digest = hashlib.sha256(content).digest()
             if self._sent.get(name) != digest:

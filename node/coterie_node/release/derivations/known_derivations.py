@@ -8,7 +8,6 @@ are refused, and so are numbers that differ for few. Outcomes, weights and offse
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_node.privacy.entries import ReleaseHead
+from coterie_node.privacy.files.packing import pack_words, unpack_words
 from coterie_node.privacy.log import Candidate, PrivacyLog
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import MOST_LEVELS, Fingerprints, find_few_distinct, print_numbers
+from coterie_node.privacy.storage import read_blob
 from coterie_node.privacy.values import LevelTable
 from coterie_node.release.derivations.joint_levels import differ_little, isolate_few
 
@@ -44,7 +45,7 @@ def keep_columns(log: PrivacyLog, candidate: Candidate, columns: Mapping[str, ND
         if candidate.head.identified:
             prints = prints[np.argsort(candidate.at, kind="stable")]
         digest = hashlib.sha256(prints.tobytes()).hexdigest()
-        log.storage[f"table/{digest}"] = zlib.compress(prints.tobytes(), 1)
+        log.storage[f"table/{digest}"] = pack_words(prints)
         out[name] = digest
     return out
 
@@ -52,9 +53,7 @@ def keep_columns(log: PrivacyLog, candidate: Candidate, columns: Mapping[str, ND
 def read_prints(log: PrivacyLog, head: ReleaseHead, name: str) -> Fingerprints | None:
     """The prints (n,) of a table that a former study derived: by place of the patients, else row by row."""
     place = f"table/{head.tables.get(name, '')}"
-    if place not in log.storage:
-        return None
-    return np.frombuffer(zlib.decompress(log.storage[place]), np.uint32)
+    return read_blob(log.storage, place, unpack_words) if place in log.storage else None
 
 
 def read_former_tables(

@@ -18,7 +18,7 @@ from coterie_node.errors import NodeError
 from coterie_node.persons.roles import Role
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.fault_notes import FaultRecord
-from coterie_node.verbs.releases import allow_refusal, approve_release, read_privacy_log
+from coterie_node.verbs.releases import allow_refusal, approve_release, read_refusals
 from coterie_node.verbs.signing import PersonSigner
 from coterie_node.verbs.studies import describe_progress
 from coterie_node.web.access import PageRoute, Visit
@@ -165,7 +165,7 @@ def list_releases_of(site: SiteReader, look: StudyLook) -> list[Mapping[str, Any
 def list_refusals(site: SiteReader, look: StudyLook) -> list[Mapping[str, str]]:
     """What the privacy log refused of a study, which a person may allow with a reason."""
     try:
-        return list(read_privacy_log(site.folder)["refusals"].get(look.view.terms.hash.hex(), []))
+        return list(read_refusals(site.folder, look.view.terms.hash))
     except (ChainError, NodeError):
         return []
 
