@@ -53,6 +53,6 @@ def cut_release(version: str, day: datetime.date) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        raise SystemExit("Usage: changelog.py VERSION")
+    if len(sys.argv) != 2 or not re.fullmatch(r"\d+\.\d+\.\d+", sys.argv[1]):
+        raise SystemExit("Usage: changelog.py VERSION, as in 0.3.0")
     cut_release(sys.argv[1], datetime.datetime.now(tz=datetime.UTC).date())
