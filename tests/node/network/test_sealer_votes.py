@@ -19,11 +19,15 @@ OTHER = "0x" + "ab" * 20
 
 
 class CliqueNode:
-    """What a sealing Geth answers about its votes; its addresses are in lower case."""
+    """What a sealing Geth answers about its votes, addresses in lower case; `blocks` are the sealers by number."""
 
     def __init__(self, *signers: str) -> None:
-        self.signers, self.proposals, self.is_up = set(signers), dict[str, bool](), True
+        self.blocks, self.proposals, self.is_up = [frozenset(signers)] * 10, dict[str, bool](), True
         self.calls: list[str] = []
+
+    def seal(self, count: int, *signers: str) -> None:
+        """Make blocks, in and after which these seal."""
+        self.blocks += [frozenset(signers)] * count
 
     def ask(self, questions: Sequence[Question]) -> list[Any]:
         """The answers in order."""
@@ -38,7 +42,9 @@ class CliqueNode:
             self.proposals[params[0].lower()] = params[1]
         elif method == "clique_discard":
             del self.proposals[params[0]]
-        return {"clique_getSigners": sorted(self.signers), "clique_proposals": dict(self.proposals)}.get(method)
+        elif method == "clique_getSigners":
+            return sorted(self.blocks[int(params[0], 16)])
+        return {"eth_blockNumber": hex(len(self.blocks) - 1), "clique_proposals": dict(self.proposals)}.get(method)
 
 
 def test_a_vote_is_cast_again_after_the_node_forgot_it_and_taken_out_once_it_passed(tmp_path: Path) -> None:
@@ -52,8 +58,26 @@ def test_a_vote_is_cast_again_after_the_node_forgot_it_and_taken_out_once_it_pas
     assert node.proposals == {card.sealer.lower(): True}
     assert votes.step() == 1
     assert node.calls.count("clique_propose") == 2
-    node.signers.add(card.sealer.lower())
+    node.seal(3, OTHER, card.sealer.lower())
     assert (votes.step(), passed, node.proposals) == (0, ["east"], {})
+
+
+def test_a_vote_that_passed_in_a_block_that_is_replaced_goes_on(tmp_path: Path) -> None:
+    """It was taken out at once: with the others' votes, which the same branch had, the sealer then sealed for ever."""
+    card = make_founder(tmp_path / "east", "east")
+    others = ["0x" + f"{k:02x}" * 20 for k in range(1, 4)]
+    node = CliqueNode(*others, card.sealer.lower())
+    votes = SealerVotes(tmp_path, node.ask)
+    record_sealer_vote(tmp_path, card, seals=False)
+    votes.step()
+    node.seal(2, *others)
+    assert votes.step() == 1
+    del node.blocks[-2:]  # the other branch, without the votes
+    node.seal(2, *others, card.sealer.lower())
+    assert votes.step() == 1
+    assert node.proposals == {card.sealer.lower(): False}
+    node.seal(3, *others)
+    assert (votes.step(), node.proposals) == (0, {})
 
 
 def test_a_sealer_is_voted_out_and_a_changed_mind_replaces_the_vote(tmp_path: Path) -> None:
