@@ -51,7 +51,7 @@ class Vandal:
             price = min(rpc.call_quantity("eth_getBalance", self.account.address, "latest"), 1)  # Anvil asks for none
             for start in range(0, count, BATCH):
                 self._look(rpc)
-                nonce = rpc.call_quantity("eth_getTransactionCount", self.account.address, "latest")
+                nonce = self._count_sent(rpc)
                 calls = [self.draw() for _ in range(min(BATCH, count - start))]
                 hashes = [self._deliver(rpc, call, nonce + k, price) for k, call in enumerate(calls)]
                 for transaction in hashes:
@@ -74,11 +74,15 @@ class Vandal:
     def call(self, to: str, data: str) -> dict[str, Any]:
         """Send one call, or deploy a contract (`to` is empty); returns its receipt."""
         with Rpc(self.network.url) as rpc:
-            nonce = rpc.call_quantity("eth_getTransactionCount", self.account.address, "latest")
+            nonce = self._count_sent(rpc)
             transaction = self._deliver(rpc, (to, data), nonce, 0)
             self.outcomes[self._await(rpc, transaction)] += 1
             receipt: dict[str, Any] = rpc.call("eth_getTransactionReceipt", transaction)
             return receipt
+
+    def _count_sent(self, rpc: Rpc) -> int:
+        """Calls that were sent, also those whose block was replaced: they wait for the next one."""
+        return rpc.call_quantity("eth_getTransactionCount", self.account.address, "pending")
 
     def _deliver(self, rpc: Rpc, call: Call, nonce: int, price: int) -> str:
         transaction: TransactionDictType = {
