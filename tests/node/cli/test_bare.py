@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[3]
 # Every command, and the API in Python.
 IMPORTS = """
 from importlib import import_module
-from coterie_node.cli.lazy import Group
+from coterie_node.cli.lazy import CommandGroup
 from coterie_node.cli.table import COMMANDS
 for entry in COMMANDS.values():
-    for command in entry.commands.values() if isinstance(entry, Group) else [entry]:
+    for command in entry.commands.values() if isinstance(entry, CommandGroup) else [entry]:
         import_module(command.place.partition(":")[0])
 import coterie, coterie.sdk
 print("imported")
