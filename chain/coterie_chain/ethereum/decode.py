@@ -241,7 +241,7 @@ def find_log(logs: Iterable[Log], address: str, name: str) -> Log | None:
 
 
 def find_stray_log(logs: Iterable[Log], addresses: Iterable[str], blocks: range) -> Log | None:
-    """The first log, in chain order, that nobody asked for who names these contracts and blocks, or that is twice."""
+    """The first log, in chain order, of other contracts or blocks than these, or that came twice; None if there is none."""
     wanted, seen = {address.lower() for address in addresses}, (-1, -1)
     for log in logs:
         place = locate_log(log)
@@ -258,7 +258,7 @@ def locate_log(log: Log) -> tuple[int, int]:
 
 
 def describe_log(log: Log) -> str:
-    """A log for an error message: whose and where, not what."""
+    """A log for an error message: its contract and its place, without its content."""
     named = {
         name: str(log.get(name))[:_MAX_CAUSE] for name in ("address", "blockNumber", "logIndex", "transactionHash")
     }
@@ -271,7 +271,7 @@ def read_digest(log: Log) -> bytes:
 
 
 def decode_count(word: bytes) -> int:
-    """A number that counts something; ValueError for one that nothing counts so far."""
+    """A count; ValueError for a number that no contract reaches."""
     number = decode_integer(word)
     if number >= _MAX_COUNT:
         raise ValueError(f"{number} is no count")

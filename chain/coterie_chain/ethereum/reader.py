@@ -301,7 +301,7 @@ class Reader:
         self.expect(number)
 
     def _pace(self, seconds: float) -> None:
-        """Take a pause where the node shows new blocks without end, or ever other ones, and none has an entry."""
+        """Pause where the node shows one block after the other, and none has an entry."""
         entries = self._follower.taken
         self._vain = self._vain + 1 if entries == self._entries else 0
         self._entries = entries

@@ -168,8 +168,9 @@ def _start(rules: FitRules, frame: Frame, drawn: Frame, moments: Moments) -> dic
         return {"null": 0.0, "beta": base, "base": base, "step": base}
     null = 0.0 if model.linear else model.family.start(moments.outcome / moments.n)
     base[0] = null
-    guesses = model.has_offset and (model.family.bounded or model.family.shaped)
-    if model.layout.derived or guesses:
+    # A guess may leave the range of the means, and without a null deviance nothing judges it.
+    too_bold = model.has_offset and (model.family.bounded or model.family.shaped)
+    if model.layout.derived or too_bold:
         return {"null": null, "beta": base, "base": base, "step": np.zeros(model.p)}
     here = move_moments(moments, frame, drawn)
     curve = model.family.curve(np.array([null]))

@@ -116,7 +116,7 @@ class PrivacyLog:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the log lacks a release or what one read, or is another one than the site's state remembers."""
+        """Whether the log lacks a release or a file that one needs, or is not the log that the site remembers."""
         names = self._list_releases()
         if self._next > len(names) or len(names) < self._count_remembered() or self.list_losses():
             return True
