@@ -241,7 +241,7 @@ def find_log(logs: Iterable[Log], address: str, name: str) -> Log | None:
 
 
 def find_stray_log(logs: Iterable[Log], addresses: Iterable[str], blocks: range) -> Log | None:
-    """The first log, in chain order, of other contracts or blocks than these, or that came twice; None if there is none."""
+    """The first log, in chain order, of other contracts or blocks than these, or that came twice; None without one."""
     wanted, seen = {address.lower() for address in addresses}, (-1, -1)
     for log in logs:
         place = locate_log(log)
