@@ -20,6 +20,9 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     any         any      records or blocks are missing once more    empty, and LedgerMismatch CO-C315
     any         any      logs are of another branch than the block  the same; the newest block is asked for again,
                          up to which they were asked for            a few times, then LedgerUnreachable CO-C302
+    any         any      no site is seen, and the chain has no      empty, and LedgerUnreachable CO-C302
+                         Catalog in the last block
+    any         any      no site is seen, and there is a Catalog    empty, and LedgerMismatch CO-C315
     any         any      logs that were not asked for, or one twice the same, and LedgerMismatch CO-C315
     any         any      the end of the chain does not come nearer  as far as was read; LedgerUnreachable CO-C302
                          than this for `SYNC_SECONDS`
@@ -203,11 +206,22 @@ class ChainFollower:
             raise LedgerUnreachable("CO-C302", f"{message} after {SYNC_SECONDS:g} s. {advice}")
 
     def _check_founders(self) -> None:
-        """LedgerMismatch (CO-C315) for a history without a site: a Catalog begins with its founders."""
-        if self._tip is not None and self._tip.number >= self._network.block and not self._decoder.names:
-            message = f"The node {self._rpc.where} sent no log of the Catalog's founding up to block {self._tip.number}"
-            self._reset()
-            raise LedgerMismatch("CO-C315", f"{message}. Do not rely on this node.")
+        """A Catalog begins with its founders, so that a history without a site is not whole.
+
+        LedgerUnreachable (CO-C302) where the chain has no Catalog in the last block that was read: the block that
+        deployed it was replaced. LedgerMismatch (CO-C315) where it has one, and the node sent no log of it.
+        """
+        tip = self._tip
+        if tip is None or tip.number < self._network.block or self._decoder.names:
+            return
+        self._reset()
+        code = self._rpc.call("eth_getCode", self._network.catalog, hex(tip.number))
+        if code == "0x" or self._fetch_hashes([tip.number]) != [tip.hash]:
+            message = f"The chain node {self._rpc.where} has no Catalog in block {tip.number} (any more)"
+            advice = "Its deployment may come in a later block: wait. If this stays, ask another site's node."
+            raise LedgerUnreachable("CO-C302", f"{message}. {advice}")
+        message = f"The node {self._rpc.where} sent no log of the Catalog's founding up to block {tip.number}"
+        raise LedgerMismatch("CO-C315", f"{message}. Do not rely on this node.")
 
     def list_requests(self, newest: int) -> list[Request]:
         """What a sync asks after the newest block, which has this number, if the chain goes on from what was read."""

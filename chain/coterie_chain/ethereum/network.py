@@ -67,10 +67,12 @@ def read_keys(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((str(name), to_checksum_address(key)) for name, key in names.items())
 
 
-def discover(url: str, catalog: str | None = None) -> Network:
+def discover(url: str, catalog: str | None = None, confirmations: int = 0) -> Network:
     """The network of a Catalog without its `network.json`, as one node describes it; compare it with other nodes.
 
-    Without an address the chain must hold exactly one Catalog, which is looked for in its logs.
+    Without an address the chain must hold exactly one Catalog, which is looked for in its logs. LedgerUnreachable
+    (CO-C302) until the block of its deployment has its `confirmations`: a block with fewer may be replaced, and the
+    deployment then stands in another one.
     """
     with Rpc(url) as rpc:
         catalog = catalog or _find_catalog(rpc)
@@ -79,7 +81,9 @@ def discover(url: str, catalog: str | None = None) -> Network:
             raise rpc.explain_garbled("eth_getBlockByNumber")
         network = Network(url, rpc.call_quantity("eth_chainId"), _to_checksum(catalog), str(first["hash"]), 0)
         verify(network, rpc)
-        return replace(network, block=_find_deployment_block(rpc, catalog))
+        network = replace(network, block=_find_deployment_block(rpc, catalog))
+        verify(network, rpc, confirmations)
+        return network
 
 
 def verify(network: Network, rpc: Rpc, confirmations: int = 0) -> None:

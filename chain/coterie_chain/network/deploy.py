@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BASE_GAS = 6_000_000
 GAS_PER_FOUNDER = 1_000_000
 DEPLOYMENT_TIMEOUT = 120.0
+# Blocks of a chain that is just founded are replaced while its sealers find each other.
+MAX_REPLACEMENTS = 6
 _POLL = RetryPolicy(first=0.01, longest=0.25, factor=1.5)
 STALLED = (
     "Do more than half of the sealers run, and do they reach each other? If all do and say `signed recently`, "
@@ -68,17 +70,8 @@ def deploy(
     with Rpc(url) as rpc:
         price = choose_gas_price(is_anvil(rpc)) if gas_price is None else gas_price
         signed, catalog = _sign(rpc, founders, account or _make_payer(), price, chain_id)
-        receipt = _await_receipt(rpc, _send(rpc, signed))
-        if not receipt.ok or receipt.address is None:
-            raise LedgerMismatch(
-                "CO-C313",
-                f"The Catalog's deployment failed in block {receipt.block} after {receipt.gas} gas. "
-                "Two founders may share a name or a key, a key may be zero, or there are more than a block has room "
-                "for (50 founders).",
-            )
-        _check_receipt(rpc, receipt, catalog)
-        await_confirmations(rpc, receipt.block + confirmations)
-        network = _describe(rpc, url, catalog, receipt.block, founders)
+        block = await_deployment(rpc, _send(rpc, signed), catalog, confirmations)
+        network = _describe(rpc, url, catalog, block, founders)
         verify(network, rpc, confirmations)
         return network
 
@@ -137,6 +130,24 @@ def _send(rpc: Rpc, signed: SignedCall) -> str:
     return name
 
 
+def await_deployment(rpc: Rpc, name: str, catalog: str, confirmations: int) -> int:
+    """Number of the block with the deployment, once it has its confirmations.
+
+    A block with fewer may be replaced, and another one then takes the transaction. LedgerMismatch (CO-C313) for a
+    deployment that failed; LedgerUnreachable (CO-C302) where it stands in another block again and again.
+    """
+    block = -1
+    for _ in range(MAX_REPLACEMENTS):
+        receipt = _await_receipt(rpc, name)
+        if receipt.block == block:
+            return block
+        _check_receipt(rpc, receipt, catalog)
+        block = receipt.block
+        await_confirmations(rpc, block + confirmations)
+    message = f"The block with the Catalog's deployment was replaced {MAX_REPLACEMENTS - 1} times; the last is {block}"
+    raise LedgerUnreachable("CO-C302", f"{message}. Wait until the chain node {rpc.where} has settled, and try again.")
+
+
 def _await_receipt(rpc: Rpc, name: str) -> _Receipt:
     deadline, backoff = time.monotonic() + DEPLOYMENT_TIMEOUT, Backoff(_POLL)
     while (receipt := _fetch_receipt(rpc, name)) is None:
@@ -163,7 +174,14 @@ def _fetch_receipt(rpc: Rpc, name: str) -> _Receipt | None:
 
 
 def _check_receipt(rpc: Rpc, receipt: _Receipt, catalog: str) -> None:
-    """LedgerMismatch (CO-C313) for another contract than ours; LedgerUnreachable (CO-C303) for a block to come."""
+    """LedgerMismatch (CO-C313) for no contract, or another than ours; LedgerUnreachable (CO-C303) for a later block."""
+    if not receipt.ok or receipt.address is None:
+        raise LedgerMismatch(
+            "CO-C313",
+            f"The Catalog's deployment failed in block {receipt.block} after {receipt.gas} gas. "
+            "Two founders may share a name or a key, a key may be zero, or there are more than a block has room "
+            "for (50 founders).",
+        )
     if receipt.address != catalog:
         message = (
             f"The node {rpc.where} says that the deployment made {receipt.address}; what was signed makes {catalog}"

@@ -231,9 +231,14 @@ def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Netw
     """Deploy the Catalog with all sites' seats through this site's chain node; its operator pays and gets no rights."""
     keys = SiteKeys.load(folder / KEYS, read_passphrase(folder / PASSPHRASE))
     entries = [card.entry(number) for number, card in enumerate(cards, start=1)]
-    confirmations = len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
+    confirmations = count_confirmations(cards)
     chain_id = find_chain_id(folder, cards[0].chain)
     return deploy(url, entries, keys.signer, confirmations=confirmations, chain_id=chain_id)
+
+
+def count_confirmations(cards: Sequence[FounderCard]) -> int:
+    """After how many blocks more a block of these founders' chain is final."""
+    return len(cards) // 2 + 1 if cards[0].chain == "clique" else 0
 
 
 def make_trial(root: Path, sites: Sequence[str], *, period: int = DEFAULT_PERIOD) -> dict[str, str]:

@@ -39,7 +39,13 @@ from coterie_chain.network.swarm import Kubo
 from coterie_learners.study.document import Frozen
 from coterie_node.data.files.bounded_file import read_bounded_text
 from coterie_node.errors import ConfigError
-from coterie_node.network.founding import FounderCard, check_card, deploy_catalog, write_network_files
+from coterie_node.network.founding import (
+    FounderCard,
+    check_card,
+    count_confirmations,
+    deploy_catalog,
+    write_network_files,
+)
 from coterie_node.site.cards import MAX_CARD_BYTES, check_site_name
 from coterie_node.site.folder import KEYS, NETWORK, PASSPHRASE, find_node
 from coterie_node.site.strict_file import read_strict
@@ -198,7 +204,8 @@ def await_network(
     with greet_meanwhile(folder):
         if deploys:
             await_chain(lambda: _check_first_block(url), seconds, tell, check)
-            network = _find_or_deploy(folder, url, cards)
+            found = await_chain(lambda: _find_catalog_if_any(url, cards), seconds, tell, check)
+            network = found or deploy_catalog(folder, url, cards)
         else:
             network = await_chain(lambda: _find_catalog(url, cards), seconds, tell, check)
     (folder / NETWORK).write_text(network.to_json())
@@ -255,18 +262,21 @@ def _check_first_block(url: str) -> None:
             raise LedgerUnreachable("CO-C302", f"{message}. Start the other sites.")
 
 
-def _find_or_deploy(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:
+def _find_catalog_if_any(url: str, cards: Sequence[FounderCard]) -> Network | None:
+    """What an earlier command deployed."""
     try:
         return _find_catalog(url, cards)
     except LedgerMismatch as error:
         if error.code != "CO-C316":
             raise
-    return deploy_catalog(folder, url, cards)
+    return None
 
 
 def _find_catalog(url: str, cards: Sequence[FounderCard]) -> Network:
-    network = replace(discover(url), founders=tuple((card.site, to_checksum_address(card.operator)) for card in cards))
-    with EthereumLedger(network, None) as ledger:
+    confirmations = count_confirmations(cards)
+    founders = tuple((card.site, to_checksum_address(card.operator)) for card in cards)
+    network = replace(discover(url, confirmations=confirmations), founders=founders)
+    with EthereumLedger(network, None, confirmations=confirmations) as ledger:
         there = {(s.name, s.address.lower(), s.sealing.hex()) for s in ledger.sites()}
     wanted = {(card.site, card.operator.lower(), card.sealing) for card in cards}
     if not wanted <= there:

@@ -54,7 +54,7 @@ def _find_successor(home: SiteFolder, ledger: Ledger) -> Network:
         raise ConfigError(
             "CO-F526", f"{message}. More than half of the sites vote first: coterie site succeed CATALOG."
         )
-    network = discover(home.chain, catalog)
+    network = discover(home.chain, catalog, home.config.chain.confirmations)
     with EthereumLedger(network, None) as following:
         names = {site.name for site in following.sites() if site.active}
         founders = [dict(event.details) for event in list_founders(list(following.history(0)))]

@@ -77,6 +77,17 @@ def test_a_network_is_discovered_from_its_catalogs_address(bench: AnvilBench, an
         discover(bench.network.url, derive_account("ana").address)
 
 
+def test_a_catalog_is_discovered_once_its_block_can_be_replaced_no_more(bench: AnvilBench, anvil: AnvilClient) -> None:
+    """A site that found it sooner kept the number of a block that another one replaced, and its daemon ended."""
+    with Rpc(bench.network.url) as rpc:
+        missing = bench.network.block + 1000 - rpc.call_quantity("eth_blockNumber")
+    with pytest.raises(LedgerUnreachable, match=f"was deployed in block {bench.network.block} and counts") as caught:
+        discover(bench.network.url, bench.network.catalog, confirmations=1000)
+    assert caught.value.code == "CO-C302"
+    anvil.rpc("anvil_mine", hex(missing))
+    assert discover(bench.network.url, bench.network.catalog, confirmations=1000).block == bench.network.block
+
+
 def test_a_node_without_old_states_is_read_from_the_first_block(
     bench: AnvilBench, anvil: AnvilClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

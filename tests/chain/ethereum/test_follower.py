@@ -390,6 +390,20 @@ def test_logs_of_another_branch_in_the_middle_of_a_page_are_not_taken(scene: Sce
     assert follower.entries == reference.entries
 
 
+def test_a_catalog_whose_block_was_replaced_is_waited_for(scene: Scene) -> None:
+    """The deployment comes again in a later block: until then the chain has neither its code nor its logs."""
+    follower, reference = scene.follower(), scene.follower()
+    scene.rpc.after = lambda method, answer: {"eth_getLogs": [], "eth_getCode": "0x"}.get(method, answer)
+    for _ in range(2):
+        with pytest.raises(LedgerUnreachable, match="has no Catalog in block") as caught:
+            follower.sync()
+        assert caught.value.code == "CO-C302"
+    scene.rpc.restore()
+    follower.sync()
+    reference.sync()
+    assert follower.entries == reference.entries
+
+
 @pytest.mark.long
 def test_a_chain_that_shares_its_first_block_but_has_no_catalog_is_no_empty_history(scene: Scene) -> None:
     """Two chains of one genesis behind one address: the other one has nothing where the Catalog is."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.network import deploy as deployment
-from coterie_chain.network.deploy import DEPLOYMENT_TIMEOUT, await_confirmations
+from coterie_chain.network.deploy import (
+    DEPLOYMENT_TIMEOUT,
+    MAX_REPLACEMENTS,
+    await_confirmations,
+    await_deployment,
+)
 
 PERIOD, DEPLOYED = 5.0, 31
 
@@ -68,3 +75,38 @@ def test_a_chain_that_stands_is_a_fault_that_names_its_newest_block(clock: Clock
     assert "No block after 44 came within 120 s; the Catalog counts from 57 on." in caught.value.message
     stood_since = (44 - DEPLOYED) * PERIOD
     assert DEPLOYMENT_TIMEOUT <= clock.now - stood_since <= DEPLOYMENT_TIMEOUT + 2
+
+
+CATALOG, NAME = "0x" + "5" * 40, "0x" + "ab" * 32
+
+
+class ReplacingNode(MemoryNode):
+    """A node of a chain that is just founded: with each look at the receipt, the next of these blocks has it."""
+
+    def __init__(self, clock: Clock, blocks: Sequence[int]) -> None:
+        super().__init__(clock, last=10_000)
+        self._blocks = list(blocks)
+
+    def call(self, method: str, *params: object) -> Any:
+        assert (method, params) == ("eth_getTransactionReceipt", (NAME,))
+        block = self._blocks.pop(0) if len(self._blocks) > 1 else self._blocks[0]
+        receipt = {"transactionHash": NAME, "status": "0x1", "gasUsed": "0x5208", "contractAddress": CATALOG}
+        return receipt | {"blockNumber": hex(block)}
+
+
+@pytest.mark.parametrize("blocks", [[DEPLOYED], [DEPLOYED, DEPLOYED + 1], [DEPLOYED, DEPLOYED + 2, DEPLOYED - 1]])
+def test_a_deployment_whose_block_is_replaced_is_described_by_the_block_that_stays(
+    clock: Clock, blocks: list[int]
+) -> None:
+    """Two sealers that had each sealed a first block: one is dropped, and a later block takes the deployment."""
+    with ReplacingNode(clock, blocks) as node:
+        assert await_deployment(node, NAME, CATALOG, 2) == blocks[-1]
+    assert DEPLOYED + int(clock.now / PERIOD) >= blocks[-1] + 2
+
+
+def test_a_node_that_never_settles_is_named(clock: Clock) -> None:
+    blocks = [DEPLOYED + k % 2 for k in range(4 * MAX_REPLACEMENTS)]
+    with ReplacingNode(clock, blocks) as node, pytest.raises(LedgerUnreachable) as caught:
+        await_deployment(node, NAME, CATALOG, 2)
+    assert caught.value.code == "CO-C302"
+    assert f"was replaced {MAX_REPLACEMENTS - 1} times" in caught.value.message
