@@ -17,6 +17,7 @@ import pytest
 from support.devnet.bed import skip_without_programs
 from support.devnet.founding import await_true, run_coterie
 
+from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ledger.protocol import State
 from coterie_chain.network.programs.service import Service
 from coterie_node.audit.verify import verify
@@ -114,7 +115,14 @@ def decide(place: RunFolder, old: OldRelease, name: str, proposer: str) -> None:
         await_true(lambda: len(ledger.studies()) == number, f"the proposal of {name}")
     for site in SITES:
         if site != proposer:
+            await_proposal(place, site, number)
             act(place, old, site, "study", "approve", number)
+
+
+def await_proposal(place: RunFolder, site: str, number: int) -> None:
+    """Wait until a site sees a study in a block that counts: its chain node may have the block later than others."""
+    with EthereumLedger(place.network(site), None, confirmations=place.chain().confirmations) as ledger:
+        await_true(lambda: number in ledger.studies(), f"the proposal {number} at {site}")
 
 
 def await_studies(place: RunFolder, states: Sequence[State]) -> None:
