@@ -246,7 +246,7 @@ class Daemon:
         # What is over is known from the history: a view of each would keep a node with thousands from its work.
         if self._has_results(task):
             task.finish()
-        elif find_end(self.services.ledger, task.number) is not None:
+        elif find_end(self.services.ledger, task.number) is not None and self._is_final(task):
             task.abort()
         else:
             try:
@@ -411,8 +411,9 @@ class Daemon:
             self.studies.add(StudyTask(task.number, view.terms.hash, view.proposer))
             return True
         decision = self._decision_about(view)
-        if decision is not None and not decision.takes_part and self._end(task, view, decision):
-            return True
+        going = view.state in (State.PROPOSED, State.RUNNING, State.PAUSED)
+        if decision is not None and not decision.takes_part and going:
+            return self._end(task, view, decision)
         if view.state == State.ABORTED:
             return self._close_aborted(task)
         if view.state == State.PROPOSED and self.services.ledger.now() > view.deadline:
@@ -466,9 +467,7 @@ class Daemon:
         return bool(missing)
 
     def _end(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
-        """Carry out a no; False if the study is over anyway."""
-        if view.state not in (State.PROPOSED, State.RUNNING, State.PAUSED):
-            return False
+        """Carry out a no. It is over here once that is final: one that a reorganisation takes back is said again."""
         me, reason = self.services.name, Reason.OPERATOR
         if decision.action == "decline":
             is_own = (view.proposer, view.state) == (me, State.PROPOSED)
@@ -476,8 +475,10 @@ class Daemon:
         if me in view.parties:
             end_part(self.services.ledger, view, me, reason)
             self.services.log.tell("study ended by this site", study=task.number, cause=describe_reason(reason))
-        end = find_end(self.services.ledger, task.number)
-        ending = f"{me} left it: {describe_reason(reason)}." if end is None else end.describe("it")
+            return True
+        if not self._await_final_end(task):
+            return False
+        ending = f"{me} left it: {describe_reason(reason)}."
         if decision.action == "decline":
             task.decline(ending)
         else:
@@ -495,6 +496,8 @@ class Daemon:
 
     def _close_aborted(self, task: StudyTask) -> bool:
         """Log which site ended the study, why, and the site at fault."""
+        if not self._await_final_end(task):
+            return False
         self._note_losses(task)
         end = find_end(self.services.ledger, task.number)
         cause, culprit = ("", "") if end is None else (end.describe("it"), end.culprit)
@@ -504,6 +507,15 @@ class Daemon:
         log = self.services.log
         log.tell("study aborted", level="warning", study=task.number, cause=cause, culprit=culprit)
         return True
+
+    def _await_final_end(self, task: StudyTask) -> bool:
+        """Whether no reorganisation can take a study's end back; until then it is left alone."""
+        if self._is_final(task):
+            return True
+        task.close()
+        note = f"block {self._find_final_block(task)}, which makes its end final"
+        self._set_waiting(task, Wait(WaitCause.CONFIRMATIONS, note=note))
+        return False
 
     def _consider(self, task: StudyTask, view: StudyView, decision: Decision) -> bool:
         """Join a proposed study that this site's people approved and its policy allows."""
@@ -568,7 +580,7 @@ class Daemon:
         runner = supervisor.runner
         assert runner is not None
         if task.final_at is None:
-            task.settle(self._find_last_block(task) + self.services.home.config.chain.confirmations)
+            task.settle(self._find_final_block(task))
         if task.final_at is None or self.services.newest() < task.final_at:
             return False
         if not runner.check_end():
@@ -592,10 +604,15 @@ class Daemon:
             self.services.log.fault("no gain", defect, study=task.number)
             return ""
 
-    def _find_last_block(self, task: StudyTask) -> int:
-        """The block of a study's last entry. A chain that sleeps makes the confirmations of that block and no more."""
+    def _is_final(self, task: StudyTask) -> bool:
+        """Whether the blocks of all entries of a study have their confirmations."""
+        return self.services.newest() >= self._find_final_block(task)
+
+    def _find_final_block(self, task: StudyTask) -> int:
+        """The block that makes a study's last entry final. A chain that sleeps makes no block after that one."""
         newest = self.services.newest()
-        return min(max((entry.block for entry in self.services.ledger.history(task.number)), default=newest), newest)
+        last = max((entry.block for entry in self.services.ledger.history(task.number)), default=newest)
+        return min(last, newest) + self.services.home.config.chain.confirmations
 
     def _has_results(self, task: StudyTask) -> bool:
         """Whether the results folder has this study's result already, from before a restart."""

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
@@ -450,6 +451,56 @@ def test_a_result_whose_confirmations_are_there_already_needs_no_more_blocks(nod
     node_network.approve(study, "south", "west")
     node_network.settle()
     assert node_network.phases() == {name: ["done"] for name in SITES}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_abort_that_a_reorganisation_takes_back_ends_the_study_at_no_site(
+    node_network: NodeNetwork, restarts: bool
+) -> None:
+    """The block with the abort is replaced by one in which the study goes on; who believed it was out for good."""
+    for name in SITES:
+        path = node_network.root / name / CONFIG
+        path.write_text(path.read_text().replace("confirmations = 0", "confirmations = 3", 1))
+        node_network.daemons[name] = node_network.daemon(name)
+    node_network.approve(node_network.propose(study_file(node_network.root)), "south", "west")
+    for daemon in (*node_network.daemons.values(), *node_network.daemons.values()):
+        daemon.tick()
+    chain = node_network.chain
+    rules, log = deepcopy(vars(chain.rules)), list(chain.log)
+    chain.ledger(node_network.keys["west"].address).abort(1, Reason.OPERATOR)
+    node_network.blocks = len(log) + 2
+    if restarts:
+        node_network.daemons["south"] = node_network.daemon("south")
+    node_network.settle()
+    assert chain.ledger(None).view(1).state == State.ABORTED
+    assert node_network.daemons["north"].tasks[1].cause == f"block {len(log) + 3}, which makes its end final"
+    vars(chain.rules).update(rules)
+    chain.log[:] = log
+    node_network.settle()
+    node_network.blocks = len(chain.log) + 3
+    node_network.settle()
+    assert node_network.phases() == {name: ["done"] for name in SITES}
+
+
+def test_a_refusal_that_a_reorganisation_takes_back_is_said_again(node_network: NodeNetwork) -> None:
+    path = node_network.root / "west" / CONFIG
+    path.write_text(path.read_text().replace("confirmations = 0", "confirmations = 3", 1))
+    west = node_network.daemons["west"] = node_network.daemon("west")
+    study = node_network.propose(study_file(node_network.root))
+    node_network.settle()
+    chain = node_network.chain
+    rules, log = deepcopy(vars(chain.rules)), list(chain.log)
+    node_network.decisions("west").record(make_decision(study, "decline"))
+    west.tick()
+    west.tick()
+    assert chain.ledger(None).view(1).state == State.ABORTED
+    vars(chain.rules).update(rules)
+    chain.log[:] = log
+    west.tick()
+    assert chain.ledger(None).view(1).state == State.ABORTED
+    node_network.blocks = len(chain.log) + 3
+    west.tick()
+    assert west.tasks[1].phase == "declined"
 
 
 def test_a_node_is_not_well_while_its_chain_is_not(node_network: NodeNetwork) -> None:
