@@ -6,18 +6,20 @@ that the program `age` opens it too. A public key suits a backup that a timer ma
 Not in it: the rows, copies of rows, and blocks of the chain and of the store, which other sites have.
 
 A restored site knows how many records it had at the time of the backup. Where the ledger has more, the privacy log
-lacks them, and every release asks a person (`settle_restoration`).
+lacks them, and every release asks a person (`settle_restoration`). The chain's blocks are in no backup: what a restored
+chain node shows counts once it has caught up.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import tarfile
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -27,7 +29,7 @@ from typing import Protocol
 import pyrage  # type: ignore[import-untyped]
 from pydantic_core import from_json
 
-from coterie_chain.errors import ChainError
+from coterie_chain.errors import ChainError, LedgerUnreachable
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import write_private
 from coterie_chain.ledger.protocol import Ledger
@@ -44,7 +46,7 @@ COPY_SECONDS = 60.0
 _MANIFEST, RESTORED = "backup.json", "restored.json"
 # What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
 HISTORY = ("history.sqlite", "history.sqlite-wal", "history.sqlite-shm")
-LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, *HISTORY)
+LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, RESTORED, *HISTORY)
 # ... and what of these it does hold.
 KEPT = ("kubo/repo/swarm.key",)
 RUNNING = (".ipc", ".part", "-wal", "-shm")
@@ -196,23 +198,44 @@ def check_no_living_copy(folder: Path) -> None:
         )
 
 
-def settle_restoration(home: SiteFolder, ledger: Ledger, vault: MutableMapping[str, bytes]) -> int:
+def settle_restoration(
+    home: SiteFolder,
+    ledger: Ledger,
+    vault: MutableMapping[str, bytes],
+    read_age: Callable[[], float] = lambda: 0.0,
+    oldest: float = math.inf,
+) -> int:
     """After a restoration: how many records the ledger has of this site beyond its backup.
 
     Where there are any, or nobody knows, the privacy log counts as incomplete. Does nothing the second time.
+    LedgerUnreachable (CO-C302) while the chain node lacks blocks: its newest one has another age (`read_age`, seconds)
+    than `oldest` at most, or it has fewer records than the backup knows. What it lacks would never be counted.
     """
     path = home.root / RESTORED
     try:
         known = BackupManifest.read(path.read_bytes()).records
     except FileNotFoundError:
         return 0
+    age = read_age()
     head = ledger.heads().get(home.name)
     there = 0 if head is None else head.seq
+    if age > oldest or there < (known or 0):
+        raise _explain_lag(home.name, age, oldest, there, known)
     missing = there - known if known is not None else there
     if missing > 0:
         count_as_lost(vault, missing)
     path.replace(home.root / f"{RESTORED}.settled")
     return max(missing, 0)
+
+
+def _explain_lag(site: str, age: float, oldest: float, there: int, known: int | None) -> LedgerUnreachable:
+    message = f"The chain node of {site} has not caught up since the site was restored: its newest block is {age:.0f} s"
+    limit = f" old, of {oldest:.0f} s at most" if oldest < math.inf else " old"
+    records = f", and it has {there} records of {site}, of which the backup knows {known}" * (there < (known or 0))
+    cure = (
+        "This site joins and posts nothing until then. Wait; if this stays, look at its peers and this machine's clock"
+    )
+    return LedgerUnreachable("CO-C302", f"{message}{limit}{records}. {cure}: coterie doctor.")
 
 
 def list_outside(home: SiteFolder) -> list[Path]:
@@ -225,6 +248,10 @@ def list_outside(home: SiteFolder) -> list[Path]:
 
 
 def _count_records(home: SiteFolder) -> int | None:
+    """The records of this site that its privacy log may know; None where nobody can say."""
+    unsettled = home.root / RESTORED
+    if unsettled.exists():  # whatever the ledger has: the log is that of the backup before
+        return BackupManifest.read(unsettled.read_bytes()).records
     try:
         with home.open_ledger() as ledger:
             head = ledger.heads().get(home.name)

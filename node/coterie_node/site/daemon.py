@@ -102,7 +102,7 @@ class NodeServices:
     it bought this site; empty where there is nothing to say. `observe` takes what stands now that people get notices
     of, and never waits (False: it takes nothing now); None where nobody does. `rest` is the pause in seconds between
     two looks at the ledger while no study needs this site; 0 looks as often as at work. `tidy` is called when a study
-    has left memory.
+    has left memory, and `settle` before the work of each tick: it raises while this site may not work yet.
     """
 
     home: SiteFolder
@@ -127,6 +127,7 @@ class NodeServices:
     observe: Callable[[Sequence[Notice]], object] | None = None
     rest: float = 0.0
     tidy: Callable[[], object] = lambda: None
+    settle: Callable[[], object] = lambda: None
 
     @property
     def name(self) -> str:
@@ -187,6 +188,7 @@ class Daemon:
     def tick(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
         answer_request(self.services.home, self.services.journal)
+        self.services.settle()
         self._find_studies()
         self._propose()
         voted = self._vote()

@@ -8,15 +8,16 @@ import shutil
 import socket
 import tarfile
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyrage  # type: ignore[import-untyped]
 import pytest
-from support.node.houses import CANARY, SITES, NodeNetwork, make_node_folder
+from support.node.houses import CANARY, SITES, NodeNetwork, make_node_folder, study_file
 
-from coterie_chain.errors import StoreFault
+from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.keys.journal import MemoryJournal, Signed, SqliteJournal
+from coterie_chain.ledger.protocol import Head
 from coterie_node.errors import ConfigError
 from coterie_node.network.backup import (
     RESTORED,
@@ -280,6 +281,54 @@ def test_records_since_the_backup_make_every_release_ask_a_person(
     assert settle_restoration(home, Later(), vault) == (now if lost else 0)  # type: ignore[arg-type]
     assert PrivacyLog(counter=vault).is_lost is lost
     assert settle_restoration(home, Later(), vault) == 0  # type: ignore[arg-type]
+
+
+@dataclass
+class CatchingUp:
+    """The ledger at a restored chain node that fetches its blocks: its records of north, and the newest block's age."""
+
+    head: Head
+    records: int = 0
+    age: float = 86_400.0
+
+    def heads(self) -> dict[str, Head]:
+        return {"north": replace(self.head, seq=self.records)}
+
+
+@pytest.mark.parametrize("known", [2, None])
+def test_a_chain_node_that_lacks_blocks_does_not_say_what_the_log_lacks(
+    known: int | None, node_network: NodeNetwork
+) -> None:
+    """Its first look counted for ever: the records that it had not fetched yet were never missed."""
+    home, journal = node_network.homes["north"], node_network.journals["north"]
+    daemon = node_network.daemons["north"]
+    manifest = {"format": 1, "site": "north", "time": 0, "version": "0", "records": known}
+    (home.root / RESTORED).write_text(json.dumps(manifest))
+    node = CatchingUp(daemon.services.ledger.heads()["north"])
+
+    def settle() -> int:
+        return settle_restoration(home, node, journal.vault, lambda: node.age, 60.0)  # type: ignore[arg-type]
+
+    daemon.services = replace(daemon.services, settle=settle)
+    node_network.propose(study_file(node_network.root))
+    for node.records, node.age in ((0, 86_400.0), (2, 4000.0), (0, 5.0))[: 2 if known is None else 3]:
+        with pytest.raises(LedgerUnreachable, match="has not caught up since the site was restored") as waited:
+            daemon.tick()
+        assert waited.value.code == "CO-C302"
+    assert node_network.chain.ledger(None).studies() == ()
+    node.records, node.age = 5, 4.0
+    daemon.tick()
+    assert PrivacyLog(counter=journal.vault).is_lost
+    assert node_network.chain.ledger(None).studies() == (1,)
+
+
+def test_a_backup_of_a_site_that_waits_for_its_chain_node_knows_no_more_than_the_one_before(
+    home: SiteFolder, tmp_path: Path
+) -> None:
+    manifest = {"format": 1, "site": "north", "time": 0, "version": "0", "records": 3}
+    (home.root / RESTORED).write_text(json.dumps(manifest))
+    assert write_backup(home, tmp_path / "b", LOCK).records == 3
+    assert restore_backup(tmp_path / "b", tmp_path / "again", KEY).records == 3
 
 
 def test_a_site_that_was_never_restored_settles_nothing(node_network: NodeNetwork) -> None:

@@ -35,6 +35,7 @@ from coterie_node.analysis.gain import describe_gain
 from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.errors import ConfigError
 from coterie_node.network.backup import settle_restoration
+from coterie_node.network.checks.ledger_checks import MAX_CLOCK_SKEW, MAX_SLEEP
 from coterie_node.network.checks.machine_checks import PROBE
 from coterie_node.network.founding import find_period
 from coterie_node.network.heartbeats.heartbeat import HeartbeatLog
@@ -49,6 +50,7 @@ from coterie_node.site.config import CONFIG, LOOPBACK_HOSTS
 from coterie_node.site.daemon import Daemon, NodeServices
 from coterie_node.site.folder import SiteFolder
 from coterie_node.site.watch.api import HttpApi
+from coterie_node.site.watch.health import LATE_PERIODS
 from coterie_node.site.watch.log import EventLog
 from coterie_node.web.page_process import run_page
 
@@ -127,9 +129,8 @@ def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
             rest=0.0 if ledger.mines_at_once else REST_SECONDS,
             # A study's objects refer to each other, and Python would look for such garbage after thousands of studies.
             tidy=gc.collect,
+            settle=partial(_settle, home, ledger, journal, log),
         )
-        if unknown := settle_restoration(home, ledger, journal.vault):
-            log.tell("restored from a backup", level="warning", records=unknown)
         _run_beside(stack, SealerVotes(home.root, partial(ask_all, home.ipc), partial(_note_sealer, log)).run)
         daemon = Daemon(services)
         pulse = _start_pulse(stack, home, keys, network, blobs)
@@ -137,6 +138,17 @@ def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
         if home.config.web is not None:
             stack.enter_context(run_page(home.root, lambda text: log.tell(text, level="warning")))
         yield daemon
+
+
+def _settle(home: SiteFolder, ledger: EthereumLedger, journal: SqliteJournal, log: EventLog) -> None:
+    """Compare a restored site with the ledger, once its chain node has caught up; LedgerUnreachable until then."""
+
+    def read_age() -> float:
+        return 0.0 if ledger.mines_at_once else time.time() - ledger.block_time
+
+    oldest = MAX_SLEEP if home.config.chain.sleep else max(MAX_CLOCK_SKEW, LATE_PERIODS * find_period(home.root))
+    if unknown := settle_restoration(home, ledger, journal.vault, read_age, oldest):
+        log.tell("restored from a backup", level="warning", records=unknown)
 
 
 def drive_sealer(stack: ExitStack, home: SiteFolder, log: EventLog) -> Callable[[], bool]:
