@@ -20,7 +20,7 @@ import shutil
 import tarfile
 import time
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,7 @@ from coterie_chain.network.peers import find_open_ports, read_enode_place, read_
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
 from coterie_node.network.founding import FounderCard
+from coterie_node.privacy.files.folder_lock import FolderLock, InUse
 from coterie_node.privacy.log import count_as_lost
 from coterie_node.site.folder import SiteFolder, find_node
 from coterie_node.site.state_copy import STATE_COPY, copy_state, request_copy
@@ -46,7 +47,7 @@ COPY_SECONDS = 60.0
 _MANIFEST, RESTORED = "backup.json", "restored.json"
 # What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
 HISTORY = ("history.sqlite", "history.sqlite-wal", "history.sqlite-shm")
-LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, RESTORED, *HISTORY)
+LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, RESTORED, ".lock", *HISTORY)
 # ... and what of these it does hold.
 KEPT = ("kubo/repo/swarm.key",)
 RUNNING = (".ipc", ".part", "-wal", "-shm")
@@ -262,19 +263,39 @@ def _count_records(home: SiteFolder) -> int | None:
 
 @contextmanager
 def _state_of(home: SiteFolder) -> Iterator[Path]:
-    """A folder with journal and privacy log as of one moment; the daemon makes it if it holds the journal."""
+    """A folder with journal and privacy log as of one moment; the daemon makes it if it holds the journal.
+
+    One backup at a time: ConfigError (CO-F503) where another one goes on for two minutes.
+    """
     copy = home.root / STATE_COPY
-    try:
+    with _hold_copy(home):
         try:
-            with SqliteJournal(home.journal) as journal:
-                copy_state(home, journal)
-        except ChainError as error:
-            if error.code != "CO-C320":
-                raise
-            request_copy(home, COPY_SECONDS)
-        yield copy
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+            _make_copy(home)
+            yield copy
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+
+def _make_copy(home: SiteFolder) -> None:
+    try:
+        with SqliteJournal(home.journal) as journal:
+            copy_state(home, journal)
+    except ChainError as error:
+        if error.code != "CO-C320":
+            raise
+        request_copy(home, COPY_SECONDS)
+
+
+@contextmanager
+def _hold_copy(home: SiteFolder) -> Iterator[None]:
+    """Keep other backups from the copy: who ends first would take it away while another one packs it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(FolderLock(home.root).hold())
+        except InUse as error:
+            message = f"Another backup of {home.name} keeps the copy of its state: {error}"
+            raise ConfigError("CO-F503", f"{message}. Wait until it is done, and try again.") from None
+        yield
 
 
 def _pack(home: SiteFolder, state: Path, manifest: BackupManifest) -> bytes:
@@ -285,10 +306,18 @@ def _pack(home: SiteFolder, state: Path, manifest: BackupManifest) -> bytes:
         info.size, info.mode = len(text), 0o600
         tar.addfile(info, io.BytesIO(text))
         for path in _list_files(home):
-            tar.add(path, arcname=str(path.relative_to(home.root)), recursive=False)
+            with suppress(FileNotFoundError):  # the daemon takes files away while it works, and puts others there
+                _add_file(tar, path, str(path.relative_to(home.root)))
         for path in sorted(state.rglob("*")):
             tar.add(path, arcname=str(path.relative_to(state)), recursive=False)
     return out.getvalue()
+
+
+def _add_file(tar: tarfile.TarFile, path: Path, name: str) -> None:
+    """Add a file as it is when it is read, also where it grows meanwhile."""
+    content, info = path.read_bytes(), tar.gettarinfo(path, name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
 
 
 def _list_files(home: SiteFolder) -> list[Path]:

@@ -187,7 +187,7 @@ class Daemon:
 
     def tick(self) -> bool:
         """Do what there is to do in every study; False if it is time to wait."""
-        answer_request(self.services.home, self.services.journal)
+        self._copy_state()
         self.services.settle()
         self._find_studies()
         self._propose()
@@ -199,6 +199,13 @@ class Daemon:
                 self._measure()
             self._notify()
         return voted or any(moved)
+
+    def _copy_state(self) -> None:
+        """Make the copy that a backup asks for; one that cannot be written is that command's fault, and no study's."""
+        try:
+            answer_request(self.services.home, self.services.journal)
+        except ChainError as error:
+            self._log_fault("no copy for a backup", error)
 
     @property
     def tasks(self) -> Mapping[int, StudyTask]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -10,6 +11,7 @@ import tarfile
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyrage  # type: ignore[import-untyped]
 import pytest
@@ -19,6 +21,7 @@ from coterie_chain.errors import LedgerUnreachable, StoreFault
 from coterie_chain.keys.journal import MemoryJournal, Signed, SqliteJournal
 from coterie_chain.ledger.protocol import Head
 from coterie_node.errors import ConfigError
+from coterie_node.network import backup as backup_module
 from coterie_node.network.backup import (
     RESTORED,
     Passphrase,
@@ -79,7 +82,7 @@ def backup(home: SiteFolder, tmp_path: Path) -> Path:
 
 def list_state(root: Path) -> dict[str, bytes]:
     """The files of a site by name, without those that a backup leaves out."""
-    left = ("geth/data", "kubo/repo/blocks", "copies", "data.csv", "journal.sqlite", RESTORED)
+    left = (".lock", "geth/data", "kubo/repo/blocks", "copies", "data.csv", "journal.sqlite", RESTORED)
     files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if not name.startswith(left)}
 
@@ -245,6 +248,81 @@ def test_the_daemon_answers_a_request_at_its_next_tick(node_network: NodeNetwork
     node_network.daemons["north"].tick()
     assert not (home.root / REQUEST).exists()
     SqliteJournal(home.root / STATE_COPY / "journal.sqlite").close()
+
+
+def test_two_backups_at_once_are_both_whole(home: SiteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one to end took the copy of the state away while the other one packed it."""
+    begun, may_pack = threading.Event(), threading.Event()
+    pack = backup_module._pack
+
+    def pack_late(*arguments: Any) -> bytes:
+        if not begun.is_set():
+            begun.set()
+            may_pack.wait(60)
+        return pack(*arguments)
+
+    monkeypatch.setattr(backup_module, "_pack", pack_late)
+    first = threading.Thread(target=write_backup, args=(home, tmp_path / "first", LOCK))
+    first.start()
+    assert begun.wait(60)
+    second = threading.Thread(target=write_backup, args=(home, tmp_path / "second", LOCK))
+    second.start()
+    second.join(0.5)  # where nothing keeps it, it is over
+    may_pack.set()
+    for thread in (first, second):
+        thread.join(60)
+    for name in ("first", "second"):
+        restored = restore_backup(tmp_path / name, tmp_path / f"{name}-again", KEY)
+        assert restored.site == "north"
+        assert (tmp_path / f"{name}-again" / "journal.sqlite").exists()
+        assert (tmp_path / f"{name}-again" / "privacy" / "release" / "1").exists()
+
+
+def test_a_file_that_the_daemon_takes_away_meanwhile_is_not_missed(
+    home: SiteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, list_files = home.root / "decisions" / "1.json", backup_module._list_files
+
+    def list_then_lose(of: SiteFolder) -> list[Path]:
+        files = list_files(of)
+        gone.unlink()
+        return files
+
+    monkeypatch.setattr(backup_module, "_list_files", list_then_lose)
+    write_backup(home, tmp_path / "b", LOCK)
+    restore_backup(tmp_path / "b", tmp_path / "again", KEY)
+    assert not (tmp_path / "again" / "decisions" / "1.json").exists()
+    assert (tmp_path / "again" / "founder.json").exists()
+
+
+def test_a_copy_for_which_there_is_no_room_stops_neither_the_daemon_nor_its_studies(
+    node_network: NodeNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = node_network.daemons["north"]
+    home = node_network.homes["north"]
+    (home.root / "privacy" / "release").mkdir(parents=True)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, SqliteJournal(home.journal):
+        patch.setattr("coterie_node.site.state_copy.shutil.copytree", full)
+        stop = threading.Event()
+        node_network.propose(study_file(node_network.root))
+        thread = threading.Thread(target=daemon.run, args=(stop,))
+        thread.start()
+        try:
+            with pytest.raises(ConfigError, match="made none") as refused:
+                write_backup(home, tmp_path / "b", LOCK)
+        finally:
+            stop.set()
+            thread.join(60)
+    assert refused.value.code == "CO-F503"
+    assert node_network.chain.ledger(None).studies() == (1,)
+    assert "CO-C204" in node_network.log("north")
+    assert not (home.root / STATE_COPY).exists()
+    assert not (home.root / REQUEST).exists()
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_journal_in_memory_copies_itself_as_the_one_in_a_file_does(tmp_path: Path) -> None:
