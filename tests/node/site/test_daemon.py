@@ -27,8 +27,9 @@ from support.node.houses import CANARY, SITES, NodeNetwork, TransactionPool, stu
 from support.node.results import read_result
 from support.node.rows_files import file_of
 
-from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected
+from coterie_chain.errors import BlobMissing, LedgerUnreachable, PostRejected, StoreFault
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.private_files import write_private
 from coterie_chain.ledger.protocol import Event, State, StudyView
 from coterie_chain.store.kubo import KuboBlobs
@@ -36,7 +37,7 @@ from coterie_chain.store.pinning import PinningStore
 from coterie_chain.store.protocol import MAX_BLOB, MemoryBlobs, compute_cid
 from coterie_learners.core.protocol import Site
 from coterie_node.analysis.gain import describe_gain
-from coterie_node.cli.site.serve import check_store, count_peers, drive_sealer
+from coterie_node.cli.site.serve import await_journal, check_store, count_peers, drive_sealer
 from coterie_node.errors import ConfigError
 from coterie_node.run.reasons import Reason
 from coterie_node.run.supervisor import Supervisor
@@ -708,6 +709,27 @@ def test_metrics_count_steps_waits_and_faults(node_network: NodeNetwork) -> None
     rounds = len([r for r in node_network.chain.log if getattr(r, "kind", "") == "server"])
     assert f'coterie_steps_total{{kind="server"}} {rounds}.0' in text
     assert "coterie_chain_head" in text
+
+
+def test_a_daemon_that_starts_beside_a_command_waits_for_the_journal(
+    node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup, or `coterie doctor`, holds it for a moment; a second daemon keeps it."""
+    home, pauses = node_network.homes["north"], list[float]()
+    command = SqliteJournal(home.journal)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        command.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coterie_node.cli.site.serve.time.sleep", pause)
+        await_journal(home).close()
+    assert len(pauses) == 1
+    monkeypatch.setattr("coterie_node.cli.site.serve.JOURNAL_SECONDS", 0.0)
+    with SqliteJournal(home.journal), pytest.raises(StoreFault, match="Another process holds") as refused:
+        await_journal(home)
+    assert refused.value.code == "CO-C320"
 
 
 def test_a_store_that_cannot_be_used_is_named_at_the_start(node_network: NodeNetwork) -> None:

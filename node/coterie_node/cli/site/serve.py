@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from coterie_chain.errors import ChainError
+from coterie_chain.errors import ChainError, StoreFault
 from coterie_chain.ethereum.entries.entry_file import EntryFile
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
@@ -56,6 +56,8 @@ from coterie_node.web.page_process import run_page
 
 # Between two looks at a chain whose blocks take their time, while no study needs this site.
 REST_SECONDS = 1.0
+# A command copies the journal and the privacy log in a few seconds.
+JOURNAL_SECONDS, _PAUSE_SECONDS = 15.0, 0.1
 # Longer than an answer of the chain node can take.
 SEALER_JOIN_SECONDS = 15.0
 NO_SWARM = "this site's store is no Kubo, so that there is no swarm to speak in"
@@ -100,7 +102,7 @@ def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
     """A site's daemon with everything that it holds, and its API."""
     home.persons.note_settings((home.root / CONFIG).read_bytes(), int(time.time()))
     with ExitStack() as stack:
-        journal = stack.enter_context(SqliteJournal(home.journal))
+        journal = stack.enter_context(await_journal(home))
         keys = SiteKeys.load(home.keys, read_passphrase(home.passphrase))
         network = home.network()
         history = EntryFile(home.history, network.scope)
@@ -138,6 +140,21 @@ def open_daemon(home: SiteFolder, log: EventLog) -> Iterator[Daemon]:
         if home.config.web is not None:
             stack.enter_context(run_page(home.root, lambda text: log.tell(text, level="warning")))
         yield daemon
+
+
+def await_journal(home: SiteFolder) -> SqliteJournal:
+    """This site's journal, which a command holds for a moment, as a backup or `coterie doctor` does.
+
+    StoreFault (CO-C320) if another process keeps it: a second daemon does not let it go.
+    """
+    deadline = time.monotonic() + JOURNAL_SECONDS
+    while True:
+        try:
+            return SqliteJournal(home.journal)
+        except StoreFault as error:
+            if error.code != "CO-C320" or time.monotonic() > deadline:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _settle(home: SiteFolder, ledger: EthereumLedger, journal: SqliteJournal, log: EventLog) -> None:
