@@ -24,6 +24,10 @@ FEE_HEADROOM = 64
 MAX_GAS_PRICE = 10**11
 
 
+class NoCatalog(LedgerMismatch):
+    """A chain has no Catalog, or none yet."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A deployed Catalog: the node's address, chain id, Catalog, hash of block 0, block of the deployment.
@@ -170,10 +174,21 @@ def _find_catalog(rpc: Rpc) -> str:
         window = {"fromBlock": hex(first), "toBlock": hex(min(first + BLOCKS_PER_QUERY - 1, newest)), "topics": [topic]}
         catalogs |= {str(log["address"]) for log in rpc.call("eth_getLogs", window)}
     if len(catalogs) != 1:
-        raise LedgerMismatch(
+        kind = LedgerMismatch if catalogs else NoCatalog
+        raise kind(
             "CO-C316", f"The chain at {rpc.where} holds {len(catalogs)} Catalogs. Name the one to read by its address."
         )
     return catalogs.pop()
+
+
+def check_nothing_waits(url: str, account: str) -> None:
+    """LedgerUnreachable (CO-C302) while transactions of an account wait for a block, as an earlier deployment may."""
+    with Rpc(url) as rpc:
+        asked: list[Request] = [("eth_getTransactionCount", (account, which)) for which in ("latest", "pending")]
+        counted, sent = (int(answer, 16) for answer in rpc.batch(asked))
+        if sent > counted:
+            message = f"Transactions of {account} wait for a block at the chain node {rpc.where}: {sent - counted}"
+            raise LedgerUnreachable("CO-C302", f"{message}. Do more than half of the sealers run?")
 
 
 def _find_deployment_block(rpc: Rpc, catalog: str) -> int:

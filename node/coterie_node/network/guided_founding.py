@@ -28,9 +28,9 @@ from typing import Annotated, Literal, TypeVar
 from eth_utils.address import to_checksum_address
 from pydantic import Field
 
-from coterie_chain.errors import ChainError, LedgerMismatch, LedgerUnreachable
+from coterie_chain.errors import ChainError, LedgerUnreachable
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
-from coterie_chain.ethereum.network import Network, discover
+from coterie_chain.ethereum.network import Network, NoCatalog, check_nothing_waits, discover
 from coterie_chain.ethereum.rpc import Rpc
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
@@ -56,8 +56,8 @@ MAX_FOUNDING_BYTES = 1 << 20
 PAUSE_SECONDS = 2.0
 GREETING_JOIN_SECONDS = 5.0
 _CONTEXT = b"coterie/1 swarm key"
-# The chain node does not answer yet, has no block yet, or no Catalog yet.
-_NOT_YET = frozenset({"CO-C301", "CO-C302", "CO-C316"})
+# The chain node does not answer yet, or has no block yet.
+_NOT_YET = frozenset({"CO-C301", "CO-C302"})
 # What these say to a person who founds or enters a network, where they are in order for some time.
 _PLAIN_CAUSES = {
     "CO-C301": "this site's chain node does not answer yet; if this stays, its log says why (geth/log)",
@@ -204,7 +204,8 @@ def await_network(
     with greet_meanwhile(folder):
         if deploys:
             await_chain(lambda: _check_first_block(url), seconds, tell, check)
-            found = await_chain(lambda: _find_catalog_if_any(url, cards), seconds, tell, check)
+            own = _own_card(folder).operator
+            found = await_chain(lambda: _find_catalog_if_any(url, cards, own), seconds, tell, check)
             network = found or deploy_catalog(folder, url, cards)
         else:
             network = await_chain(lambda: _find_catalog(url, cards), seconds, tell, check)
@@ -245,7 +246,8 @@ def await_chain(
         try:
             return look()
         except ChainError as error:
-            if error.code not in _NOT_YET or time.monotonic() > deadline:
+            passes = error.code in _NOT_YET or isinstance(error, NoCatalog)
+            if not passes or time.monotonic() > deadline:
                 raise
             cause = _PLAIN_CAUSES.get(error.code, error.message)
             if cause != last:
@@ -262,13 +264,13 @@ def _check_first_block(url: str) -> None:
             raise LedgerUnreachable("CO-C302", f"{message}. Start the other sites.")
 
 
-def _find_catalog_if_any(url: str, cards: Sequence[FounderCard]) -> Network | None:
-    """What an earlier command deployed."""
+def _find_catalog_if_any(url: str, cards: Sequence[FounderCard], operator: str) -> Network | None:
+    """What an earlier command deployed with this operator's account; None if there is nothing."""
     try:
         return _find_catalog(url, cards)
-    except LedgerMismatch as error:
-        if error.code != "CO-C316":
-            raise
+    except NoCatalog:
+        # That command may have given up before a block took its deployment: another one would make a second Catalog.
+        check_nothing_waits(url, operator)
     return None
 
 

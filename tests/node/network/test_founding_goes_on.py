@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chain.anvil import AnvilClient
 from support.node.founded_sites import FoundedSites
 
+from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
+from coterie_chain.ethereum.network import discover
+from coterie_chain.network import deploy as deployment
 from coterie_chain.network import greeting
+from coterie_chain.network.deploy import deploy
+from coterie_chain.network.devnet import Anvil
 from coterie_node.errors import ConfigError
-from coterie_node.network.guided_founding import FOUNDING, FoundingPlan, greet_meanwhile, write_plan
+from coterie_node.network import guided_founding
+from coterie_node.network.guided_founding import FOUNDING, FoundingPlan, await_network, greet_meanwhile, write_plan
 from coterie_node.network.site_ports import SitePorts
 from coterie_node.network.site_programs import SitePrograms
+from coterie_node.site.config import CONFIG
 
 PEER = "enode://aa@10.0.0.2:30303"
 
@@ -108,3 +118,53 @@ def test_the_daemon_has_its_own_name_for_only(tmp_path: Path) -> None:
 def test_a_founding_json_that_is_not_there_is_said_to_come_from_the_first_founder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"No such file.*Check its path\. The first founder writes it\."):
         FoundingPlan.load(tmp_path / "founding.json")
+
+
+@pytest.fixture
+def founder(tmp_path: Path) -> Iterator[tuple[Path, FoundingPlan, AnvilClient]]:
+    """The first founder's folder and plan, on a development chain of its own that makes blocks when it is told to."""
+    sites = FoundedSites(tmp_path)
+    folder = sites.root / "north"
+    with Anvil(options=("--no-mining",)) as anvil, closing(AnvilClient(anvil.url)) as client:
+        settings = (folder / CONFIG).read_text()
+        (folder / CONFIG).write_text(re.sub(r"(?m)^url = \"http:.*$", f'url = "{anvil.url}"', settings, count=1))
+        yield folder, write_plan(folder, sites.cards, sleep=False), client
+
+
+@pytest.mark.anvil
+def test_a_repeated_command_waits_for_the_deployment_of_the_first_one_and_makes_no_second_catalog(
+    founder: tuple[Path, FoundingPlan, AnvilClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the sealers stood still for two minutes, each command deployed one more, and nobody found the only one."""
+    folder, plan, anvil = founder
+    monkeypatch.setattr(guided_founding, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(deployment, "DEPLOYMENT_TIMEOUT", 0.2)
+    anvil.rpc("anvil_mine", "0x1")
+    with pytest.raises(LedgerUnreachable, match="No block took the deployment") as stalled:
+        await_network(folder, plan, deploys=True, seconds=60.0)
+    assert stalled.value.code == "CO-C304"
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        anvil.rpc("anvil_mine", "0x3")
+
+    network = await_network(folder, plan, deploys=True, seconds=60.0, tell=tell)
+    assert "wait for a block" in said[0]
+    assert discover(anvil.url) == replace(network, founders=())
+
+
+@pytest.mark.anvil
+@pytest.mark.parametrize("deploys", [True, False])
+def test_several_catalogs_are_said_at_once_and_no_further_one_is_made(
+    founder: tuple[Path, FoundingPlan, AnvilClient], deploys: bool
+) -> None:
+    """It read as no Catalog yet: who deploys made a third, and the others waited an hour."""
+    folder, plan, anvil = founder
+    anvil.rpc("evm_setAutomine", True)
+    for _ in range(2):
+        deploy(anvil.url, [card.card().entry(number) for number, card in enumerate(plan.cards, start=1)])
+    said: list[str] = []
+    with pytest.raises(LedgerMismatch, match="holds 2 Catalogs") as refused:
+        await_network(folder, plan, deploys=deploys, seconds=60.0, tell=said.append)
+    assert (refused.value.code, said) == ("CO-C316", [])
