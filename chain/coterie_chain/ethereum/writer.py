@@ -211,8 +211,9 @@ class Writer:
             count, waiting = self._read_counts()
             # mined ones above the account's count were dropped by a reorganisation
             self._unmined = {tx.nonce: tx for tx, mined in saved if not mined or tx.nonce >= count}
+            until = time.monotonic() + _GRACE
             for tx in [tx for tx in self._unmined.values() if tx.nonce < count]:
-                self._settle_old(tx)
+                self._settle_old(tx, until)
             self._next = waiting
         while self._next in self._unmined:
             self._next += 1
@@ -224,12 +225,19 @@ class Writer:
         count, waiting = map(parse_quantity, self._rpc.batch(asked))
         return count, max(count, waiting)
 
-    def _settle_old(self, tx: Signed) -> None:
-        """Close the books on a transaction whose nonce has been used: by itself or by a stranger to the journal."""
+    def _settle_old(self, tx: Signed, until: float) -> None:
+        """Close the books on a transaction whose nonce has been used: by itself or by a stranger to the journal.
+
+        A stranger is believed after `until` (monotonic seconds): a node can count a block before it shows its receipts.
+        """
+        backoff = Backoff(_RECEIPT_POLL)
+        while self._is_nonce_lost(tx):
+            if time.monotonic() > until:
+                self._strike(tx)
+                return
+            time.sleep(backoff.next_pause())
         if self._fetch_receipt(tx) is not None:
             self._note_mined(tx)
-        elif self._is_nonce_lost(tx):
-            self._strike(tx)
 
     def _push(self) -> None:
         """Send again what is not known to be mined, in the order of nonces."""

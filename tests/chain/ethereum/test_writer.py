@@ -181,7 +181,33 @@ def test_what_is_offered_has_headroom_and_stays_below_the_most_that_a_site_pays(
     assert fees["maxFeePerGas"] >= base + 1
 
 
-def test_a_journalled_nonce_that_was_used_meanwhile_is_struck(rpc: FlakyRpc, network: Network) -> None:
+def test_a_node_that_starts_and_counts_a_block_before_its_receipts_makes_nobody_sign_twice(
+    rpc: FlakyRpc, network: Network
+) -> None:
+    """Both started again after the block: the site took its own transaction for a stranger's, and struck it."""
+    journal = MemoryJournal()
+    rpc.cut_after("eth_sendRawTransaction")
+    with pytest.raises(LedgerUnreachable):
+        submit_offer(start_writer(rpc, network, journal), network, "a")
+    rpc.restore()
+    count, looks = count_mined(rpc), 0
+
+    def hide(method: str, answer: Any) -> Any:
+        nonlocal looks
+        looks += method == "eth_getTransactionReceipt"
+        return None if method == "eth_getTransactionReceipt" and looks < 6 else answer
+
+    rpc.after = hide
+    restarted_writer = start_writer(rpc, network, journal)
+    assert not restarted_writer.is_pending("a")
+    assert restarted_writer.find_signed("a") is not None
+    assert count_mined(rpc) == count
+
+
+def test_a_journalled_nonce_that_was_used_meanwhile_is_struck(
+    rpc: FlakyRpc, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_GRACE", 0.05)
     journal = MemoryJournal()
     rpc.cut_before("eth_sendRawTransaction")
     with pytest.raises(LedgerUnreachable):
