@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
@@ -70,11 +71,44 @@ def test_a_service_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 
 def test_another_process_with_the_same_id_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"pid": os.getpid(), "began": 1.0}))
-    process = build_service(tmp_path)
-    assert process.pid is None
-    process.stop()
+    for other in ({"began": 1.0}, {"began": psutil.Process().create_time(), "identity": "of another boot/1"}):
+        (tmp_path / "run.json").write_text(json.dumps({"pid": os.getpid(), **other}))
+        process = build_service(tmp_path)
+        assert process.pid is None
+        process.stop()
     assert os.getpid() > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells the time of a process's start alone")
+@pytest.mark.parametrize("seconds", [3600.0, -1.0])
+def test_a_clock_that_is_set_makes_no_running_service_a_stranger(
+    seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of a process's start is counted from the clock of today: whoever set it started a second copy."""
+    from psutil import _pslinux
+
+    process = build_service(tmp_path)
+    process.start()
+    pid, boot = process.pid, _pslinux.boot_time()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(_pslinux, "boot_time", lambda: boot + seconds)
+            assert process.pid == pid
+            process.start()
+            assert process.pid == pid
+    finally:
+        process.stop()
+    assert process.pid is None
+
+
+def test_a_service_that_an_older_release_started_is_known(tmp_path: Path) -> None:
+    process = build_service(tmp_path)
+    process.start()
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({"pid": record["pid"], "began": record["began"]}))
+    assert process.pid == record["pid"]
+    process.stop()
+    assert process.pid is None
 
 
 def test_a_killed_service_is_not_running_and_starts_again(tmp_path: Path) -> None:

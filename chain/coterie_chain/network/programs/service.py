@@ -1,7 +1,8 @@
 """A program that keeps running: one command starts it, later commands find it, `stop` ends it.
 
-Its folder holds `run.json` (process id and when it began, so that another process with the same id is never taken for
-it) and `log`. Nothing else in the house starts a process that outlives its parent.
+Its folder holds `run.json` (process id and its start, so that another process with the same id is never taken for it)
+and `log`. The start is counted from the machine's own, where the system tells it: a clock that is set changes the time
+of day of both. Nothing else in the house starts a process that outlives its parent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from coterie_chain.errors import StoreFault
+from coterie_chain.keys.private_files import replace_private
 
 STOP_TIMEOUT = 30.0
 LOG_TAIL = 2000
@@ -26,6 +28,8 @@ PAUSE = 0.02
 ALONE = 4
 # A wait for a program grows to so many times its length where others have the processors.
 LONGEST_STRETCH = 10.0
+# The machine's start, and where the start of a process stands after its name in its line (proc_pid_stat(5), field 22).
+_BOOT, _START = Path("/proc/sys/kernel/random/boot_id"), 19
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ class Service:
         finally:
             os.close(log)
         with suppress(psutil.NoSuchProcess):
-            self._record.write_text(json.dumps({"pid": pid, "began": psutil.Process(pid).create_time()}) + "\n")
+            start = {"began": psutil.Process(pid).create_time(), "identity": _identify(pid)}
+            # Whole at once: another command may look.
+            replace_private(self._record, json.dumps({"pid": pid, **start}) + "\n")
 
     def stop(self, within: float = STOP_TIMEOUT) -> None:
         """End the program and wait for it; after `within` seconds it is killed."""
@@ -156,7 +162,8 @@ def read_running_pid(record: Path) -> int | None:
     try:
         document = json.loads(record.read_text())
         pid, began = int(document["pid"]), float(document["began"])
-    except (OSError, ValueError, KeyError, TypeError):
+        identity = str(document.get("identity", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     with suppress(ChildProcessError):
         # A child of ours that has ended stays in the table until somebody asks for it.
@@ -164,9 +171,21 @@ def read_running_pid(record: Path) -> int | None:
     try:
         process = psutil.Process(pid)
         alive = process.status() != psutil.STATUS_ZOMBIE
-        return pid if alive and abs(process.create_time() - began) < 1.0 else None
+        same = identity == _identify(pid) if identity else abs(process.create_time() - began) < 1.0
+        return pid if alive and same else None
     except psutil.NoSuchProcess:
         return None
+
+
+def _identify(pid: int) -> str:
+    """What no other process has, whatever the clock says: the machine's start, and the tick of this one after it.
+
+    Empty where the system does not tell (it is not Linux).
+    """
+    with suppress(OSError, ValueError, IndexError):
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[_START])
+        return f"{_BOOT.read_text().strip()}/{ticks}"
+    return ""
 
 
 def explain_early_end(service: Service) -> StoreFault:
