@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 
@@ -49,9 +50,15 @@ class SitePrograms:
     folder: Path
 
     def services(self) -> dict[str, Service]:
-        """The programs by name, in the order in which they start."""
+        """The programs by name, in the order in which they start: to look at and to end.
+
+        What runs can be ended although its program is gone, or is of another version by now.
+        """
         names = [name for name in RECIPES if name != "node" or (self.folder / NETWORK).exists()]
-        return {name: self._make_service(name, RECIPES[name](self.folder)) for name in names}
+        return {
+            name: Service(name, self.folder.absolute() / name, partial(_find_program, self.folder, name), ())
+            for name in names
+        }
 
     def start(self) -> None:
         """Prepare and start what does not run; returns once the daemon is well, if there is one.
@@ -65,14 +72,14 @@ class SitePrograms:
         for name, service in self.services().items():
             if name == "node" and service.pid is None:
                 await_catalog(find_node(self.folder).network(), site=self.folder.absolute().name)
-            self.start_one(name, service)
+            self.start_one(name)
             if name == "node":
                 api = find_node(self.folder).config.api
                 await_health(service, f"http://{api.host}:{api.port}")
 
-    def start_one(self, name: str, service: Service) -> None:
+    def start_one(self, name: str) -> None:
         """Prepare and start one program unless it runs; StoreFault (CO-C336) where the preparation fails."""
-        if service.pid is not None:
+        if self.services()[name].pid is not None:
             return
         recipe = RECIPES[name](self.folder)
         environment = {**os.environ, **recipe.environment}
@@ -87,7 +94,7 @@ class SitePrograms:
             if done.returncode:
                 message = f"{name} cannot be prepared: {(done.stderr or done.stdout)[-500:].strip()}"
                 raise StoreFault("CO-C336", f"{message}. Correct the cause, and start again.")
-        service.start()
+        self._make_service(name, recipe).start()
 
     def check_alive(self) -> None:
         """StoreFault (CO-C336) with the log's end where chain node or store has ended, as with a port that is taken."""
@@ -101,7 +108,7 @@ class SitePrograms:
         if service.pid is None:
             return False
         service.stop()
-        self.start_one("kubo", service)
+        self.start_one("kubo")
         return True
 
     def stop(self, only: str | None = None) -> None:
@@ -117,7 +124,8 @@ class SitePrograms:
     def watch(self, stop: Flag, notice: Callable[[str], None]) -> None:
         """Start everything, and again what ends, until `stop` is set; then end everything.
 
-        A program that ends again and again is started after longer and longer pauses.
+        A program that ends again and again, or cannot be started again for now, is started after longer and longer
+        pauses: the others run on. The first start of each ends with the fault that it has.
         """
         self._write_settings()
         self._check_ports()
@@ -129,15 +137,23 @@ class SitePrograms:
                     now = time.monotonic()
                     if service.pid is not None or now < due[name]:
                         continue
-                    if name in running:
-                        notice(f"{name} has ended; its log {service.log} ends: {service.read_log_tail()[-300:]}")
-                    self.start_one(name, service)
-                    notice(f"{name} started, process {service.pid}")
-                    running.add(name)
                     due[name] = now + pauses[name]
                     pauses[name] = min(2 * pauses[name], LONGEST_PAUSE)
+                    try:
+                        self._start_again(service, notice, ended=name in running)
+                    except (StoreFault, ConfigError, OSError) as error:
+                        if name not in running:
+                            raise
+                        notice(f"{name} cannot be started for now: {error}")
+                    running.add(name)
         finally:
             self.stop()
+
+    def _start_again(self, service: Service, notice: Callable[[str], None], *, ended: bool) -> None:
+        if ended:
+            notice(f"{service.name} has ended; its log {service.log} ends: {service.read_log_tail()[-300:]}")
+        self.start_one(service.name)
+        notice(f"{service.name} started, process {service.pid}")
 
     def _check_ports(self) -> None:
         """ConfigError (CO-F505) if something answers where a program of this site listens that does not run."""
@@ -163,3 +179,7 @@ class SitePrograms:
         if name == "node":
             environment |= {"PYTHONUNBUFFERED": "1"}
         return Service(name, self.folder.absolute() / name, lambda: Path(program), arguments, environment)
+
+
+def _find_program(folder: Path, name: str) -> Path:
+    return Path(RECIPES[name](folder).command[0])
