@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from coterie_chain.errors import LedgerUnreachable, StoreFault
-from coterie_chain.network.programs import ports
+from coterie_chain.network.programs import executables, ports
 from coterie_chain.network.programs.executables import Program
 from coterie_chain.network.programs.ports import find_free_port, reserve_for_all, reserve_ports
 from coterie_chain.network.programs.service import Service, stretch_wait
@@ -167,6 +167,26 @@ def test_a_program_of_another_version_is_not_taken(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("COTERIE_TOOL", str(tmp_path / "none"))
     with pytest.raises(StoreFault, match="does not name a program"):
         program.find()
+
+
+def test_a_program_that_a_busy_machine_kept_from_its_answer_is_not_taken_for_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first silence was kept for the life of the process, as if the program were of another version."""
+    monkeypatch.setenv("COTERIE_TOOLS", str(tmp_path))
+    file, slow = tmp_path / "tool-1.2.3" / "tool", tmp_path / "slow"
+    file.parent.mkdir()
+    file.write_text(f"#!/bin/sh\n[ -e {slow} ] && exec sleep 600\necho Version: 1.2.3\n")
+    file.chmod(0o755)
+    slow.touch()
+    program = Program("tool", "1.2.3", ("version",), "COTERIE_TOOL", "example.org")
+    with monkeypatch.context() as patch:
+        patch.setattr(executables, "_VERSION_TIMEOUT", 0.05)
+        with pytest.raises(StoreFault, match=r"tool did not tell its version within 0\.05 s") as busy:
+            program.find()
+    assert busy.value.code == "CO-C336"
+    slow.unlink()
+    assert program.find() == file
 
 
 def test_ports_are_none_that_an_outgoing_connection_may_take(tmp_path: Path) -> None:

@@ -63,14 +63,25 @@ def find_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coterie" / "tools"
 
 
-@cache
 def read_version(path: Path, version_arguments: tuple[str, ...]) -> str:
-    """The version that a program reports; empty if it reports none."""
+    """The version that a program reports; empty if it reports none.
+
+    StoreFault (CO-C336) if it does not answer in time: that says nothing of its version.
+    """
     try:
-        answer = subprocess.run(
-            [path, *version_arguments], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
+        return _ask_version(path, version_arguments)
+    except OSError:
         return ""
+    except subprocess.TimeoutExpired:
+        message = f"{path} did not tell its version within {_VERSION_TIMEOUT:g} s"
+        raise StoreFault("CO-C336", f"{message}. Repeat the command when the machine is less busy.") from None
+
+
+@cache
+def _ask_version(path: Path, version_arguments: tuple[str, ...]) -> str:
+    """The answer, which is kept; a fault is not: a busy machine, or a file that is written just now, is no answer."""
+    answer = subprocess.run(
+        [path, *version_arguments], capture_output=True, text=True, timeout=_VERSION_TIMEOUT, check=False
+    ).stdout
     lines = [line.removeprefix("Version:").strip() for line in answer.splitlines()]
     return next((line.removesuffix("-stable") for line in lines if line[:1].isdigit()), "")
