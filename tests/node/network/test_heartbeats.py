@@ -229,6 +229,32 @@ def test_a_store_that_does_not_listen_is_a_fault_that_is_shown_and_passes(hearts
     assert hearts.pulses["north"].fault == ""
 
 
+def test_a_card_that_is_written_just_now_is_a_fault_that_is_shown_and_passes(
+    hearts: Hearts, sites: FoundedSites
+) -> None:
+    """The beats ended for the life of the daemon, without a word: nobody caught what was wrong with the file."""
+    card = sites.root / "north" / "founders" / "east.json"
+    for content in (b"", b'{"site": "ea'):
+        card.write_bytes(content)
+        assert hearts.beat() == [False, True, True]
+        assert hearts.pulses["north"].fault.startswith("CO-F501: ")
+    card.unlink()
+    assert hearts.beat() == [True, True, True]
+    assert hearts.pulses["north"].fault == ""
+
+
+def test_a_clock_that_is_set_back_keeps_no_site_silent(hearts: Hearts) -> None:
+    """A machine whose clock was a year ahead at its start: until that year was over it said nothing more."""
+    right = hearts.seconds
+    hearts.seconds = right + 365 * 86_400
+    hearts.beat()
+    hearts.seconds = right
+    hearts.beat()
+    hearts.beat()
+    assert [sorted(p.log.newest) for p in hearts.pulses.values()] == [["north", "south", "west"]] * 3
+    assert {beat.time for p in hearts.pulses.values() for beat in p.log.newest.values()} == {int(right)}
+
+
 def test_a_newcomer_says_nothing_before_it_has_its_seat(hearts: Hearts) -> None:
     west, listed = hearts.pulses["west"], hearts.pulses["west"].look()
     west.look = lambda: Members([site for site in listed.sites if site.name != "west"], 7)

@@ -89,7 +89,9 @@ class HeartbeatLog:
         """Take what came from the swarm; what is cheap to see is looked at before the signature."""
         members = {site.name: site.address for site in sites if site.active}
         revoked = {site.name for site in sites} - members.keys()
-        for name in self.newest.keys() - members.keys():
+        # Of before this machine's clock was set back: everything that comes now would be older.
+        ahead = {name for name, beat in self.newest.items() if beat.time > now + MAX_AGE}
+        for name in self.newest.keys() - members.keys() | ahead:
             del self.newest[name]
         for message in messages:
             name, refusal = self._take(message, members, members.keys() | revoked, now)

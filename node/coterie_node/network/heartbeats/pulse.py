@@ -21,9 +21,11 @@ from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network.gossip import Gossip
 from coterie_chain.network.programs.kubo import fingerprint_swarm_key
 from coterie_chain.network.swarm import Kubo
+from coterie_node.errors import ConfigError
 from coterie_node.network.checks.peer_checks import Peers, find_chain_peers, find_swarm_peers, name_swarm_peers
 from coterie_node.network.heartbeats.heartbeat import Heartbeat, HeartbeatLog
 from coterie_node.site.folder import SiteFolder
+from coterie_node.site.watch.log import code_of
 
 # Seconds between two heartbeats, of one listening, and after a fault.
 SPEAK_SECONDS, LISTEN_SECONDS, FAULT_PAUSE = 120.0, 30.0, 10.0
@@ -65,14 +67,16 @@ class Pulse:
             seen = frozenset(beat.swarm_peers or ())
             # The others believe nobody that the Catalog does not list: a newcomer waits for its seat.
             listed = any(site.name == self.home.name for site in members.sites)
-            if listed and (self.clock() >= self._next or seen != self._seen):
+            # A clock that was set back is no reason to say nothing until it has gone the same way again.
+            due = not self._next - SPEAK_SECONDS <= self.clock() < self._next
+            if listed and (due or seen != self._seen):
                 self._send(beat, members.sites)
                 self._next, self._seen = self.clock() + SPEAK_SECONDS, seen
             heard = self.gossip.listen(LISTEN_SECONDS)
             # A seat may have come while it listened.
             self.log.hear(heard, self.look().sites, self.clock())
-        except ChainError as error:
-            self.fault = f"{error.code}: {error.message}"
+        except (ChainError, ConfigError, OSError) as error:  # a card may be written just now, or the disk be full
+            self.fault = f"{code_of(error)}: {error}"
             return False
         self.fault = ""
         return True
