@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from coterie_chain.errors import KeyFault
@@ -57,8 +58,18 @@ def replace_private(path: Path, text: str) -> None:
     """Write a private file in the place of an old one, whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
-    write_private(aside, text)
-    aside.replace(path)
+    try:
+        write_private(aside, text)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def supply_private(path: Path, text: Callable[[], str]) -> None:
+    """Write a private file, whole or not at all, unless it is there: who was cut short goes on."""
+    if not path.exists():
+        replace_private(path, text())
 
 
 def check_mode(path: Path, mode: int, what: str, wanted: str) -> None:

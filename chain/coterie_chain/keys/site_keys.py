@@ -29,7 +29,7 @@ from pydantic_core import from_json
 from coterie_chain.errors import KeyFault
 from coterie_chain.keys.envelopes import open_body_key, seal, unseal
 from coterie_chain.keys.keyfiles import WrongPassphrase, decrypt_keyfile, encrypt_keyfile
-from coterie_chain.keys.private_files import check_mode, read_private, write_private
+from coterie_chain.keys.private_files import check_mode, read_private, replace_private
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -57,16 +57,17 @@ class SiteKeys:
 
     @classmethod
     def create(cls, directory: str | Path, passphrase: str, *, scrypt: int = SCRYPT) -> SiteKeys:
-        """New keys, written to `directory`; KeyFault if it holds keys already. `scrypt` is a power of two."""
+        """New keys in `directory`, all or none; KeyFault if it holds keys already. `scrypt` is a power of two."""
         if not passphrase:
             raise KeyFault("CO-C103", "The passphrase is empty. Choose one that only this site's people know.")
-        folder = _create_directory(Path(directory))
+        folder = Path(directory)
+        _check_new(folder)
         signing, root = PrivateSigningKey().secret, secrets.token_bytes(32)
         keys = cls.of(signing, root)
         address = keys.address.removeprefix("0x").lower()
-        _save(folder / OPERATOR, {"address": address, **encrypt_keyfile(signing, passphrase.encode(), scrypt)})
         # The address that the format may have would be the root's, and means nothing.
-        _save(folder / PRIVATE, encrypt_keyfile(root, passphrase.encode(), scrypt))
+        operator, private = (encrypt_keyfile(secret, passphrase.encode(), scrypt) for secret in (signing, root))
+        _save(folder, {PRIVATE: private, OPERATOR: {"address": address, **operator}})
         return keys
 
     @classmethod
@@ -149,21 +150,13 @@ def _derive(secret: bytes, label: bytes) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=label).derive(secret)
 
 
-def _create_directory(folder: Path) -> Path:
+def _check_new(folder: Path) -> None:
     existing = [name for name in (OPERATOR, PRIVATE) if (folder / name).exists()]
     if existing:
         raise KeyFault(
             "CO-C105",
             f"{folder} holds {' and '.join(existing)} already, and keys are never overwritten. Name another folder.",
         )
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(folder, 0o700)
-    except OSError as e:
-        raise KeyFault(
-            "CO-C101", f"Cannot make the key directory {folder}: {e.strerror or e}. Check the path and its permissions."
-        ) from e
-    return folder
 
 
 @lru_cache(maxsize=1024)
@@ -175,12 +168,24 @@ def is_usable_key(public: bytes) -> bool:
         return False
 
 
-def _save(path: Path, keyfile: dict[str, object]) -> None:
+def _save(folder: Path, keyfiles: Mapping[str, dict[str, object]]) -> None:
+    """Write the key files aside, and then give them their place: a command that is cut short leaves no half."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        write_private(path, json.dumps(keyfile, indent=2) + "\n")
+        aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, keyfile in keyfiles.items():
+            replace_private(aside / name, json.dumps(keyfile, indent=2) + "\n")
+        if not folder.exists() or not any(folder.iterdir()):
+            aside.replace(folder)
+            return
+        os.chmod(folder, 0o700)
+        for name in keyfiles:
+            os.link(aside / name, folder / name)  # refused where somebody made keys meanwhile
+            (aside / name).unlink()
+        aside.rmdir()
     except OSError as e:
         raise KeyFault(
-            "CO-C105", f"Cannot write the key file {path}: {e.strerror or e}. Check its permissions and the disk."
+            "CO-C101", f"Cannot make the key directory {folder}: {e.strerror or e}. Check the path and its permissions."
         ) from e
 
 

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.http_client import WIRE_FAULTS, Answer, HttpClient, Waits, encode_query
-from coterie_chain.keys.private_files import read_private, replace_private, write_private
+from coterie_chain.keys.private_files import read_private, replace_private, supply_private
 from coterie_chain.network.peers import list_neighbours
 from coterie_chain.network.programs.executables import IPFS
 from coterie_chain.network.programs.kubo import (
@@ -93,11 +93,11 @@ class Kubo:
         return {**ENVIRONMENT, "IPFS_PATH": str(self.repo.absolute())}
 
     def create(self, key: str) -> None:
-        """A new peer with a token of its own, in the swarm of a key."""
-        self.repo.mkdir(parents=True, mode=0o700)
-        write_private(self.key, key)
-        write_private(self.token, secrets.token_urlsafe(32) + "\n")
-        write_private(self.identity, json.dumps(create_identity()) + "\n")
+        """Make what it lacks: the swarm's key, which is this one, a token of its own, and last its identity."""
+        self.repo.mkdir(parents=True, mode=0o700, exist_ok=True)
+        supply_private(self.key, lambda: key)
+        supply_private(self.token, lambda: secrets.token_urlsafe(32) + "\n")
+        supply_private(self.identity, lambda: json.dumps(create_identity()) + "\n")
 
     def join(self, key: str) -> None:
         """Change into the swarm of another key."""

@@ -20,7 +20,7 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.network import Network
-from coterie_chain.keys.private_files import read_private, write_private
+from coterie_chain.keys.private_files import read_private, supply_private, write_private
 from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network import genesis
@@ -169,9 +169,8 @@ def make_keys(
         raise ConfigError("CO-F305", f"There is no chain {chain!r} to found. Name one of {', '.join(CHAIN_KINDS)}.")
     if not own_keys.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        passphrase = secrets.token_urlsafe(24)
-        write_private(passphrase_file, passphrase + "\n")
-        SiteKeys.create(own_keys, passphrase, scrypt=scrypt)
+        supply_private(passphrase_file, lambda: secrets.token_urlsafe(24) + "\n")
+        SiteKeys.create(own_keys, read_passphrase(passphrase_file), scrypt=scrypt)
     keys = SiteKeys.load(own_keys, read_passphrase(passphrase_file))
     ports = SitePorts.read(folder)
     sealer, enode = _chain_keys(folder, chain, chain_host, ports.chain)
@@ -276,7 +275,7 @@ def _chain_keys(folder: Path, chain: str, host: str, port: int) -> tuple[str, st
     """Address of the site's sealer and enode of its node; the keys are made if they are missing."""
     if chain == "clique":
         node = Geth(folder / "geth")
-        if not node.data.is_dir():
+        if not node.is_made:
             node.create()
         return node.sealer, node.enode(host, port)
     validator = Besu(folder / "besu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import socketserver
@@ -14,23 +15,85 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark import ParameterSet
 from support.chain.anvil import AnvilClient
 from support.node.founded_sites import FoundedSites
 
 from coterie_chain.errors import LedgerMismatch, LedgerUnreachable
 from coterie_chain.ethereum.network import discover
+from coterie_chain.keys.private_files import read_private
 from coterie_chain.network import deploy as deployment
 from coterie_chain.network import greeting
 from coterie_chain.network.deploy import deploy
 from coterie_chain.network.devnet import Anvil
+from coterie_node.cli.site.init import make_node
 from coterie_node.errors import ConfigError
 from coterie_node.network import guided_founding
+from coterie_node.network.founding import make_keys, propose_addresses
 from coterie_node.network.guided_founding import FOUNDING, FoundingPlan, await_network, greet_meanwhile, write_plan
 from coterie_node.network.site_ports import SitePorts
 from coterie_node.network.site_programs import SitePrograms
 from coterie_node.site.config import CONFIG
+from coterie_node.site.folder import find_node
 
 PEER = "enode://aa@10.0.0.2:30303"
+
+
+class Killed(BaseException):
+    """The process ends here, as by a power cut or Ctrl-C."""
+
+
+@contextmanager
+def kill_at_write(monkeypatch: pytest.MonkeyPatch, which: int) -> Iterator[None]:
+    """The process ends when it has written the `which`-th file and has not given it its name."""
+    flush, count = os.fsync, 0
+
+    def flush_or_die(handle: int) -> None:
+        nonlocal count
+        count += 1
+        if count > which:
+            raise Killed
+        flush(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("coterie_chain.keys.private_files.os.fsync", flush_or_die)
+        yield
+
+
+def list_writes(count: int, fast: int) -> list[ParameterSet]:
+    """So many places at which a process may end; the fast suite looks at one."""
+    return [pytest.param(which, marks=[] if which == fast else pytest.mark.long) for which in range(count)]
+
+
+@pytest.mark.parametrize("which", list_writes(10, fast=1))
+def test_keys_that_a_command_was_cut_short_of_are_made_by_the_next_one(
+    which: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who pressed Ctrl-C while the keys were made had a folder with which no command went on."""
+    folder = tmp_path / "north"
+    folder.mkdir()
+    with pytest.raises(Killed), kill_at_write(monkeypatch, which):
+        make_keys(folder, "north", "10.0.0.1", "10.0.0.1", scrypt=1 << 12)
+    card = make_keys(folder, "north", "10.0.0.1", "10.0.0.1", scrypt=1 << 12)
+    assert make_keys(folder, "north", "10.0.0.1", "10.0.0.1", scrypt=1 << 12) == card
+    make_node(folder, "north", "data.csv", propose_addresses(folder), 9464)
+    assert find_node(folder).load_keys().address == card.operator
+
+
+@pytest.mark.parametrize("which", list_writes(5, fast=2))
+def test_a_node_whose_making_was_cut_short_is_made_by_the_next_command(
+    which: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "north"
+    own = propose_addresses(folder)
+    with pytest.raises(Killed), kill_at_write(monkeypatch, which):
+        make_node(folder, "north", "data.csv", own, 9464, scrypt=1 << 12)
+    keys = make_node(folder, "north", "data.csv", own, 9464, scrypt=1 << 12)
+    home = find_node(folder)
+    assert home.load_keys().address == keys.address
+    assert read_private(home.path(home.config.api.token_file), "token")
+    with pytest.raises(ConfigError, match="never replaces another"):
+        make_node(folder, "north", "data.csv", own, 9464)
 
 
 @contextmanager

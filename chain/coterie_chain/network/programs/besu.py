@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coincurve import PrivateKey
 
-from coterie_chain.keys.private_files import read_private, write_private
+from coterie_chain.keys.private_files import read_private, supply_private
 
 _P2P_PORT, _RPC_PORT = 30303, 8545
 
@@ -38,9 +38,9 @@ class Besu:
         return str(Account.from_key(bytes.fromhex(read_private(self.key, "the validator's key").strip())).address)
 
     def create(self) -> None:
-        """A new key."""
-        self.folder.mkdir(parents=True, mode=0o700)
-        write_private(self.key, secrets.token_hex(32) + "\n")
+        """A new key, unless there is one."""
+        self.folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        supply_private(self.key, lambda: secrets.token_hex(32) + "\n")
 
     def enode(self, host: str, port: int = _P2P_PORT) -> str:
         """Its address for peers."""

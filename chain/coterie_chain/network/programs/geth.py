@@ -16,13 +16,14 @@ from pathlib import Path
 from coincurve import PrivateKey
 from eth_utils.address import to_checksum_address
 
-from coterie_chain.keys.private_files import write_private
+from coterie_chain.keys.private_files import replace_private, supply_private
 
 P2P_PORT, RPC_PORT = 30303, 8551
 # Light, because the passphrase is 24 random bytes, and a Geth that takes a second to open its key may stall the chain:
 # it has peers already and drops their new blocks until it seals itself. Sealers that start together may all lose the
 # block that would have decided between them, and none may seal the next one ("signed recently") until one reconnects.
 SEALER_SCRYPT = 1 << 12
+SEALER_KEY = "sealer.json"
 # The unix socket's address has room for so many letters; a longer one gets no socket.
 MAX_IPC_PATH = 100
 
@@ -71,23 +72,24 @@ class Geth:
     @property
     def sealer(self) -> str:
         """Address that signs its blocks."""
-        keyfile = next(self.keystore.iterdir())
+        keyfile = next(self.keystore.glob("[!.]*"))
         return to_checksum_address("0x" + json.loads(keyfile.read_text())["address"].removeprefix("0x"))
 
-    def create(self) -> None:
-        """New keys: the sealer's, the peer's, and the secret of the RPC."""
-        from eth_account import Account
-        from eth_keyfile.keyfile import create_keyfile_json
+    @property
+    def is_made(self) -> bool:
+        """Whether it has all of its keys; what is written last is there."""
+        return self.data.is_dir() and self.jwt.exists()
 
-        passphrase = secrets.token_urlsafe(24)
-        self.data.mkdir(parents=True, mode=0o700)
-        self.keystore.mkdir(mode=0o700)
-        key = bytes(Account.create().key)
-        keyfile = create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=SEALER_SCRYPT)
-        write_private(self.keystore / "sealer.json", json.dumps(keyfile))
-        write_private(self.nodekey, secrets.token_hex(32))
-        write_private(self.passphrase, passphrase + "\n")
-        write_private(self.jwt, secrets.token_hex(32) + "\n")
+    def create(self) -> None:
+        """Make what it lacks of keys: the sealer's, the peer's, and the secret of the RPC."""
+        self.data.mkdir(parents=True, mode=0o700, exist_ok=True)
+        self.keystore.mkdir(mode=0o700, exist_ok=True)
+        if not (self.keystore / SEALER_KEY).exists():
+            passphrase = secrets.token_urlsafe(24)
+            replace_private(self.passphrase, passphrase + "\n")
+            replace_private(self.keystore / SEALER_KEY, _make_sealer_key(passphrase))
+        supply_private(self.nodekey, lambda: secrets.token_hex(32))
+        supply_private(self.jwt, lambda: secrets.token_hex(32) + "\n")
 
     def enode(self, host: str, port: int) -> str:
         """Its address for peers."""
@@ -98,6 +100,15 @@ class Geth:
     def listen(self, host: str, port: int, peers: Sequence[str]) -> None:
         """Write the configuration: where peers reach it, and the only peers it talks to."""
         self.config.write_text(render_geth_config(host, port, peers))
+
+
+def _make_sealer_key(passphrase: str) -> str:
+    """The file of a new key."""
+    from eth_account import Account
+    from eth_keyfile.keyfile import create_keyfile_json
+
+    key = bytes(Account.create().key)
+    return json.dumps(create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=SEALER_SCRYPT))
 
 
 def render_geth_config(host: str, port: int, peers: Sequence[str]) -> str:

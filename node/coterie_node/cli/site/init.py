@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from coterie_chain.keys.private_files import write_private
+from coterie_chain.keys.private_files import supply_private
 from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.network.swarm import Kubo
 from coterie_chain.store.cid import decode_base58
@@ -165,16 +165,17 @@ def make_node(
         port=port,
         learners=", ".join(_quote_toml(name) for name in _learners()),
     )
-    write_private(folder / CONFIG, settings)
-    write_private(folder / "api.token", secrets.token_urlsafe(32) + "\n")
-    node = find_node(folder)
-    if not node.keys.is_dir():
-        SiteKeys.create(node.keys, passphrase, scrypt=scrypt)
-    keys = SiteKeys.load(node.keys, passphrase)
+    if not (folder / KEYS).is_dir():
+        SiteKeys.create(folder / KEYS, passphrase, scrypt=scrypt)
+    keys = SiteKeys.load(folder / KEYS, passphrase)
+    supply_private(folder / "api.token", lambda: secrets.token_urlsafe(32) + "\n")
     store = Kubo(folder / "kubo")
     peer = {"peer": "0x" + decode_base58(store.peer)[-32:].hex()} if store.identity.exists() else {}
     card = SeatCard(name=site, address=keys.address, sealing="0x" + keys.sealing.hex(), **peer)
     (folder / "card.json").write_text(card.model_dump_json(indent=2) + "\n")
+    # Last: a folder with settings is whole, and one without is gone on with.
+    supply_private(folder / CONFIG, lambda: settings)
+    find_node(folder)
     return keys
 
 
@@ -195,8 +196,9 @@ def _ask(what: str, default: str) -> str:
 
 
 def _make_folder(folder: Path) -> None:
-    has_keys = (folder / KEYS).is_dir() and not (folder / CONFIG).exists()
-    if folder.exists() and not has_keys and (not folder.is_dir() or any(folder.iterdir())):
+    begun = (folder / KEYS).is_dir() or (folder / PASSPHRASE).exists()
+    goes_on = begun and not (folder / CONFIG).exists()
+    if folder.exists() and not goes_on and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
             "CO-F203", f"{folder} is not an empty folder, and a node never replaces another. Name an empty folder."
         )
@@ -208,8 +210,8 @@ def _passphrase(folder: Path, own_file: Path | None) -> str:
     if own_file is not None:
         return read_passphrase(own_file)
     file = folder / PASSPHRASE
-    if not file.exists() and not (folder / KEYS).is_dir():
-        write_private(file, secrets.token_urlsafe(32) + "\n")
+    if not (folder / KEYS).is_dir():
+        supply_private(file, lambda: secrets.token_urlsafe(32) + "\n")
     return read_passphrase(file)
 
 
