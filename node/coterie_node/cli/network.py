@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from coterie_chain.errors import KeyFault
-from coterie_chain.keys.private_files import read_private, write_private
+from coterie_chain.keys.private_files import read_private, replace_private, write_private
 from coterie_chain.network.programs.kubo import fingerprint_swarm_key, is_swarm_key
 from coterie_chain.network.programs.ports import LOOPBACK
 from coterie_chain.network.swarm import Kubo
@@ -51,7 +51,7 @@ def keys_command(
             "CO-F203", f"{folder} has the keys of {existing.site}, not of {site}. Give {site} its own folder."
         )
     card = make_keys(folder, site, host, host, chain=chain).to_json()
-    file.write_text(card)
+    replace_private(file, card)
     print(card, end="")
 
 
@@ -116,7 +116,7 @@ def deploy_command(
         cure = "For new contracts with the same members, write another file with --out, and vote: coterie site succeed"
         raise ConfigError("CO-F203", f"{message}. {cure}.")
     text = deploy_catalog(folder, chain, [FounderCard.read(path) for path in founder]).to_json()
-    file.write_text(text)
+    replace_private(file, text)
     print(text, end="")
 
 

@@ -20,7 +20,7 @@ from pydantic_core import from_json
 
 from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.network import Network
-from coterie_chain.keys.private_files import read_private, supply_private, write_private
+from coterie_chain.keys.private_files import read_private, replace_private, supply_private, write_private
 from coterie_chain.keys.site_keys import SCRYPT, SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import SiteEntry
 from coterie_chain.network import genesis
@@ -223,7 +223,7 @@ def keep_cards(folder: Path, cards: Sequence[FounderCard]) -> None:
     """Write the cards of all sites into a site's folder, where `coterie doctor` finds them."""
     (folder / FOUNDERS).mkdir(exist_ok=True)
     for card in cards:
-        (folder / FOUNDERS / f"{check_site_name(card.site)}.json").write_text(card.to_json())
+        replace_private(folder / FOUNDERS / f"{check_site_name(card.site)}.json", card.to_json())
 
 
 def deploy_catalog(folder: Path, url: str, cards: Sequence[FounderCard]) -> Network:

@@ -32,7 +32,7 @@ from coterie_chain.errors import ChainError, LedgerUnreachable
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network, NoCatalog, check_nothing_waits, discover
 from coterie_chain.ethereum.rpc import Rpc
-from coterie_chain.keys.private_files import read_private
+from coterie_chain.keys.private_files import read_private, replace_private
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.network.programs.kubo import is_swarm_key
 from coterie_chain.network.swarm import Kubo
@@ -154,7 +154,7 @@ def write_plan(folder: Path, cards: Sequence[FounderCard], *, sleep: bool) -> Fo
     sealed = _load_keys(folder).seal(secret, readers, _CONTEXT)
     founded = tuple(FoundedCard(**asdict(card)) for card in cards)
     plan = FoundingPlan(cards=founded, sleep=sleep, swarm_key=sealed.hex())
-    (folder / FOUNDING).write_text(plan.model_dump_json(indent=2) + "\n")
+    replace_private(folder / FOUNDING, plan.model_dump_json(indent=2) + "\n")
     return plan
 
 
@@ -209,7 +209,7 @@ def await_network(
             network = found or deploy_catalog(folder, url, cards)
         else:
             network = await_chain(lambda: _find_catalog(url, cards), seconds, tell, check)
-    (folder / NETWORK).write_text(network.to_json())
+    replace_private(folder / NETWORK, network.to_json())
     return network
 
 

@@ -123,7 +123,7 @@ class SiteDaemons:
             peers=", ".join(f'{peer} = "{self._talk_address(peer)}"' for peer in self._sites if peer != site),
         )
         replace_private(root / CONFIG, text)
-        (root / "network.json").write_text(self._place.network(site).to_json())
+        replace_private(root / "network.json", self._place.network(site).to_json())
         if not (root / "api.token").exists():
             write_private(root / "api.token", secrets.token_urlsafe(32) + "\n")
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from coterie_chain.errors import StoreFault
-from coterie_chain.keys.private_files import write_private
+from coterie_chain.keys.private_files import replace_private, write_private
 from coterie_learners.core.payload import canonical
 from coterie_node.errors import ConfigError
 from coterie_node.release.gate import Release
@@ -84,7 +84,7 @@ class ApprovalFolder:
         for path in self.root.glob("*.json"):
             waiting_paths: dict[str, Any] = json.loads(path.read_text())
             if waiting_paths["payload_digest"].startswith(digest) and len(digest) >= 8:
-                path.with_suffix(".yes").write_text(waiting_paths["payload_digest"] + "\n")
+                replace_private(path.with_suffix(".yes"), waiting_paths["payload_digest"] + "\n")
                 return waiting_paths
         describe_release = f"Nothing with the digest {digest!r} waits for approval in {self.root}"
         raise ConfigError("CO-F311", f"{describe_release}. List what does with `coterie release list`.")

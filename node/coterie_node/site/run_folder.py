@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.private_files import replace_private
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
 from coterie_learners.core.registry import list_learners
@@ -136,11 +137,11 @@ class RunFolder:
     def save(self, settings: RunSettings, network: Network) -> None:
         """Write place.json and network.json."""
         self.save_settings(settings)
-        (self.root / "network.json").write_text(network.to_json())
+        replace_private(self.root / "network.json", network.to_json())
 
     def save_settings(self, settings: RunSettings) -> None:
         """Write place.json."""
-        (self.root / "place.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+        replace_private(self.root / "place.json", json.dumps(asdict(settings), indent=2) + "\n")
 
     def settings(self) -> RunSettings:
         """Read place.json; ConfigError if the folder holds no run."""

@@ -145,7 +145,7 @@ def _start_site(folder: Path, invitation: EntryInvitation, wait: float) -> None:
             return describe_votes(votes, invitation.newcomer.site, active)
 
     seat = await_chain(look, wait, print_reason, programs.check_alive)
-    (folder / NETWORK).write_text(network.to_json())
+    replace_private(folder / NETWORK, network.to_json())
     note_entry(folder, invitation, int(time.time()))
     programs.start()
     print(f"The network is there: Catalog {network.catalog}, chain {network.chain_id}. {folder / NETWORK} names it.")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coterie_chain.keys.private_files import replace_private
 from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_rows
 from coterie_node.cli.site.init import locate_typed_rows, make_node
@@ -82,7 +83,7 @@ def make_site_keys(folder: Path, site: str | None, host: str | None, ports: int 
     folder.chmod(0o700)
     (SitePorts() if ports is None else SitePorts.count_from(ports)).write(folder)
     card = make_keys(folder, site, host, host)
-    (folder / OWN_CARD).write_text(card.to_json())
+    replace_private(folder / OWN_CARD, card.to_json())
 
 
 def _print_card(folder: Path, own: FounderCard) -> None:

@@ -10,6 +10,7 @@ import typer
 from pydantic_core import from_json
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
+from coterie_chain.keys.private_files import replace_private
 from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
@@ -62,7 +63,7 @@ def join_command(
     network = invitation.network(home.chain)
     with EthereumLedger(network, None) as ledger:  # on this chain, and the Catalog is this version's
         seats = {site.name: site for site in ledger.sites() if site.active}
-    (home.root / NETWORK).write_text(network.to_json())
+    replace_private(home.root / NETWORK, network.to_json())
     peers = {"chain": invitation.chain_peers, "swarm": invitation.swarm_peers}
     (home.root / "peers.json").write_text(json.dumps(peers, indent=2) + "\n")
     if invitation.genesis_file is not None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from coterie_chain.errors import ChainError
-from coterie_chain.keys.private_files import read_private
+from coterie_chain.keys.private_files import read_private, replace_private
 from coterie_chain.network.programs.geth import Geth
 from coterie_chain.network.programs.ipc import ask_all
 from coterie_chain.network.swarm import Kubo
@@ -40,7 +40,7 @@ def add_member(home: SiteFolder, card: FounderCard) -> None:
     """Keep a newcomer's card, and let this site's programs call it; ConfigError as `check_newcomer` has it."""
     check_newcomer(home, card)
     (home.root / FOUNDERS).mkdir(exist_ok=True)
-    (home.root / FOUNDERS / f"{check_site_name(card.site)}.json").write_text(card.to_json())
+    replace_private(home.root / FOUNDERS / f"{check_site_name(card.site)}.json", card.to_json())
     write_peers(home)
     with suppress(ChainError):
         ask_all(home.ipc, [("admin_addPeer", (card.enode,)), ("admin_addTrustedPeer", (card.enode,))])

@@ -1,0 +1,72 @@
+"""Files that other programs of a site read are whole or not there, also where the disk is full for a moment."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.node.founded_sites import FoundedSites
+
+from coterie_chain.ethereum.network import Network
+from coterie_chain.keys.private_files import replace_private
+from coterie_node.network.founding import keep_cards
+from coterie_node.network.membership.known_members import read_cards
+from coterie_node.release.approval import ApprovalFolder
+from coterie_node.site.run_folder import RunFolder, RunSettings
+
+DIGEST = "ab" * 32
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file takes another byte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def fail_then_try_again(write: Callable[[], object], folder: Path) -> None:
+    """Write on a full disk, which leaves everything as it was, and then where there is room."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match="File too large"), full_disk():
+        write()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    write()
+
+
+def test_a_yes_to_a_release_is_whole_or_none(tmp_path: Path) -> None:
+    """The daemon took an empty yes for one to another payload, and removed it: the person had to say it again."""
+    (tmp_path / "3-0.json").write_text(json.dumps({"payload_digest": DIGEST}))
+    folder = ApprovalFolder(tmp_path)
+    fail_then_try_again(lambda: folder.approve(DIGEST), tmp_path)
+    assert (tmp_path / "3-0.yes").read_text() == DIGEST + "\n"
+    assert folder.count_waiting() == 0
+
+
+def test_a_founder_s_card_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    sites = FoundedSites(tmp_path)
+    folder = sites.root / "north"
+    fail_then_try_again(lambda: keep_cards(folder, sites.cards), folder / "founders")
+    assert sorted(read_cards(folder)) == ["north", "south", "west"]
+
+
+def test_a_network_file_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    place, settings = RunFolder(tmp_path), RunSettings("running", "folder", ("north",))
+    old, new = (Network(f"http://127.0.0.1:{port}", 1, "0x" + "12" * 20, "0x" + "00" * 32, 0) for port in (1, 2))
+    place.save(settings, old)
+    fail_then_try_again(lambda: place.save(settings, new), tmp_path)
+    assert place.network() == new
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    fail_then_try_again(lambda: replace_private(tmp_path / "a", "new"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "new"
