@@ -13,6 +13,8 @@ Theory of operation. A follower is in one of two states. A sync that meets a gap
     following   a Tip    the chain left the tip                     following, back at the last shared block
     following   a Tip    no landmark is shared, or none from the    LedgerMismatch CO-C314
                          Catalog's block on
+    following   a Tip    ... and the node has fewer blocks, none    the same; LedgerUnreachable CO-C302
+                         of them another one than was read
     any         any      a page is too long, or does not come       the same; the next page is half as long
     any         any      records or blocks are missing              empty; everything is read again
     any         any      ... and the chain has left the block       empty; everything is read again up to another block,
@@ -165,6 +167,7 @@ class ChainFollower:
         the entries, again those that were read again.
         `newest` is the number of the newest block, confirmed or not, and `newest_time` its time (seconds since 1970).
         LedgerMismatch if the chain was rewound further than any reorganisation, or if the node leaves out records.
+        LedgerUnreachable for a node that fetches the blocks again that were read already.
         """
         with self._lock:
             tip, suspect, moves = self._fetch_newest(), False, 0
@@ -304,13 +307,16 @@ class ChainFollower:
         if (tip.number == old.number + 1 and tip.parent == old.hash) or self._fetch_hashes([old.number]) == [old.hash]:
             return old.number
         numbers = sorted(self._hashes)
-        pairs = zip(numbers, self._fetch_hashes(numbers), strict=True)
+        found = dict(zip(numbers, self._fetch_hashes(numbers), strict=True))
         # From the oldest to the first that differs: a page can mix blocks of two chains, so later matches do not count.
-        shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], pairs)]
+        shared = [number for number, _ in takewhile(lambda pair: self._hashes[pair[0]] == pair[1], found.items())]
         if (not shared or shared[-1] < self._network.block) and self._is_copy:
             self._reset()
             return self._network.block - 1
         if not shared or shared[-1] < self._network.block <= old.number:
+            differs = any(hash_ not in (None, self._hashes[number]) for number, hash_ in found.items())
+            if tip.number < old.number and not differs and self._fetch_hashes([0]) == [self._network.genesis]:
+                raise self._explain_lag(old, tip)
             # Where the Catalog's block is another one, there is no Catalog, and its history would seem to be empty.
             raise self._explain_rewind(old, tip, next(n for n in numbers if n not in shared))
         self._drop(shared[-1])
@@ -329,6 +335,13 @@ class ChainFollower:
             f"while its blocks up to {tip.number} were read"
         )
         return LedgerUnreachable("CO-C302", f"{message}. Wait until it has settled, or read its log.")
+
+    def _explain_lag(self, old: Tip, tip: Tip) -> LedgerUnreachable:
+        message = (
+            f"The chain node {self._rpc.where} is at block {tip.number}, and this site has read it up to {old.number}"
+        )
+        advice = "Its blocks are those that were read, as far as it has them: wait until it has caught up."
+        return LedgerUnreachable("CO-C302", f"{message}. {advice}")
 
     def _explain_rewind(self, old: Tip, tip: Tip, oldest: int) -> LedgerMismatch:
         return LedgerMismatch(

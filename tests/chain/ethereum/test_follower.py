@@ -274,9 +274,46 @@ def test_a_deep_rewind_is_a_mismatch(scene: Scene) -> None:
     scene.sites.step(study)
     follower.sync()
     scene.rpc.call("evm_revert", saved)
+    scene.rpc.call("evm_increaseTime", 3600)
+    scene.mine(MAX_REORG_DEPTH)
+    with pytest.raises(LedgerUnreachable, match="until it has caught up"):
+        follower.sync()
+    scene.mine(2 * MAX_REORG_DEPTH)
     with pytest.raises(LedgerMismatch, match="rewound or replaced") as caught:
         follower.sync()
     assert caught.value.code == "CO-C314"
+
+
+@pytest.mark.parametrize("blocks", [5, 2 * MAX_REORG_DEPTH])
+def test_a_node_that_fetches_its_chain_again_is_waited_for(scene: Scene, blocks: int) -> None:
+    """Its operator had removed its data, as the manual allows: it has the same first blocks, and no others yet."""
+    play_long_story(scene)
+    scene.mine(3 * MAX_REORG_DEPTH)
+    scene.sites.start()
+    follower, reference = scene.follower(), scene.follower()
+    follower.sync()
+    reference.sync()
+    last = scene.rpc.call("eth_getBlockByNumber", hex(blocks), False)
+
+    def lag(method: str, answer: Any) -> Any:
+        if method != "eth_getBlockByNumber" or answer is None:
+            return answer
+        return answer if int(answer["number"], 16) <= blocks else last if scene.rpc.last[1] == "latest" else None
+
+    scene.rpc.after = lag
+    for _ in range(2):
+        with pytest.raises(LedgerUnreachable, match=f"is at block {blocks}, and this site has read it up to") as caught:
+            follower.sync()
+        assert caught.value.code == "CO-C302"
+    assert follower.entries == reference.entries
+    scene.rpc.after = lambda method, answer: (
+        answer | {"hash": "0x" + "5" * 64} if scene.rpc.last == (method, "0x0") else lag(method, answer)
+    )
+    with pytest.raises(LedgerMismatch, match="rewound or replaced"):
+        follower.sync()
+    scene.rpc.restore()
+    follower.sync()
+    assert follower.entries == reference.entries
 
 
 def test_a_rewind_after_one_long_page_is_distinguished_from_a_reorganisation(scene: Scene) -> None:
