@@ -118,7 +118,7 @@ def take_order(root: Path, sites: tuple[str, ...] = SITES) -> None:
     assert f"Not yet, or away: {', '.join(others)}" in printed
     for site in others[:-1]:
         run_coterie("network", "rekey", order, "--wait", "2", "--node", root / site)
-    printed = run_coterie("network", "rekey", order, "--wait", "60", "--node", root / sites[-1])
+    printed = run_coterie("network", "rekey", order, "--wait", "240", "--node", root / sites[-1])
     assert f"Seen under the new key: {', '.join(sites[:-1])}." in printed
     assert len({read_key(root / site) for site in sites}) == 1
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.devnet.bed import SITES, STUDY, skip_without_programs
+from support.devnet.bed import SITES, STUDY, scale_with_load, skip_without_programs
 from support.node.commands import run
 from support.node.results import read_result
 
@@ -46,9 +46,14 @@ def read_head(place: RunFolder, site: str = "north") -> int:
 
 
 def await_that(condition: Callable[[], bool], what: str, within: float = 240.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, what
+    deadline, said = time.monotonic() + scale_with_load(within), ""
+    while True:
+        try:
+            if condition():
+                return
+        except LedgerUnreachable as away:  # as a node on a busy machine, or one that starts
+            said = str(away)
+        assert time.monotonic() < deadline, f"{what} {said}"
         time.sleep(0.2)
 
 

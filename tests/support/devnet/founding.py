@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from support.devnet.bed import SITES, skip_without_programs
+from support.devnet.bed import SITES, scale_with_load, skip_without_programs
 
 from coterie_chain.errors import LedgerUnreachable
 from coterie_chain.network.programs.ports import find_free_port
@@ -28,7 +27,7 @@ SITE_PORTS, PORT_DRAWS = (12000, 32000), 50
 
 def scale_patience() -> float:
     """How long a command may take: longer where more programs want to run than there are processors."""
-    return ADMIN_PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return scale_with_load(ADMIN_PATIENCE)
 
 
 def _call(words: tuple[str | Path, ...]) -> subprocess.CompletedProcess[str]:
