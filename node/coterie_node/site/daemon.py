@@ -11,7 +11,8 @@ One tick works in this order, after a copy of its state if a backup asks for one
 
 Invariants. A study joins and posts only for a decision that is bound to its proposal (decisions.py), and only while the
 ledger's terms are its document's. An error in one study stops that study alone: the log, the metrics and the status
-name it, and it is tried again while the study runs. Only what makes the whole ledger unreadable ends the daemon.
+name it, and it is tried again while the study runs. Only what makes the whole ledger unreadable ends the daemon; files
+that cannot be used for a moment, as with too many open ones, make it unwell.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Daemon:
         self.reached = -math.inf
         self._seen = 0
         self._measure_at = -math.inf
-        self._outage = ""
+        self._outage = self._file_fault = ""
         self._leave_by = math.inf
         self._block_at = math.inf
         services.metrics.confirmations.set(services.home.config.chain.confirmations)
@@ -163,20 +164,26 @@ class Daemon:
         while not stop.is_set() or self._must_continue():
             try:
                 moved = self.tick()
-                self._outage = ""
+                self._outage = self._file_fault = ""
                 backoff.reset()
                 if not moved and not stop.is_set():
                     self._wait(stop)
                 elif not moved:
                     time.sleep(SESSION_POLL_SECONDS)
-            except ChainError as error:
-                if not ENDLESS_RETRY.is_transient(error):
+            except (ChainError, OSError) as error:
+                if isinstance(error, ChainError) and not ENDLESS_RETRY.is_transient(error):
                     raise
-                if error.code != self._outage:  # logged once in each outage
-                    self._log_fault("ledger out of reach", error)
-                self._outage = error.code
+                self._note_outage(error)
                 if stop.wait(backoff.next_pause()):
                     time.sleep(SESSION_POLL_SECONDS)
+
+    def _note_outage(self, error: ChainError | OSError) -> None:
+        """Log what keeps this site from its work, once in each outage: the ledger, or files of this machine."""
+        if code_of(error) != self._outage:
+            self._log_fault("files cannot be used" if isinstance(error, OSError) else "ledger out of reach", error)
+        self._outage, self._file_fault = code_of(error), ""
+        if isinstance(error, OSError):  # without its path: everybody may ask how this node is
+            self._file_fault = f"files of this machine cannot be used: {error.strerror or type(error).__name__}"
 
     def _must_continue(self) -> bool:
         """Whether leaving now would end a study for all: this site is in the middle of an interactive step of it."""
@@ -220,6 +227,8 @@ class Daemon:
             causes.append(f"the ledger was not read for {MAX_SILENCE} s: does the chain node run?")
         if standstill := describe_standstill(now - self._block_at, self.services.period):
             causes.append(standstill)
+        if self._file_fault:
+            causes.append(self._file_fault)
         if not self.services.chain_is_well():
             causes.append("transactions wait and no block comes: do a majority of the sealers run?")
         return Health(self.services.name, version("coterie"), tuple(causes))

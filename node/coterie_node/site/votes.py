@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -96,5 +97,6 @@ class BallotBox:
             raise ConfigError("CO-F322", f"The vote {path} cannot be read. Vote again.") from None
 
     def settle(self, path: Path, outcome: Literal["cast", "refused"]) -> None:
-        """Put a vote aside for good."""
-        os.replace(path, path.with_suffix(f".{outcome}"))
+        """Put a vote aside for good, unless somebody took it away while it was cast."""
+        with suppress(FileNotFoundError):
+            os.replace(path, path.with_suffix(f".{outcome}"))

@@ -38,18 +38,27 @@ def _keep(root: Path, stop: threading.Event, notice: Callable[[str], None]) -> N
     pauses = Backoff(_PAUSES)
     while not stop.is_set():
         begun = time.monotonic()
-        child = subprocess.Popen([sys.executable, "-m", "coterie_node", "web", str(root)], stdin=subprocess.DEVNULL)
         try:
-            while child.poll() is None and not stop.wait(_LOOK):
-                pass
-        finally:
-            _end(child)
+            ending = f"ended with status {_run(root, stop)}"
+        except OSError as error:  # as without room for another process
+            ending = f"cannot be started ({error})"
         if time.monotonic() - begun > _WELL:
             pauses.reset()
         if not stop.is_set():
             pause = pauses.next_pause()
-            notice(f"the page ended with status {child.returncode} and starts again in {pause:.0f} s")
+            notice(f"the page {ending} and starts again in {pause:.0f} s")
             stop.wait(pause)
+
+
+def _run(root: Path, stop: threading.Event) -> int:
+    """Run the page until it ends, or until `stop` is set; its status."""
+    child = subprocess.Popen([sys.executable, "-m", "coterie_node", "web", str(root)], stdin=subprocess.DEVNULL)
+    try:
+        while child.poll() is None and not stop.wait(_LOOK):
+            pass
+    finally:
+        _end(child)
+    return child.returncode
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -46,6 +46,7 @@ from coterie_node.site.daemon import LEDGER_POLL_SECONDS
 from coterie_node.site.decisions import make_decision
 from coterie_node.site.fault_notes import FaultRecord
 from coterie_node.site.folder import find_node
+from coterie_node.site.votes import Ballot
 from coterie_node.site.watch import api as api_module
 from coterie_node.site.watch.api import HttpApi
 from coterie_node.site.watch.health import Health
@@ -547,6 +548,47 @@ def test_the_loop_survives_a_ledger_out_of_reach_and_stops_when_asked(
     assert len(tries) == 3
     assert not daemon.health.healthy
     assert node_network.log("north").count("CO-C301") == 1
+
+
+def test_a_fault_of_this_machine_s_files_for_a_moment_does_not_end_the_daemon(
+    node_network: NodeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As too many open files; its people see the code of the system in the log, once, and the study goes on."""
+    daemon, stop, looks = node_network.daemons["north"], Flag(), list[int]()
+    waiting = daemon.ballots.waiting
+
+    def look() -> list[Path]:
+        looks.append(1)
+        if len(looks) < 4:
+            raise OSError(errno.EMFILE, "Too many open files")
+        stop.set()
+        return waiting()
+
+    health = list[Health]()
+    monkeypatch.setattr(daemon.ballots, "waiting", look)
+    monkeypatch.setattr(stop, "wait", lambda seconds: health.append(daemon.health))
+    node_network.propose(study_file(node_network.root))
+    daemon.run(stop)
+    assert list(daemon.tasks) == [1]
+    assert "Too many open files" in health[0].causes[-1]
+    assert daemon.health.healthy
+    assert node_network.log("north").count("Too many open files") == 1
+
+
+def test_a_vote_that_somebody_took_away_while_it_was_cast_is_cast(node_network: NodeNetwork) -> None:
+    north = node_network.daemons["north"]
+    north.ballots.record(Ballot(motion="revoke", subject="west"))
+    (path,) = north.ballots.waiting()
+    cast = north.services.ledger.revoke
+
+    def cast_and_lose(site: str) -> None:
+        cast(site)
+        path.unlink()
+
+    north.services.ledger.revoke = cast_and_lose  # type: ignore[method-assign]
+    north.tick()
+    assert "vote cast" in node_network.log("north")
+    assert north.ballots.waiting() == []
 
 
 def test_a_daemon_rests_while_no_study_needs_it_and_not_while_one_does(

@@ -27,3 +27,23 @@ def test_a_page_that_cannot_start_is_tried_less_and_less_often(tmp_path: Path, m
         assert enough.wait(60.0)
     assert said == [f"the page ended with status 1 and starts again in {seconds} s" for seconds in (1, 2)]
     assert "page" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_page_for_which_there_is_no_process_for_a_moment_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread ended, and the page was gone until the daemon's next start."""
+    monkeypatch.setattr(page_process, "_PAUSES", RetryPolicy(first=0.01))
+    monkeypatch.setattr(page_process, "_LOOK", 0.01)
+    monkeypatch.setattr("sys.executable", "/no/such/python")
+    said, refused, again = list[str](), threading.Event(), threading.Event()
+
+    def notice(text: str) -> None:
+        said.append(text)
+        (again if "ended with status 1" in text else refused).set()
+
+    with run_page(tmp_path, notice):
+        assert refused.wait(60.0)
+        monkeypatch.setattr("sys.executable", "/bin/false")
+        assert again.wait(60.0)
+    assert "the page cannot be started ([Errno 2] No such file or directory" in said[0]
