@@ -196,7 +196,7 @@ class KuboSwarm:
             _await_ready(service, lambda: _ask(client, "id").status == 200, within)
             for other in others.values():
                 port = read_ports(other.ports)["swarm"]
-                # A daemon that does not answer in time connects by itself; the wait says to whom it has not.
+                # A daemon that does not answer in time connects by itself; the wait names the sites that it lacks.
                 with suppress(*WIRE_FAULTS):
                     _ask(client, "swarm/connect", {"arg": f"{format_multiaddr(LOOPBACK, port)}/p2p/{other.peer}"})
             await_peers(site, client, {other.peer: name for name, other in others.items()}, within)
