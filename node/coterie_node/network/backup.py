@@ -47,11 +47,11 @@ COPY_SECONDS = 60.0
 _MANIFEST, RESTORED = "backup.json", "restored.json"
 # What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
 HISTORY = ("history.sqlite", "history.sqlite-wal", "history.sqlite-shm")
-LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, RESTORED, ".lock", *HISTORY)
+LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, RESTORED, *HISTORY)
 # ... and what of these it does hold.
 KEPT = ("kubo/repo/swarm.key",)
 RUNNING = (".ipc", ".part", "-wal", "-shm")
-NAMES_OF_RUNNING = frozenset({"run.json", "log"})
+NAMES_OF_RUNNING = frozenset({"run.json", "log", ".lock"})
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from coterie_node.data.files.folder_listing import FolderListing, is_settled
 from coterie_node.errors import ConfigError, TermsMismatch
 from coterie_node.persons.acts import SignedAct
 from coterie_node.persons.roles import MAX_SIGNERS
+from coterie_node.privacy.files.folder_lock import FolderLock
 
 MAX_DECISION_BYTES = 1 << 16
 # Decisions that are kept in memory: those about the studies that go on.
@@ -96,22 +97,21 @@ class DecisionFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._listing = FolderListing(root)
+        self._lock = FolderLock(root)
         # Each is one attribute, replaced at once: several threads may read.
         self._counted: tuple[Mapping[str, frozenset[str]], Mapping[bytes, int]] = {}, {}
         self._read: dict[str, tuple[FileIdentity, Decision]] = {}
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other programs of the site from deciding: what is decided inside builds on what is read inside."""
+        return self._lock.hold()
+
     def record(self, decision: Decision) -> None:
-        """Write a decision down, whole or not at all."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = self.count(bytes.fromhex(decision.study))
-        place = self.root / f"{decision.study}.{number:04d}.json"
-        aside = place.with_suffix(".part")
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(decision.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, place)
+        """Write a decision down, whole or not at all, after those that other programs of the site write."""
+        with self.hold():
+            number = self.count(bytes.fromhex(decision.study))
+            place = self.root / f"{decision.study}.{number:04d}.json"
+            replace_private(place, decision.model_dump_json(indent=2) + "\n")
 
     def count(self, study: bytes) -> int:
         """How often something was decided about a study."""

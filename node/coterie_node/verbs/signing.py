@@ -118,10 +118,12 @@ def record_decision(
     if signed is None:
         folder.decisions.record(decision.model_copy(update={"by": decision.by or name_unnamed(folder.name)}))
         return []
-    signatures = collect_signatures(folder.decisions.latest(study, decision.number), decision, signed)
-    names = ", ".join(signature.text.name for signature in signatures)[:200]
-    decision = decision.model_copy(update={"signatures": signatures, "by": names})
-    folder.decisions.record(decision)
+    decisions = folder.decisions
+    with decisions.hold():  # of two persons who sign at once, the second keeps the first one's signature
+        signatures = collect_signatures(decisions.latest(study, decision.number), decision, signed)
+        names = ", ".join(signature.text.name for signature in signatures)[:200]
+        decision = decision.model_copy(update={"signatures": signatures, "by": names})
+        decisions.record(decision)
     if not decision.takes_part:
         return [f"Signed by {printable(names)}."]
     signers, wanted = count_signers(folder, decision, int(time.time()))
