@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from eth_utils.address import to_checksum_address
 
@@ -34,6 +34,7 @@ DEPLOYMENT_TIMEOUT = 120.0
 # Blocks of a chain that is just founded are replaced while its sealers find each other.
 MAX_REPLACEMENTS = 6
 _POLL = RetryPolicy(first=0.01, longest=0.25, factor=1.5)
+T = TypeVar("T")
 STALLED = (
     "Do more than half of the sealers run, and do they reach each other? If all do and say `signed recently`, "
     "start one of them again."
@@ -150,7 +151,7 @@ def await_deployment(rpc: Rpc, name: str, catalog: str, confirmations: int) -> i
 
 def _await_receipt(rpc: Rpc, name: str) -> _Receipt:
     deadline, backoff = time.monotonic() + DEPLOYMENT_TIMEOUT, Backoff(_POLL)
-    while (receipt := _fetch_receipt(rpc, name)) is None:
+    while (receipt := _ask_until(deadline, lambda: _fetch_receipt(rpc, name))) is None:
         if time.monotonic() > deadline:
             newest = rpc.call_quantity("eth_blockNumber")
             message = f"No block took the deployment within {DEPLOYMENT_TIMEOUT:g} s; the newest is {newest}"
@@ -197,8 +198,8 @@ def await_confirmations(rpc: Rpc, number: int) -> None:
 
     LedgerUnreachable (CO-C304) after 120 s without any new block.
     """
-    newest, deadline = -1, 0.0
-    while (found := rpc.call_quantity("eth_blockNumber")) < number:
+    newest, deadline = -1, time.monotonic() + DEPLOYMENT_TIMEOUT
+    while (found := _ask_until(deadline, lambda: rpc.call_quantity("eth_blockNumber"))) < number:
         now = time.monotonic()
         if found > newest:
             newest, deadline = found, now + DEPLOYMENT_TIMEOUT
@@ -206,6 +207,20 @@ def await_confirmations(rpc: Rpc, number: int) -> None:
             message = f"No block after {newest} came within {DEPLOYMENT_TIMEOUT:g} s; the Catalog counts from {number}"
             raise LedgerUnreachable("CO-C304", f"{message} on. {STALLED}")
         time.sleep(0.05)
+
+
+def _ask_until(deadline: float, ask: Callable[[], T]) -> T:
+    """What the node answers; until `deadline` (monotonic seconds) one that does not answer is asked again.
+
+    The transaction is with the node, which may be busy: its silence for a moment is no reason to give the wait up.
+    """
+    while True:
+        try:
+            return ask()
+        except LedgerUnreachable as error:
+            if error.code != "CO-C301" or time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL.longest)
 
 
 def _describe(rpc: Rpc, url: str, catalog: str, block: int, founders: Sequence[SiteEntry]) -> Network:

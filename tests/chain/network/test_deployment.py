@@ -110,3 +110,36 @@ def test_a_node_that_never_settles_is_named(clock: Clock) -> None:
         await_deployment(node, NAME, CATALOG, 2)
     assert caught.value.code == "CO-C302"
     assert f"was replaced {MAX_REPLACEMENTS - 1} times" in caught.value.message
+
+
+class SilentNode(ReplacingNode):
+    """The same node on a machine that is busy for a while: until then it answers nothing."""
+
+    def __init__(self, clock: Clock, until: float) -> None:
+        super().__init__(clock, [DEPLOYED])
+        self._until = until
+
+    def call(self, method: str, *params: object) -> Any:
+        self._answer()
+        return super().call(method, *params)
+
+    def call_quantity(self, method: str, *params: object) -> int:
+        self._answer()
+        return super().call_quantity(method, *params)
+
+    def _answer(self) -> None:
+        if self._clock.now < self._until:
+            raise LedgerUnreachable("CO-C301", "The chain node did not answer: timed out.")
+
+
+@pytest.mark.parametrize("until", [0.0, DEPLOYMENT_TIMEOUT - 5])
+def test_a_node_that_does_not_answer_for_a_while_is_waited_for(clock: Clock, until: float) -> None:
+    with SilentNode(clock, until) as node:
+        assert await_deployment(node, NAME, CATALOG, 2) == DEPLOYED
+
+
+def test_a_node_that_never_answers_again_is_its_own_fault(clock: Clock) -> None:
+    with SilentNode(clock, 1e9) as node, pytest.raises(LedgerUnreachable) as caught:
+        await_deployment(node, NAME, CATALOG, 2)
+    assert caught.value.code == "CO-C301"
+    assert DEPLOYMENT_TIMEOUT <= clock.now <= DEPLOYMENT_TIMEOUT + 2
