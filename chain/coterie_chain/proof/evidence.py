@@ -81,22 +81,36 @@ class Evidence:
 def gather(network: Network, first: int | None = None, confirmations: int = 0) -> Evidence:
     """Ask a node for the evidence of a network, from block `first` on; LedgerUnreachable if it lacks a part.
 
+    What is read while the last block is replaced is read again, a few times (CO-C307).
+
     By default the evidence begins at block 0, or, on a chain of more than 200,000 blocks, at the last epoch of Clique
     before the Catalog's deployment: then its readers must know that block's hash.
     """
     with Rpc(network.url) as rpc:
         verify(network, rpc, confirmations)
         for _ in range(_ATTEMPTS):
+            last = max(rpc.call_quantity("eth_blockNumber") - confirmations, network.block)
+            before = _read_hash(rpc, last)
             try:
-                last = max(rpc.call_quantity("eth_blockNumber") - confirmations, network.block)
-                return _gather(rpc, network, _find_start(network, last) if first is None else first, last)
-            except NodeRefused:
-                # a development chain proves its newest block alone, and that has just changed
-                if not is_anvil(rpc):
+                evidence = _gather(rpc, network, _find_start(network, last) if first is None else first, last)
+            except (NodeRefused, LedgerMismatch) as fault:
+                # A development chain proves its newest block alone, and that has just changed. On any other one the
+                # block may be replaced while it is read: parts of two branches do not fit.
+                moved_on = isinstance(fault, NodeRefused) and is_anvil(rpc)
+                if not moved_on and _read_hash(rpc, last) == before:
                     raise
+                continue
+            if _read_hash(rpc, last) == before:
+                return evidence
         raise LedgerUnreachable(
             "CO-C307", f"The chain at {rpc.where} moved on during each of {_ATTEMPTS} readings. Try again."
         )
+
+
+def _read_hash(rpc: Rpc, number: int) -> object:
+    """The hash of a block; None if the node has no such block any more."""
+    block = rpc.call("eth_getBlockByNumber", hex(number), False)
+    return None if block is None else block["hash"]
 
 
 def _find_start(network: Network, last: int) -> int:

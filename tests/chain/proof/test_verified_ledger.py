@@ -228,6 +228,25 @@ def test_a_chain_that_moves_on_is_read_again(bench: AnvilBench, flaky: FlakyRpc,
     assert caught.value.code == code
 
 
+@pytest.mark.anvil
+@pytest.mark.parametrize("method", ["eth_getProof", "eth_getTransactionReceipt", "eth_getCode"])
+def test_a_chain_whose_last_block_is_replaced_meanwhile_is_read_again(
+    bench: AnvilBench, flaky: FlakyRpc, method: str
+) -> None:
+    """Half of one branch and half of the other made no evidence, and the node was taken for one of another kind."""
+    whole, replaced = flaky.call("eth_getBlockByNumber", "latest", False), list[str]()
+
+    def replace_once(asked: str, params: Sequence[object]) -> None:
+        if asked == method and not replaced:
+            replaced.append(asked)
+            flaky.call("anvil_reorg", 1, [])
+
+    flaky.before = replace_once
+    evidence = gather(bench.network)
+    assert flaky.call("eth_getBlockByNumber", whole["number"], False)["hash"] != whole["hash"]
+    assert_same(VerifiedLedger(evidence), bench.ledger(None))
+
+
 # Headers that Geth 1.13.15 sealed: three signers, period 1, epoch 25; a vote of two admits a fourth in block 9.
 
 
