@@ -34,7 +34,7 @@ DEPLOYMENT_TIMEOUT = 120.0
 # Blocks of a chain that is just founded are replaced while its sealers find each other.
 MAX_REPLACEMENTS = 6
 _POLL = RetryPolicy(first=0.01, longest=0.25, factor=1.5)
-T = TypeVar("T")
+_T = TypeVar("_T")
 STALLED = (
     "Do more than half of the sealers run, and do they reach each other? If all do and say `signed recently`, "
     "start one of them again."
@@ -209,7 +209,7 @@ def await_confirmations(rpc: Rpc, number: int) -> None:
         time.sleep(0.05)
 
 
-def _ask_until(deadline: float, ask: Callable[[], T]) -> T:
+def _ask_until(deadline: float, ask: Callable[[], _T]) -> _T:
     """What the node answers; until `deadline` (monotonic seconds) one that does not answer is asked again.
 
     The transaction is with the node, which may be busy: its silence for a moment is no reason to give the wait up.

@@ -149,7 +149,7 @@ def _check(rpc: Rpc, headers: Sequence[Header]) -> None:
     block_hash = rpc.call("eth_getBlockByNumber", hex(headers[-1].number), False)["hash"]
     if from_hex(block_hash) != sealing.hash(headers[-1]):
         message = f"Block {headers[-1].number} of the chain at {rpc.where} has a header of a kind not known here"
-        raise LedgerMismatch("CO-C312", f"{message}, or the chain was rewound meanwhile.")
+        raise LedgerMismatch("CO-C312", f"{message}. Compare it with another site's node.")
 
 
 def _fetch_bodies(rpc: Rpc, network: Network, headers: Sequence[Header]) -> list[Body]:
