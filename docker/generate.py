@@ -121,12 +121,12 @@ def build_geth_service(name: str, folder: str, sealer: str) -> Service:
     own = geth.build_identity_arguments("/geth/nodekey")
     seal = geth.build_sealing_arguments("SEALER", "/geth/sealer.passphrase", "/geth/keystore")
     run = shlex.join(["geth", *start, *own, *seal, "--ipcpath", "/geth/geth.ipc"]).replace("SEALER", '"$$SEALER"')
-    init = shlex.join(["geth", *geth.build_init_arguments("/geth/data", "/geth/genesis.json")])
+    init = geth.build_init_script("geth", "/geth/data", "/geth/genesis.json")
     return {
         "image": pin_image(GETH_IMAGE, DIGESTS),
         **HARD,
         "entrypoint": ["/bin/sh", "-ec"],
-        "command": [f"[ -d /geth/data/geth/chaindata ] || {init}\nexec {run}\n"],
+        "command": [f"{init}\nexec {run}\n"],
         "environment": {"SEALER": sealer},
         "volumes": [f"{folder}/geth:/geth"],
         "healthcheck": build_health_check("geth", "attach", "--exec", "eth.blockNumber", "/geth/geth.ipc"),
@@ -137,7 +137,7 @@ def build_kubo_service(folder: str) -> Service:
     """The site's store."""
     daemon = shlex.join(["ipfs", *kubo.build_daemon_arguments()])
     steps = [
-        "[ -f /kubo/repo/version ] || ipfs init --empty-repo /kubo/config.json",
+        kubo.build_init_script("ipfs", "/kubo/repo", "/kubo/config.json"),
         "cp /kubo/config.json /kubo/repo/config",
         f"exec {daemon}",
     ]

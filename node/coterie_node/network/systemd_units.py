@@ -119,9 +119,7 @@ def make_geth_recipe(site: Path) -> Recipe:
     seals = founder or (node.folder / LATER_SEALER).exists()
     own = geth.build_identity_arguments(node.nodekey)
     seal = geth.build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if seals else ()
-    # Geth that starts without it writes another chain's genesis into the folder.
-    first = [program, *geth.build_init_arguments(node.data, file)]
-    prepare = [_unless(node.data / "geth" / "chaindata", first)]
+    prepare = [["/bin/sh", "-c", geth.build_init_script(program, node.data, file)]]
     return Recipe(prepare, [program, *start, *own, *geth.build_socket_arguments(node.ipc), *seal])
 
 
@@ -137,7 +135,7 @@ def make_kubo_recipe(site: Path) -> Recipe:
     program = str(IPFS.find())
     # The peers of config.json may have changed since the last start.
     prepare = [
-        _unless(store.repo / "version", [program, "init", "--empty-repo", str(store.config)]),
+        ["/bin/sh", "-c", kubo.build_init_script(program, store.repo, store.config)],
         ["/bin/cp", "-p", str(store.config), str(store.repo / "config")],
     ]
     return Recipe(prepare, [program, *kubo.build_daemon_arguments()], store.environment)
@@ -177,11 +175,6 @@ def render_units(site: Path) -> dict[str, str]:
 
 
 UNITS: dict[str, Callable[[Path], str]] = {"geth": geth_unit, "kubo": kubo_unit}
-
-
-def _unless(path: Path, command: Sequence[str]) -> list[str]:
-    """A command that runs only where a path is missing."""
-    return ["/bin/sh", "-c", f"[ -e {shlex.quote(str(path))} ] || exec {shlex.join(command)}"]
 
 
 def _load_credential(name: str, file: Path) -> str:

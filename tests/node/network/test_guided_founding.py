@@ -173,8 +173,8 @@ def test_the_ports_of_a_site_reach_its_settings_its_card_and_its_units(plan: Fou
 @pytest.mark.usefixtures("plan", "programs")
 def test_units_prepare_chain_and_store_and_are_shut_off_from_the_machine(tmp_path: Path) -> None:
     units = render_units(tmp_path / "north")
-    assert "geth/chaindata ] || exec" in units["coterie-geth.service"]
-    assert "repo/version ] || exec" in units["coterie-kubo.service"]
+    assert "geth/chaindata ] || (rm -rf" in units["coterie-geth.service"]
+    assert "repo/version ] || (rm -f" in units["coterie-kubo.service"]
     assert "After=network-online.target coterie-geth.service coterie-kubo.service" in units["coterie.service"]
     hard = ("CapabilityBoundingSet=", "SystemCallFilter=@system-service", "ProtectSystem=strict", "PrivateDevices=true")
     for text in units.values():

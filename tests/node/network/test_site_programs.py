@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +74,42 @@ def test_a_program_that_cannot_be_started_the_first_time_is_a_fault_and_leaves_n
     with pytest.raises(StoreFault, match="is not installed"):
         programs.watch(threading.Event(), lambda text: None)
     assert [service.pid for service in programs.services().values()] == [None, None]
+
+
+INIT = """\
+#!/bin/sh
+# As Geth and Kubo at their first start: what they make is there before it is whole.
+if [ "$2" = --datadir ]; then made="$3/geth/chaindata"; mkdir -p "$made"; else made="$IPFS_PATH"; fi
+[ -e "$made/config" ] && { echo "already exists" >&2; exit 1; }
+touch "$made/config" "$made/datastore_spec"
+[ -e "$0.killed" ] && kill -9 $$
+touch "$made/version"
+"""
+
+
+def test_a_first_start_that_was_cut_short_is_made_again_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Geth wrote another chain's genesis into half of a folder; Kubo refused each further start."""
+    folder, program = FoundedSites(tmp_path).root / "north", tmp_path / "program"
+    program.write_text(INIT)
+    program.chmod(0o700)
+    for name in ("COTERIE_GETH", "COTERIE_IPFS"):
+        monkeypatch.setenv(name, str(program))
+    key, killed = (folder / "kubo/repo/swarm.key").read_bytes(), tmp_path / "program.killed"
+    for name, place in (("geth", "geth/data/geth/chaindata"), ("kubo", "kubo/repo")):
+        killed.touch()
+        with pytest.raises(StoreFault, match=f"{name} cannot be prepared"):
+            SitePrograms(folder).start_one(name)
+        assert not (folder / place / "version").exists()
+        killed.unlink()
+        for _ in range(2):
+            for line in RECIPES[name](folder).prepare[:1]:
+                environment = os.environ | dict(RECIPES[name](folder).environment)
+                subprocess.run(list(line), check=True, env=environment)
+        assert (folder / place / "version").exists()
+    assert (folder / "kubo/repo/swarm.key").read_bytes() == key
+    assert not (folder / "geth/data/init.part").exists()
 
 
 def test_what_runs_is_ended_although_its_program_is_gone(programs: SitePrograms) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,6 +132,22 @@ def read_static_nodes(config: Path) -> tuple[str, ...]:
 def build_init_arguments(data: Path | str, genesis: Path | str) -> tuple[str, ...]:
     """Arguments that write a genesis into a new data directory."""
     return ("init", "--datadir", str(data), "--state.scheme", "hash", str(genesis))
+
+
+def build_init_script(program: str, data: Path | str, genesis: Path | str) -> str:
+    """A line of shell that writes a genesis into a data directory that has none, whole or not at all.
+
+    A Geth that finds half of one writes another chain's genesis there when it starts.
+    """
+    place, aside = f"{data}/geth/chaindata", f"{data}/init.part"
+    steps = (
+        ["rm", "-rf", aside],
+        [program, *build_init_arguments(aside, genesis)],
+        ["mkdir", "-p", f"{data}/geth"],
+        ["mv", f"{aside}/geth/chaindata", place],
+        ["rm", "-rf", aside],
+    )
+    return f"[ -e {shlex.quote(place)} ] || ({' && '.join(map(shlex.join, steps))})"
 
 
 def build_geth_arguments(

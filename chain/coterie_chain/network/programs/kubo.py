@@ -11,7 +11,9 @@ import base64
 import hashlib
 import re
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nacl.signing import SigningKey
@@ -153,6 +155,16 @@ def build_swarm_section() -> dict[str, Any]:
         "RelayService": {"Enabled": False},
         "Transports": {"Network": dict.fromkeys(TRANSPORTS, False)},
     }
+
+
+def build_init_script(program: str, repo: Path | str, config: Path | str) -> str:
+    """A line of shell that makes a repository of a configuration where there is none, or half of one.
+
+    `ipfs init` writes the version last, and refuses a folder in which it was cut short. The swarm's key stays.
+    """
+    rest = shlex.join(["rm", "-f", f"{repo}/config", f"{repo}/datastore_spec"])
+    init = shlex.join([program, "init", "--empty-repo", str(config)])
+    return f"[ -e {shlex.quote(f'{repo}/version')} ] || ({rest} && {init})"
 
 
 def build_daemon_arguments() -> Sequence[str]:
