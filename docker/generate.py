@@ -121,7 +121,7 @@ def build_geth_service(name: str, folder: str, sealer: str) -> Service:
     own = geth.build_identity_arguments("/geth/nodekey")
     seal = geth.build_sealing_arguments("SEALER", "/geth/sealer.passphrase", "/geth/keystore")
     run = shlex.join(["geth", *start, *own, *seal, "--ipcpath", "/geth/geth.ipc"]).replace("SEALER", '"$$SEALER"')
-    init = geth.build_init_script("geth", "/geth/data", "/geth/genesis.json")
+    init = geth.build_geth_init_script("geth", "/geth/data", "/geth/genesis.json")
     return {
         "image": pin_image(GETH_IMAGE, DIGESTS),
         **HARD,
@@ -137,7 +137,7 @@ def build_kubo_service(folder: str) -> Service:
     """The site's store."""
     daemon = shlex.join(["ipfs", *kubo.build_daemon_arguments()])
     steps = [
-        kubo.build_init_script("ipfs", "/kubo/repo", "/kubo/config.json"),
+        kubo.build_kubo_init_script("ipfs", "/kubo/repo", "/kubo/config.json"),
         "cp /kubo/config.json /kubo/repo/config",
         f"exec {daemon}",
     ]

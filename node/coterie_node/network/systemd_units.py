@@ -119,7 +119,7 @@ def make_geth_recipe(site: Path) -> Recipe:
     seals = founder or (node.folder / LATER_SEALER).exists()
     own = geth.build_identity_arguments(node.nodekey)
     seal = geth.build_sealing_arguments(node.sealer, node.passphrase, node.keystore) if seals else ()
-    prepare = [["/bin/sh", "-c", geth.build_init_script(program, node.data, file)]]
+    prepare = [["/bin/sh", "-c", geth.build_geth_init_script(program, node.data, file)]]
     return Recipe(prepare, [program, *start, *own, *geth.build_socket_arguments(node.ipc), *seal])
 
 
@@ -135,7 +135,7 @@ def make_kubo_recipe(site: Path) -> Recipe:
     program = str(IPFS.find())
     # The peers of config.json may have changed since the last start.
     prepare = [
-        ["/bin/sh", "-c", kubo.build_init_script(program, store.repo, store.config)],
+        ["/bin/sh", "-c", kubo.build_kubo_init_script(program, store.repo, store.config)],
         ["/bin/cp", "-p", str(store.config), str(store.repo / "config")],
     ]
     return Recipe(prepare, [program, *kubo.build_daemon_arguments()], store.environment)

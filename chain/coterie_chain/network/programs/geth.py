@@ -134,7 +134,7 @@ def build_init_arguments(data: Path | str, genesis: Path | str) -> tuple[str, ..
     return ("init", "--datadir", str(data), "--state.scheme", "hash", str(genesis))
 
 
-def build_init_script(program: str, data: Path | str, genesis: Path | str) -> str:
+def build_geth_init_script(program: str, data: Path | str, genesis: Path | str) -> str:
     """A line of shell that writes a genesis into a data directory that has none, whole or not at all.
 
     A Geth that finds half of one writes another chain's genesis there when it starts.

@@ -157,7 +157,7 @@ def build_swarm_section() -> dict[str, Any]:
     }
 
 
-def build_init_script(program: str, repo: Path | str, config: Path | str) -> str:
+def build_kubo_init_script(program: str, repo: Path | str, config: Path | str) -> str:
     """A line of shell that makes a repository of a configuration where there is none, or half of one.
 
     `ipfs init` writes the version last, and refuses a folder in which it was cut short. The swarm's key stays.
