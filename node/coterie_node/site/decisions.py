@@ -14,8 +14,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.keys.private_files import replace_private
 from coterie_chain.ledger.protocol import ZERO, StudyView, Terms
 from coterie_learners.study.document import Frozen, Text
@@ -102,9 +103,19 @@ class DecisionFolder:
         self._counted: tuple[Mapping[str, frozenset[str]], Mapping[bytes, int]] = {}, {}
         self._read: dict[str, tuple[FileIdentity, Decision]] = {}
 
-    def hold(self) -> AbstractContextManager[None]:
-        """Keep other programs of the site from deciding: what is decided inside builds on what is read inside."""
-        return self._lock.hold()
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other programs of the site from deciding: what is decided inside builds on what is read inside.
+
+        StoreFault (CO-C204) where another program keeps the folder for two minutes, or where it cannot be used.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock.hold())
+            except OSError as error:
+                message = f"No decision can be written to {self.root}: {error}"
+                raise StoreFault("CO-C204", f"{message}. End the other program, or check the folder.") from None
+            yield
 
     def record(self, decision: Decision) -> None:
         """Write a decision down, whole or not at all, after those that other programs of the site write."""

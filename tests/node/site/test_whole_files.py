@@ -17,11 +17,14 @@ from support.node.founded_sites import FoundedSites
 from support.node.houses import NodeNetwork
 from support.node.persons import add_persons, join_network, sign_as
 
+from coterie_chain.errors import StoreFault
 from coterie_chain.ethereum.network import Network
 from coterie_chain.keys.private_files import replace_private
 from coterie_node.network.founding import keep_cards
 from coterie_node.network.membership.known_members import read_cards
 from coterie_node.persons.acts import ActKind, SignedAct
+from coterie_node.privacy.files import folder_lock
+from coterie_node.privacy.files.folder_lock import FolderLock
 from coterie_node.release.approval import ApprovalFolder
 from coterie_node.site.decisions import DecisionFolder, make_decision
 from coterie_node.site.folder import SiteFolder
@@ -103,6 +106,19 @@ def test_decisions_that_page_and_commands_write_at_once_are_all_kept(tmp_path: P
         f"{n} {t}" for n in range(6) for t in range(4)
     }
     assert DecisionFolder(tmp_path / "decisions").count(study) == 24
+
+
+def test_a_program_that_keeps_the_decisions_is_named_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_lock, "LOG_LOCK_SECONDS", 0.1)
+    folder = DecisionFolder(tmp_path / "decisions")
+    with FolderLock(folder.root).hold(), pytest.raises(StoreFault, match="another program has kept it") as refused:
+        folder.record(make_decision(bytes(32), "decline"))
+    assert refused.value.code == "CO-C204"
+    assert folder.count(bytes(32)) == 0
+    folder.record(make_decision(bytes(32), "decline"))
+    assert folder.count(bytes(32)) == 1
 
 
 PERSONS = ("Ada Berg", "Bo Lind", "Cy Dahl", "Di Frost")

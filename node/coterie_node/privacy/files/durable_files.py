@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +45,8 @@ def _write_aside(contents: Mapping[Path, bytes]) -> list[tuple[Path, Path]]:
     """Write files beside their places, flushed to the disk; each with its place."""
     if len(contents) == 1:
         return [(_write_file(*item), item[0]) for item in contents.items()]
+    from concurrent.futures import ThreadPoolExecutor  # commands that lock a folder write no files side by side
+
     with ThreadPoolExecutor(WRITERS) as pool:
         return list(zip(pool.map(_write_file, contents, contents.values()), contents, strict=True))
 
