@@ -18,6 +18,7 @@ from coterie_learners.study.document import Study
 
 LABEL = "sealing-key/"
 DESTROYED = b"destroyed"
+_TRACE = "trace"
 
 
 def study_keys(keys: SiteKeys, vault: MutableMapping[str, bytes], session: str) -> SiteKeys:
@@ -42,8 +43,11 @@ def has_key(vault: MutableMapping[str, bytes], session: str) -> bool:
 def destroy(vault: MutableMapping[str, bytes], session: str) -> bool:
     """Destroy the sealing key of a run; whether there was one."""
     existed = has_key(vault, session)
-    vault.pop(LABEL + session, None)
+    # At once in its place: a run whose key is only gone would get another one.
     vault[LABEL + session] = DESTROYED
+    # What is deleted leaves the log that precedes the journal's file, and with it all that was replaced before.
+    vault[_TRACE] = b""
+    del vault[_TRACE]
     return existed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.learners import vertical
@@ -113,6 +114,42 @@ def test_after_the_keys_are_destroyed_payloads_are_noise_and_the_record_still_ho
         assert caught.value.code == "CO-C108"
     verdict = replay(world.ledger(), world.blobs, world.number).verdict
     assert (verdict.verdict, verdict.grade, verdict.steps) == ("RECORD INTACT", "partly sealed", 1)
+
+
+class DyingVault(dict[str, bytes]):
+    """A private memory whose process ends before its change number `last`."""
+
+    last = -1
+
+    def change(self) -> None:
+        self.last -= 1
+        if self.last == -1:
+            raise KeyboardInterrupt
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        self.change()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self.change()
+        super().__delitem__(key)
+
+    def pop(self, key: str, *default: Any) -> Any:
+        self.change()
+        return super().pop(key, *default)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_a_destruction_that_is_cut_short_gives_the_run_no_other_key(last: int) -> None:
+    """Between two changes the key was gone and not called destroyed: the run got a new one, which opens nothing."""
+    vault, keys = DyingVault(), keys_of("north")
+    study_keys(keys, vault, SESSION)
+    vault.last = last
+    with pytest.raises(KeyboardInterrupt):
+        destroy(vault, SESSION)
+    with pytest.raises(KeyFault) as caught:
+        study_keys(keys, vault, SESSION)
+    assert caught.value.code == "CO-C108"
 
 
 def test_a_run_s_key_is_random_durable_and_gone_from_the_journal_once_destroyed(tmp_path: Path) -> None:
