@@ -39,7 +39,9 @@ class Fit:
     are not zero, and n - p counts nothing. `converged` is False also where nobody looked whether the fit had settled.
     `absorbed`: estimated parameters that no table shows, as each site keeps its own. `elsewhere`: coefficients of the
     model that other sites' tables show, less those that collinear columns share.
-    `shapes`: estimated parameters of the family, beside the coefficients and the dispersion. `models`: the fits of a
+    `shapes`: estimated parameters of the family, beside the coefficients and the dispersion. `thresholds`: terms that
+    stand for the intercept of an outcome whose levels have an order. `informative`: the observations that BIC counts
+    where these are not the rows, as the events of a Cox model. `models`: the fits of a
     study of several models by name, whose terms and estimates this one lists under the models' names.
     """
 
@@ -67,14 +69,16 @@ class Fit:
     absorbed: int = 0
     elsewhere: int = 0
     shapes: int = 0
+    thresholds: int = 0
+    informative: int | None = None
     warnings: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     models: Mapping[str, Fit] = field(default_factory=dict)
 
     @property
     def intercepts(self) -> int:
-        """Intercepts that all sites have in common, one for each linear predictor or none."""
-        return sum(term == INTERCEPT or term.endswith(f":{INTERCEPT}") for term in self.terms)
+        """Intercepts that all sites have in common, one for each linear predictor or none; or thresholds."""
+        return self.thresholds + sum(term == INTERCEPT or term.endswith(f":{INTERCEPT}") for term in self.terms)
 
     @property
     def statistic(self) -> str:
@@ -118,10 +122,11 @@ class Fit:
 
     @property
     def bic(self) -> float | None:
-        """Schwarz's information criterion."""
+        """Schwarz's information criterion; of a Cox model by its events (Volinsky and Raftery, Biometrics 2000)."""
         if self.log_likelihood is None:
             return None
-        return self.parameters * float(np.log(self.n)) - 2.0 * self.log_likelihood
+        count = self.n if self.informative is None else self.informative
+        return self.parameters * float(np.log(count)) - 2.0 * self.log_likelihood
 
 
 def count_warnings(warnings: Sequence[str]) -> str:

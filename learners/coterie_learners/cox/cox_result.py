@@ -45,6 +45,7 @@ def build_cox_fit(plan: CoxPlan, end: Payload) -> Fit:
         null_deviance=None,
         log_likelihood=None if plan.options.firth else float(end["value"]),
         ratio="HR",
+        informative=events,
         notes=(*_write_notes(plan, details), *warnings),
         warnings=warnings,
         details={"cox": details},

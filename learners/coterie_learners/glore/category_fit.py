@@ -201,6 +201,7 @@ def build_category_fit(plan: CategoryPlan, model: Payload, rounds: int) -> Fit:
         notes=(*_describe_levels(plan, counts), *warnings),
         warnings=warnings,
         equations=1 if plan.ordinal else plan.cuts,
+        thresholds=plan.cuts if plan.ordinal else 0,
     )
     return replace(fit, details={"tests": joint_tests(fit, _list_terms(plan))})
 

@@ -30,7 +30,8 @@ settle_multinomial <- function(name, formula, data) {
   rbind(
     lines_of(name, beta, sqrt(diag(solve(information))), terms),
     number_of(name, "deviance", deviance),
-    number_of(name, "AIC", deviance + 2 * length(beta))
+    number_of(name, "AIC", deviance + 2 * length(beta)),
+    number_of(name, "null df", (length(y) - 1) * length(levels))
   )
 }
 settle_odds <- function(name, formula, data) {
@@ -63,7 +64,8 @@ settle_odds <- function(name, formula, data) {
   rbind(
     lines_of(name, theta, errors, c(names(coef(model)), names(model$zeta))),
     number_of(name, "deviance", -2 * sum(log(p))),
-    number_of(name, "AIC", -2 * sum(log(p)) + 2 * length(theta))
+    number_of(name, "AIC", -2 * sum(log(p)) + 2 * length(theta)),
+    number_of(name, "null df", df.residual(polr(y ~ 1, data.frame(y = model.frame(model)[[1]]))))
   )
 }
 write_reference("categories.csv", list(

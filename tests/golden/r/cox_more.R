@@ -62,6 +62,7 @@ describe <- function(name, formula, data, transform = "km", within = "place", ..
   out <- rbind(
     lines_of(name, coef(fit), sqrt(diag(vcov(fit))), names_of(fit)),
     number_of(name, "log-likelihood", fit$loglik[2]),
+    number_of(name, "BIC", BIC(fit)),
     number_of(name, "likelihood ratio", tests$logtest["test"]),
     number_of(name, "score", tests$sctest["test"]),
     number_of(name, "wald", as.vector(t(coef(fit)) %*% solve(vcov(fit), coef(fit)))),

@@ -65,6 +65,7 @@ def test_estimates_tests_and_concordance_are_those_of_r(model: str, ties: str) -
     want, details = read_cox_more(f"{ties} {model}"), fit.details["cox"]
     check_estimates(fit, want)
     assert fit.log_likelihood == pytest.approx(want["log-likelihood"][0], abs=1e-7)
+    assert fit.bic == pytest.approx(want["BIC"][0], abs=1e-6)
     for name, term in (("likelihood_ratio", "likelihood ratio"), ("score", "score"), ("wald", "wald")):
         assert details["tests"][name]["chi2"] == pytest.approx(want[term][0], rel=1e-7)
     for row in details["proportionality"]["terms"]:

@@ -58,7 +58,7 @@ SPLITS = {
     4: {"north": "A", "south": "B", "west": "C", "east": "D"},
     5: {"north": "A", "south": "B", "west": "C", "east": "D", "mid": "E"},
 }
-WHOLE = ("deviance", "null deviance", "AIC", "dispersion")
+WHOLE = ("deviance", "null deviance", "null df", "AIC", "dispersion")
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ def largest_differences(result: Result, reference: Reference) -> tuple[float, fl
     whole = {
         "deviance": result.fit.deviance,
         "null deviance": result.fit.null_deviance,
+        "null df": result.fit.df_null,
         "AIC": result.fit.aic,
         "dispersion": result.fit.dispersion,
     }
