@@ -3,6 +3,10 @@
 The likelihood ratio (Wilks, Ann Math Stat 1938;9:60-62) is chi-squared on the difference of the degrees of freedom
 where the dispersion is known; elsewhere the difference of the deviances over the larger model's dispersion is F, as R's
 `anova(small, large, test = "F")` has it. Models that stand on other rows are not compared.
+
+Two deviances differ by the likelihood ratio only where both are against one saturated model. Those of negative binomial
+models are not, as each has its own shape: likelihoods themselves are compared, as R's `anova` of `glm.nb` does. So are
+the partial likelihoods of Cox models.
 """
 
 from __future__ import annotations
@@ -110,14 +114,33 @@ def _list_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> It
     for name, word in (("sites", "sites"), ("n", "rows"), ("events", "events"), ("family", "family"), ("link", "link")):
         if first.get(name) != second.get(name):
             yield f"{word} {_show(first.get(name))} and {_show(second.get(name))}"
-    one, other = first.get("null_deviance"), second.get("null_deviance")
+    one, other = _find_null(first), _find_null(second)
     # Without covariates a model with the sites' own intercepts is another model than one with a common intercept.
     alike = _keeps_intercepts(first) == _keeps_intercepts(second)
-    if alike and one is not None and other is not None and abs(one - other) > SAME * (abs(one) + 1e-300):
-        yield f"null deviance {one:.10g} and {other:.10g}"
+    if alike and one is not None and other is not None and abs(one[1] - other[1]) > SAME * (abs(one[1]) + 1e-300):
+        yield f"{one[0]} {one[1]:.10g} and {other[1]:.10g}"
     rows = first.get("rows"), second.get("rows")
     if rows[0] and rows[1] and _list_used(rows[0]) != _list_used(rows[1]):
         yield "rows used at each site"
+
+
+def _find_null(result: Mapping[str, Any]) -> tuple[str, float] | None:
+    """What the model without covariates says of the rows, and what it is called; None where it says nothing.
+
+    The null deviance of a model with a shape of its own depends on that shape, not on the rows alone.
+    """
+    if _has_shape(result):
+        return None
+    null = (result.get("details") or {}).get("cox", {}).get("null_log_likelihood")
+    if null is not None:
+        return "null log-likelihood", float(null)
+    deviance = result.get("null_deviance")
+    return None if deviance is None else ("null deviance", float(deviance))
+
+
+def _has_shape(result: Mapping[str, Any]) -> bool:
+    """Whether the variance has a shape that the fit estimates."""
+    return "theta" in (result.get("details") or {})
 
 
 def _list_used(rows: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,17 +156,27 @@ def _test_models(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[M
     terms = [_list_terms(result) for result in (small, large)]
     if not set(terms[0]) < set(terms[1]):
         return None, "No test: neither model holds all terms of the other and more."
-    names = [(result, name) for result in (small, large) for name in ("deviance", "df_residual")]
+    measure = -2.0 if any(_has_shape(r) or r.get("deviance") is None for r in (small, large)) else 1.0
+    key = "deviance" if measure > 0.0 else "log_likelihood"
+    names = [(result, name) for result in (small, large) for name in (key, "df_residual")]
     if any(result.get(name) is None for result, name in names) or _is_penalised(small) or _is_penalised(large):
-        return None, "No test: the fits have no deviance of a likelihood."
+        return None, "No test: the fits have no likelihood to compare, or one with a penalty or of a sample."
+    if _is_robust_cox(small) or _is_robust_cox(large):
+        return None, "No test: the rows of a robust Cox model depend on each other, which its likelihood leaves out."
     values = [float(result[name]) for result, name in names]
-    df, fall = round(values[1] - values[3]), max(values[0] - values[2], 0.0)
+    df, fall = round(values[1] - values[3]), max(measure * (values[0] - values[2]), 0.0)
     added = tuple(name for name in terms[1] if name not in terms[0])
     if large.get("statistic") == "z":
         return ModelTest("chi-squared", fall, df, chi_squared_above(fall, df), added), ""
     value, freedom = fall / df / float(large["dispersion"]), values[3]
     p = float(f_above(np.array([value]), np.array([float(df)]), freedom)[0])
     return ModelTest("F", value, df, p, added), ""
+
+
+def _is_robust_cox(result: Mapping[str, Any]) -> bool:
+    """Whether R's `anova` would refuse a Cox model for its robust variances."""
+    ratios = (result.get("details") or {}).get("cox", {}).get("hazard_ratios", ())
+    return any("robust se" in row for row in ratios)
 
 
 def _list_terms(result: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,8 @@ from coterie_learners.numeric.distributions import (
 )
 from coterie_learners.study.design import INTERCEPT
 from coterie_learners.sums.families import all_families, choose_family
+from coterie_learners.sums.family import Family
+from coterie_node.analysis.response import LINKS_ABOVE_ZERO, find_ends, find_response
 from coterie_node.errors import ConfigError
 
 _NUMBER = re.compile(r"\s*([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*\*\s*")
@@ -116,15 +118,19 @@ class Coefficients:
         """The mean of the outcome where the linear predictor is this combination, without any test."""
         self._require_intercept(name, weights)
         eta = self.contrast(name, weights, level)
-        mean, slope = self._invert(eta.estimate)
-        low, high = sorted(self._invert(end)[0] for end in (eta.low, eta.high))
+        family = self._find_family()
+        mean, slope = _invert(family, name, eta.estimate)
+        ends = find_ends(family.link, np.array([eta.estimate]), np.array([0.5 * (eta.high - eta.low)]))
+        low, high = sorted(float(find_response(family, end)[0][0]) for end in ends)
         return Contrast(name, mean, abs(slope) * eta.std_error, math.nan, math.nan, low, high)
 
     def difference(self, name: str, first: Array, second: Array, level: float) -> Contrast:
         """The difference of two means, by the delta method: a marginal effect between two kinds of patients."""
         for weights in (first, second):
             self._require_intercept(name, weights)
-        (mean, slope), (other, other_slope) = (self._invert(float(w @ self.estimates)) for w in (first, second))
+        family = self._find_family()
+        pairs = (_invert(family, name, float(w @ self.estimates)) for w in (first, second))
+        (mean, slope), (other, other_slope) = pairs
         gradient = slope * first - other_slope * second
         variance = float(gradient @ self.covariance @ gradient)
         return self._describe(name, mean - other, math.sqrt(max(variance, 0.0)), level)
@@ -159,14 +165,22 @@ class Coefficients:
             message = f"{name!r} has {weights[self.names.index(INTERCEPT)]:g} times the intercept, as no patient has"
             raise ConfigError("CO-F350", f"{message}. A mean is of a whole predictor: '(Intercept) + ...'.")
 
-    def _invert(self, eta: float) -> tuple[float, float]:
-        """The mean at a linear predictor, and its derivative there."""
+    def _find_family(self) -> Family:
+        """The family, if it has one mean at a linear predictor; else ConfigError (CO-F350)."""
         family = all_families().get(self.family)
         if family is None or not family.by_rows or self.link not in family.links:
             message = f"A {self.family} model ({self.link}) has no single mean at a linear predictor"
             raise ConfigError("CO-F350", f"{message}. Leave out --mean.")
-        curve = choose_family(self.family, self.link).curve(np.array([eta]))
-        return float(curve.mean[0]), float(curve.slope[0] * curve.variance[0])
+        return choose_family(self.family, self.link)
+
+
+def _invert(family: Family, name: str, eta: float) -> tuple[float, float]:
+    """The mean at a linear predictor, and its slope there; ConfigError (CO-F350) where there is no mean."""
+    mean, slope = (float(part[0]) for part in find_response(family, np.array([eta])))
+    if math.isfinite(mean) and (eta > 0.0 or family.link not in LINKS_ABOVE_ZERO):
+        return mean, slope
+    message = f"The linear predictor of {name!r} is {eta:.6g}, where the link {family.link} has no mean"
+    raise ConfigError("CO-F350", f"{message}. Choose values nearer to those of the patients.")
 
 
 def _refuse_term(rest: str, names: Sequence[str]) -> ConfigError:

@@ -61,10 +61,10 @@ def _combine(name: str, estimates: Array, variances: Array, complete: float, lev
     m, estimate = len(estimates), float(estimates.mean())
     within, between = float(variances.mean()), float(estimates.var(ddof=1))
     extra = (1.0 + 1.0 / m) * between
-    error, lost = math.sqrt(within + extra), extra / (within + extra)
+    # Without any error in the completions nothing can be tested: outcomes that the columns give exactly.
+    error, lost = math.sqrt(within + extra), extra / (within + extra) if within + extra > 0.0 else 0.0
     df = _find_freedom(m, lost, complete)
-    ratio = extra / within
-    half, t = t_quantile(0.5 + level / 2, df) * error, estimate / error
+    half, t = t_quantile(0.5 + level / 2, df) * error, estimate / error if error > 0.0 else math.nan
     return CombinedTerm(
         term=name,
         estimate=estimate,
@@ -77,7 +77,7 @@ def _combine(name: str, estimates: Array, variances: Array, complete: float, lev
         within=within,
         between=between,
         lost=lost,
-        fmi=(ratio + 2.0 / (df + 3.0)) / (ratio + 1.0),
+        fmi=lost + (1.0 - lost) * 2.0 / (df + 3.0),
     )
 
 
@@ -86,7 +86,8 @@ def _find_freedom(m: int, lost: float, complete: float) -> float:
     # As in mice, a variance without a part between completions is taken for one with hardly any.
     old = (m - 1.0) / max(lost, 1e-4) ** 2
     observed = (complete + 1.0) / (complete + 3.0) * complete * (1.0 - max(lost, 1e-4))
-    return old * observed / (old + observed)
+    # Completions without any error of their own say nothing of these: Rubin's degrees of freedom are left.
+    return old * observed / (old + observed) if observed > 0.0 else old
 
 
 def _count_freedom(result: Mapping[str, Any]) -> float:
@@ -125,7 +126,8 @@ def print_combinations(terms: Sequence[CombinedTerm], level: float) -> PrintedTa
 def _print_term(t: CombinedTerm) -> tuple[str, ...]:
     limits = f"[{t.low:.4g}, {t.high:.4g}]"
     error, df = f"{t.std_error:.4g}", f"{t.df:.1f}"
-    return t.term, f"{t.estimate:.6g}", error, f"{t.statistic:.3f}", df, f"{t.p:.3g}", limits, f"{t.fmi:.3f}"
+    tests = (f"{t.statistic:.3f}", df, f"{t.p:.3g}") if math.isfinite(t.statistic) else ("NA", df, "NA")
+    return t.term, f"{t.estimate:.6g}", error, *tests, limits, f"{t.fmi:.3f}"
 
 
 def combinations_to_json(terms: Sequence[CombinedTerm], count: int, level: float) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from coterie_learners.study.formula import parse_formula
 from coterie_learners.study.time_columns import list_time_columns
 from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
-from coterie_learners.sums.links.textbook import MEANS
 from coterie_node.analysis.baseline_survival import BaselineSurvival, open_survival
 from coterie_node.analysis.level_predictions import LevelModel
+from coterie_node.analysis.response import find_ends, find_response
 from coterie_node.data.coding import as_text
 from coterie_node.data.installed_source import RowsAddress
 from coterie_node.data.load import FirstPass, check_values, open_source
@@ -37,8 +37,6 @@ from coterie_node.errors import ConfigError
 
 # The family of a result whose coefficients are logarithms of hazard ratios.
 COX = "Cox"
-# Links whose linear predictors end at 0, where a mean is 0 or infinite.
-LINKS_ABOVE_ZERO = ("inverse", "1/mu^2", "sqrt")
 
 
 class CovariateDesign(Design):
@@ -110,7 +108,7 @@ class Predictor:
         error = self._compute_errors(x)
         half = self.quantile * error
         mean, slope = self.respond(eta)
-        low, high = self._find_ends(eta, half)
+        low, high = find_ends("" if self.family is None else self.family.link, eta, half)
         ends = np.sort([self.respond(low)[0], self.respond(high)[0]], axis=0)
         name = "response" if self.family else "hazard_ratio"
         return {
@@ -128,16 +126,6 @@ class Predictor:
         upper = 0.5 + self.level / 2
         return normal_quantile(upper) if self.freedom is None else t_quantile(upper, self.freedom)
 
-    def _find_ends(self, eta: Array, half: Array) -> tuple[Array, Array]:
-        """Linear predictors at the ends of the interval; where predictors end at 0 they stay above it.
-
-        NaN for a row whose own predictor has no mean.
-        """
-        if self.family is None or self.family.link not in LINKS_ABOVE_ZERO:
-            return eta - half, eta + half
-        usable = np.where(eta > 0.0, eta, np.nan)
-        return np.maximum(usable - half, 0.0), usable + half
-
     def respond(self, eta: Array) -> tuple[Array, Array]:
         """The response at a linear predictor (m,), and its slope; as R has it, it may lie where no outcome is.
 
@@ -145,12 +133,7 @@ class Predictor:
         """
         if self.family is None:
             return np.exp(eta), np.exp(eta)
-        if self.family.link in MEANS:
-            with np.errstate(all="ignore"):
-                mean, slope = (np.asarray(function(eta)) for function in MEANS[self.family.link])
-            return mean, slope
-        curve = self.family.curve(eta)
-        return curve.mean, curve.slope * curve.variance
+        return find_response(self.family, eta)
 
     def _compute_errors(self, x: Array) -> Array:
         if self.covariance is None:

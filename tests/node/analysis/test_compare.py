@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
 from support.learners import cohorts
 from support.learners.cohorts import Codes
+from support.learners.cox_cohort import model_study, play_cohort, read_cohort
+from support.learners.r_stays import fit_files, write_site_files
 from support.learners.table import MemoryProtocol
 from typer.testing import CliRunner
 
@@ -96,7 +99,57 @@ def test_a_penalised_fit_has_no_test() -> None:
     codes = cohorts.draw(800)
     comparison = compare_results(result(SMALL, codes, ridge=1.0), result(LARGE, codes, ridge=1.0))
     assert comparison.test is None
-    assert "no deviance of a likelihood" in comparison.reason
+    assert "with a penalty" in comparison.reason
+
+
+def test_negative_binomial_models_are_tested_by_their_likelihoods(tmp_path: Path) -> None:
+    files = write_site_files("stays", 3, tmp_path)
+    learner = {"name": "glore", "family": "negative_binomial", "max_rounds": 60}
+    formulas = ("capped ~ age + frail", "capped ~ age + frail + ward")
+    small, large = (fit_files(files, "stays", formula, learner).as_dict() for formula in formulas)
+    rows = pd.concat([pd.read_csv(path) for path in files.values()])
+    wards = [(rows["ward"] == ward).to_numpy(float) for ward in ("surgical", "intensive")]
+    x = np.column_stack([np.ones(len(rows)), rows["age"], rows["frail"], *wards])
+    fits = [sm.NegativeBinomial(rows["capped"].to_numpy(), m) for m in (x[:, :3], x)]
+    likelihoods = [fit.fit(disp=0, maxiter=500, gtol=1e-4).llf for fit in fits]
+    assert large["null_deviance"] != pytest.approx(small["null_deviance"], rel=1e-9)
+    for pair in ((small, large), (large, small)):
+        test = compare_results(*pair).test
+        assert test is not None
+        assert (test.kind, test.df, test.added) == ("chi-squared", 2, ("ward[surgical]", "ward[intensive]"))
+        assert test.statistic == pytest.approx(2.0 * (likelihoods[1] - likelihoods[0]), rel=1e-6)
+
+
+def cox_result(formula: str, count: int = 3, **options: Any) -> dict[str, Any]:
+    """What `--json` prints of a Cox model of the patients of the R references."""
+    study = model_study(3, formula=formula, **options)
+    fit = play_cohort(study, read_cohort(count))[0]
+    return Result(study.name, study.sites, fit, Cost(0, 0, None, {}), None).as_dict()
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_cox_models_are_tested_by_their_partial_likelihoods(ties: str) -> None:
+    small, large = (cox_result(f, ties=ties) for f in ("died ~ age + arm", "died ~ age + arm + stage"))
+    columns, place, _ = read_cohort()
+    names = [(columns["arm"] == 1.0), (columns["arm"] == 2.0), columns["stage"]]
+    x = np.column_stack([columns["age"], *(np.asarray(c, dtype=float) for c in names)])
+    fits = [
+        sm.PHReg(columns["months"], x[:, at], status=columns["died"], strata=place, ties=ties).fit()
+        for at in ([0, 1, 2], [0, 1, 2, 3])
+    ]
+    test = compare_results(small, large).test
+    assert test is not None
+    assert (test.kind, test.df, test.added) == ("chi-squared", 1, ("stage[late]",))
+    assert test.statistic == pytest.approx(2.0 * (fits[1].llf - fits[0].llf), rel=1e-5)
+
+
+def test_cox_models_of_other_patients_or_of_dependent_rows_have_no_test() -> None:
+    small, large = (cox_result(f) for f in ("died ~ age + arm", "died ~ age + arm + stage"))
+    robust = cox_result("died ~ age + arm + stage", robust=True)
+    assert "depend on each other" in compare_results(small, robust).reason
+    large["details"]["cox"]["null_log_likelihood"] += 1e-3
+    with pytest.raises(ConfigError, match="null log-likelihood"):
+        compare_results(small, large)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from statsmodels.genmod.families import links
 from support.lanes import later
 from support.learners.r_stays import fit_files, references, write_site_files
 from typer.testing import CliRunner
@@ -110,6 +113,51 @@ def test_a_mean_of_a_sum_without_the_intercept_is_refused(text: str) -> None:
         read.mean(text, read.parse(text), 0.95)
     with pytest.raises(ConfigError, match="times the intercept"):
         read.difference(text, whole, read.parse(text), 0.95)
+
+
+LINKS = {
+    ("gamma", "inverse"): links.InversePower(),
+    ("inverse_gaussian", "1/mu^2"): links.InverseSquared(),
+    ("poisson", "sqrt"): links.Sqrt(),
+    ("binomial", "log"): links.Log(),
+    ("binomial", "identity"): links.Identity(),
+    ("binomial", "cauchit"): links.Cauchy(),
+    ("binomial", "cloglog"): links.CLogLog(),
+}
+
+
+def one_mean(family: str, link: str, eta: float, error: float) -> Coefficients:
+    rows = [{"term": "(Intercept)", "estimate": eta}, {"term": "x", "estimate": 0.25}]
+    known = {"terms": rows, "vcov": [[error**2, 0.0], [0.0, 0.01]], "statistic": "z"}
+    return Coefficients.of({"study": "s", "family": family, "link": link, **known})
+
+
+@pytest.mark.parametrize(("family", "link"), list(LINKS))
+@pytest.mark.parametrize(("eta", "error"), [(0.5, 0.1), (0.2, 0.4), (1.2, 2.0)])
+def test_a_mean_is_that_of_the_link_and_lies_between_its_limits(
+    family: str, link: str, eta: float, error: float
+) -> None:
+    textbook, read = LINKS[family, link], one_mean(family, link, eta, error)
+    mean = read.mean("m", read.parse("(Intercept)"), 0.95)
+    slope = abs(float(1.0 / textbook.deriv(textbook.inverse(np.array([eta])))[0]))
+    assert mean.estimate == pytest.approx(float(textbook.inverse(eta)), rel=1e-9)
+    assert mean.std_error == pytest.approx(slope * error, rel=1e-7)
+    # A predictor of these links ends at 0, where the mean is 0 or has no bound.
+    ends = [eta - 1.959963984540054 * error, eta + 1.959963984540054 * error]
+    above = [max(end, 0.0) if link in ("inverse", "1/mu^2", "sqrt") else end for end in ends]
+    with np.errstate(divide="ignore"):
+        wanted = sorted(float(textbook.inverse(np.array([end]))[0]) for end in above)
+    assert (mean.low, mean.high) == pytest.approx(wanted, rel=1e-7)
+    assert mean.low < mean.estimate < mean.high
+    other = read.difference("d", read.parse("(Intercept) + x"), read.parse("(Intercept)"), 0.95)
+    assert other.estimate == pytest.approx(float(textbook.inverse(eta + 0.25) - textbook.inverse(eta)), rel=1e-8)
+
+
+@pytest.mark.parametrize(("family", "link"), list(LINKS)[:3])
+def test_a_predictor_without_a_mean_is_refused_with_its_value(family: str, link: str) -> None:
+    read = one_mean(family, link, -0.5, 0.1)
+    with pytest.raises(ConfigError, match=f"-0.5, where the link {re.escape(link)} has no mean"):
+        read.mean("m", read.parse("(Intercept)"), 0.95)
 
 
 def test_sums_that_depend_on_each_other_have_no_joint_test() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from coterie_learners.core.registry import complete_study
 from coterie_learners.study.document import Study
 from coterie_node.analysis.analyse import analyse
-from coterie_node.analysis.imputations import combine_imputations
+from coterie_node.analysis.imputations import combine_imputations, print_combinations
 from coterie_node.cli.main import app
 from coterie_node.errors import ConfigError
 
@@ -85,3 +86,19 @@ def test_results_that_are_no_completions_of_one_model_are_refused(change: dict[s
     assert error.value.code == "CO-F386"
     with pytest.raises(ConfigError, match="nothing to be combined with"):
         combine_imputations([plain], 0.95)
+
+
+@pytest.mark.parametrize(("shift", "df"), [(0.0, 100), (0.5, 1.0)])
+def test_completions_whose_columns_give_the_outcome_exactly_have_no_test(shift: float, df: float) -> None:
+    parts = [
+        {"learner": "glore", "family": "gaussian", "link": "identity", "n": 102, "df_residual": 100}
+        | {"terms": [{"term": "x", "estimate": 2.0 + k * shift}], "vcov": [[0.0]]}
+        for k in (0, 1)
+    ]
+    (term,) = combine_imputations(parts, 0.95)
+    # T = (1 + 1/2) B, all of it between the completions; without any, nothing can be tested.
+    assert term.std_error == pytest.approx((1.5 * shift**2 / 2.0) ** 0.5)
+    assert math.isnan(term.statistic) == math.isnan(term.p) == (shift == 0.0)
+    assert term.df == pytest.approx(df, rel=0.02)
+    assert term.lost == (1.0 if shift else 0.0)
+    assert "NA" in print_combinations([term], 0.95).text_lines()[1] or shift
