@@ -116,7 +116,7 @@ def certifiable(study: Study) -> bool:
     if study.columns and options.get("ridge", 0.0):
         return False
     family = choose_family(options.get("family", "binomial"), options.get("link"))
-    # The pooled fit estimates no dispersion from Pearson's residuals.
+    # Only these come to rest from any start.
     return bool(family.has_pooled_fit and options.get("standard_errors", True))
 
 
@@ -153,6 +153,8 @@ def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tu
     beta = np.zeros(x.shape[1])
     if family.link == "log" and design.formula.intercept:
         beta = x.T @ np.full(len(y), np.log(y.mean() / np.exp(offset).mean()))
+    elif family.bounded and design.formula.intercept:
+        beta = x.T @ np.full(len(y), family.start(float(y.mean())))
     for _ in range(ROUNDS):
         score, weight = family.score_by_definition(x @ beta + offset, y)
         information = (x.T * weight) @ x
@@ -161,8 +163,10 @@ def fit_pooled_rows(study: Study, design: Design, blocks: Sequence[Block]) -> tu
         beta = beta + step
         if float(step @ (information + penalty) @ step) < REST**2 * len(y):
             break
-    rest = float(np.square(y - x @ beta - offset).sum()) / (len(y) - len(beta))
-    dispersion = rest if family.dispersion == "residual" else 1.0
+    score, weight = family.score_by_definition(x @ beta + offset, y)
+    # Pearson's residuals; those of a linear model are the residuals themselves.
+    rest = float(np.sum(score * score / weight)) / (len(y) - len(beta))
+    dispersion = 1.0 if family.dispersion == "known" else rest
     root = back @ inverse @ np.linalg.cholesky(information)
     return back @ beta, np.sqrt(dispersion * np.sum(root * root, axis=1))
 

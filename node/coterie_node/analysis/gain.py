@@ -146,6 +146,10 @@ def _check_study(study: Study, fit: Fit) -> None:
     if study.columns or family is None or not family.certified or fit.covariance is None or fit.equations > 1:
         message = f"The study {study.name!r} ends with no regression on rows that a site could fit alone"
         raise StudyError("CO-S365", f"{message}. Ask for the gain of a generalised linear model.")
+    other = [name for name in ("weights", "robust", "firth") if study.learner.options.get(name)]
+    if other:
+        message = f"The study {study.name!r} has {' and '.join(other)}, which the fit of one site's rows leaves out"
+        raise StudyError("CO-S365", f"{message}: its intervals are no match. Ask for the gain of a study without.")
 
 
 def _read_block(site: Site, design: Design, rows: Data | None) -> Block:
@@ -177,7 +181,8 @@ def _find_quantile(study: Study, freedom: int) -> float:
 
 
 def _read_joint(fit: Fit) -> dict[str, tuple[float, float]]:
-    quantile = normal_quantile(0.5 + LEVEL / 2) if fit.dispersion_known else t_quantile(0.5 + LEVEL / 2, fit.n)
+    upper = 0.5 + LEVEL / 2
+    quantile = normal_quantile(upper) if fit.dispersion_known else t_quantile(upper, fit.df_residual or fit.n)
     widths = 2.0 * quantile * fit.std_errors
     return dict(zip(fit.terms, zip(fit.estimates.tolist(), widths.tolist(), strict=True), strict=True))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 from sklearn.metrics import roc_auc_score
+from support.lanes import one_of_each
 from support.learners.evaluation_study import (
     draw_site,
     held_out_study,
@@ -21,8 +25,9 @@ from coterie_learners.core.protocol import Site
 from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import StudyError
 from coterie_learners.evaluate.parts import draw_held_out, list_row_words
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
-from coterie_learners.study.rows import ArrayCodes
+from coterie_learners.study.rows import ArrayCodes, CodedBlocks
 from coterie_node.analysis.gain import describe_gain, measure_gain
 from coterie_node.release.gate import Gate
 from coterie_node.run.recorded_steps import steps
@@ -111,6 +116,60 @@ def test_a_site_whose_own_rows_do_not_identify_the_model_hears_why() -> None:
     gain = measure_gain(seat(study, "south", few), fit)
     assert gain.held_out is None
     assert "alone has no fit" in gain.sentence
+
+
+FAMILIES = {
+    ("gamma", "inverse"): sm.families.Gamma(sm.families.links.InversePower()),
+    ("gamma", "log"): sm.families.Gamma(sm.families.links.Log()),
+    ("quasipoisson", "log"): sm.families.Poisson(),
+    ("gaussian", "identity"): sm.families.Gaussian(),
+    ("gaussian", "log"): sm.families.Gaussian(sm.families.links.Log()),
+    ("poisson", "identity"): sm.families.Poisson(sm.families.links.Identity()),
+}
+
+
+def outcome_study(family: str, link: str, **options: object) -> Study:
+    variables = {"y": {"type": "count", "range": [1, 60]}, "x": {"type": "number", "range": [0, 1]}}
+    learner = {"name": "glore", "family": family, "link": link, "opening": "none", **options}
+    plain = {"name": "gains", "sites": ["north", "south", "west"], "formula": "y ~ x", "variables": variables}
+    return complete_study(Study.model_validate({**plain, "learner": learner, "disclosure": {"cell": 0}}))
+
+
+def draw_counts(seed: int, n: int = 90) -> ArrayCodes:
+    rng = np.random.default_rng(seed)
+    x = np.round(rng.random(n), 2)
+    return ArrayCodes({"x": x, "y": np.clip(rng.negative_binomial(4, 4 / (4 + 6 + 5 * x)), 1, 60).astype(float)})
+
+
+def fit_rows(study: Study, rows: Mapping[str, ArrayCodes]) -> Fit:
+    """The joint fit of these sites, without a gate."""
+    _, runners, _ = simulate(study, {name: CodedBlocks(Design(study), part) for name, part in rows.items()})
+    fit = runners["north"].machine.result
+    assert isinstance(fit, Fit)
+    return fit
+
+
+@pytest.mark.filterwarnings("ignore:The .* link function does not respect")
+@pytest.mark.parametrize(("family", "link"), one_of_each(list(FAMILIES), lambda pair: pair[0]))
+def test_widths_of_both_fits_have_the_dispersion_and_the_t_of_statsmodels(family: str, link: str) -> None:
+    study, rows = outcome_study(family, link), {name: draw_counts(k) for k, name in enumerate(ROWS)}
+    fit = fit_rows(study, rows)
+    gain = measure_gain(seat(study, "south", rows["south"]), fit)
+    for part, widths in ((["south"], [t.own_width for t in gain.terms]), (ROWS, [t.joint_width for t in gain.terms])):
+        x, y = (np.concatenate([rows[name].everything[column] for name in part]) for column in ("x", "y"))
+        model = sm.GLM(y, sm.add_constant(x), family=FAMILIES[family, link])
+        scale = 1.0 if family == "poisson" else "X2"
+        fitted = model.fit(tol=1e-14, maxiter=100, scale=scale)
+        quantile = stats.norm.ppf(0.975) if family == "poisson" else stats.t.ppf(0.975, len(y) - 2)
+        np.testing.assert_allclose(widths, 2 * quantile * fitted.bse, rtol=2e-7)
+
+
+def test_a_study_whose_own_fit_would_be_another_model_has_no_gain() -> None:
+    study = outcome_study("quasipoisson", "log", robust="HC0")
+    rows = {name: draw_counts(k) for k, name in enumerate(ROWS)}
+    fit = fit_rows(study, rows)
+    with pytest.raises(StudyError, match="has robust, which"):
+        measure_gain(seat(study, "south", rows["south"]), fit)
 
 
 def test_a_study_without_a_regression_has_no_gain() -> None:
