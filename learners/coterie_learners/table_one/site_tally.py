@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.numeric.array import Array
+from coterie_learners.numeric.pairwise_sum import pairwise_sum
 from coterie_learners.study.document import Variable
 from coterie_learners.study.elsewhere import over_codes
 from coterie_learners.study.rows import CodedRows, Codes
@@ -121,7 +122,9 @@ def _add_number(tally: Tally, plan: CharacteristicsPlan, line: Line, values: Arr
     if lacking.any():
         values, slots = values[~lacking], slots[~lacking]
     scaled = scale_values(line.variable, values)
-    _put(tally.sums, line.name, np.asarray(np.bincount(slots, scaled, plan.slots), dtype=np.float64))
+    # Sums in pairs: adding a million equal values one by one would make a spread of their rounding.
+    sums = [float(pairwise_sum(scaled[slots == slot])) for slot in range(plan.slots)]
+    _put(tally.sums, line.name, np.array(sums))
     if line.name in plan.bins:
         bins = plan.bins[line.name]
         _put(tally.bins, line.name, _cross(slots, bins.place(values), plan.slots, bins.count_cells(1)))

@@ -16,13 +16,48 @@ from coterie_learners.table_one.table_plan import Bins
 TABLE_QUANTILES = (0.25, 0.5, 0.75)
 
 
+# Of values about the middle of their range, in units of half of it, rounding leaves so much.
+_ROUNDING = 64.0 * float(np.finfo(float).eps)
+# A bound that is this small beside the mean is nothing.
+_NEGLIGIBLE = 1e-6
+
+
 @dataclass(frozen=True)
 class NumberMoments:
-    """Number, mean and standard deviation (divisor n - 1) of values; NaN where there are too few."""
+    """Number, mean and standard deviation (divisor n - 1) of values; NaN where there are too few.
+
+    `least`: the least standard deviation that the sums can tell from zero; that of values which vary less is 0 where
+    this is nothing beside the mean, and else NaN.
+    """
 
     n: float
     mean: float
     sd: float
+    least: float = 0.0
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether sums over so wide a range tell fewer than six digits of the standard deviation."""
+        if not self.n > 1:
+            return False
+        return math.isnan(self.sd) or 0.0 < _NEGLIGIBLE * self.sd**2 < self.least**2
+
+
+def find_moments(n: float, total: float, squares: float, place: tuple[float, float], noise: float) -> NumberMoments:
+    """The moments of n values from their sum and squares about their mean, both on the scale of the declared range.
+
+    `place`: centre and unit of that scale. `noise`: what the squares are off by, beside the values' own rounding.
+    """
+    centre, unit = place
+    mean = centre + unit * total / n if n > 0 else math.nan
+    if not n > 1:
+        return NumberMoments(n, mean, math.nan)
+    floor = max(noise, n * (_ROUNDING * (1.0 + abs(centre) / unit)) ** 2)
+    least = unit * math.sqrt(floor / (n - 1.0))
+    if squares > floor:
+        return NumberMoments(n, mean, unit * math.sqrt(squares / (n - 1.0)), least)
+    nothing = total == 0.0 or least <= _NEGLIGIBLE * abs(mean)
+    return NumberMoments(n, mean, 0.0 if nothing else math.nan, least)
 
 
 def limit_share(count: float, total: float, level: float = LEVEL) -> tuple[float, float]:
@@ -81,16 +116,14 @@ def compare_means(first: NumberMoments, second: NumberMoments) -> float:
 def compare_shares(first: Array, second: Array) -> float:
     """The same of a variable with levels, from its counts (k,): Yang and Dalton, SAS Global Forum 2012, paper 335."""
     used = (first + second) > 0
-    if not first.sum() > 0 or not second.sum() > 0:
+    if not np.any((first > 0) & (second > 0)):
+        # Without a level in common there is no distance in units of the spread; nor of a group without patients.
         return math.nan
     p, q = ((counts[used] / counts.sum())[1:] for counts in (first, second))
     if not len(p):
         return 0.0
     spread = 0.5 * sum(np.diag(share) - np.outer(share, share) for share in (p, q))
-    try:
-        return math.sqrt(max(float((p - q) @ np.linalg.solve(spread, p - q)), 0.0))
-    except np.linalg.LinAlgError:  # the groups have no level in common
-        return math.nan
+    return math.sqrt(max(float((p - q) @ np.linalg.solve(spread, p - q)), 0.0))
 
 
 def average_pairs(values: Sequence[float]) -> float:

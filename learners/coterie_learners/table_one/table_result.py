@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import LEVEL, Fit
+from coterie_learners.core.masked_sum import UNIT
 from coterie_learners.core.protocol import Posts
 from coterie_learners.numeric.array import Array
 from coterie_learners.table_one.shown_items import Shown
@@ -23,6 +24,7 @@ from coterie_learners.table_one.statistics import (
     compare_means,
     compare_shares,
     find_binned_quantile,
+    find_moments,
     limit_rate,
     limit_share,
 )
@@ -64,10 +66,12 @@ class TableNumbers:
         """NumberMoments of a number in all patients, then in each group."""
         n, sums = self.counts["number", line.name][:, 0], self.sums["number", line.name]
         squares = self.squares["number", line.name]
-        moments = [_unscale(line, *values) for values in zip(n.tolist(), sums.tolist(), squares.tolist(), strict=True)]
-        groups = len(self.shown.plan.groups)
-        overall = _unscale(line, *_merge(n, sums, squares))
-        return [overall, *(moments if len(moments) > 1 else [None] * groups)]
+        (low, high), plan = line.variable.bounds, self.shown.plan
+        place, noise = (0.5 * (low + high), 0.5 * (high - low)), len(plan.study.sites) * UNIT if plan.masked else 0.0
+        parts = zip(n.tolist(), sums.tolist(), squares.tolist(), strict=True)
+        moments = [find_moments(*part, place, noise) for part in parts]
+        overall = find_moments(*_merge(n, sums, squares), place, noise * len(moments))
+        return [overall, *(moments if len(moments) > 1 else [None] * len(plan.groups))]
 
 
 def _merge(n: Array, sums: Array, squares: Array) -> tuple[float, float, float]:
@@ -76,13 +80,6 @@ def _merge(n: Array, sums: Array, squares: Array) -> tuple[float, float, float]:
     means = sums / np.where(n > 0, n, 1.0)
     mean = whole / total if total > 0 else 0.0
     return total, whole, math.fsum([*squares.tolist(), *(n * (means - mean) ** 2).tolist()])
-
-
-def _unscale(line: Line, n: float, total: float, squares: float) -> NumberMoments:
-    low, high = line.variable.bounds
-    scale = 0.5 * (high - low)
-    mean = 0.5 * (low + high) + scale * total / n if n > 0 else math.nan
-    return NumberMoments(n, mean, scale * math.sqrt(squares / (n - 1.0)) if n > 1 else math.nan)
 
 
 def build_characteristics(
@@ -113,7 +110,7 @@ def build_characteristics(
         deviance=None,
         null_deviance=None,
         log_likelihood=None,
-        notes=tuple(_write_notes(shown)),
+        notes=(*_write_notes(shown), *_doubt_deviations(numbers)),
         details={"table": table},
         selected=True,
     )
@@ -281,6 +278,20 @@ def _write_notes(shown: Shown) -> Iterator[str]:
     if plan.groups:
         pairs = ", the mean over all pairs of groups" if len(plan.groups) > 2 else ""
         yield f"SMD: standardised mean difference{pairs}, without missing values."
+
+
+def _doubt_deviations(numbers: TableNumbers) -> Iterator[str]:
+    """Of which numbers a standard deviation is lost in the width of the declared range, or most of its digits."""
+    for line in numbers.shown.plan.lines:
+        if line.levels or numbers.shown.find_way("number", line.name) is None:
+            continue
+        unclear = [m for m in numbers.list_moments(line) if m is not None and m.is_unclear]
+        if unclear:
+            least, unit = max(m.least for m in unclear), _name_unit(numbers.shown, line.name)
+            yield (
+                f"{line.name}: sums over its declared range cannot tell a standard deviation below {least:.2g}{unit}, "
+                "so that few digits of it are sure, or none. Declare a narrower range."
+            )
 
 
 def _name_unit(shown: Shown, name: str) -> str:

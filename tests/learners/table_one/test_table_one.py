@@ -20,11 +20,16 @@ from support.learners.table_study import (
     table_study,
 )
 
-from coterie_learners.core.fit import fit_from_json, fit_to_json
+from coterie_learners.core.fit import Fit, fit_from_json, fit_to_json
 from coterie_learners.core.protocol import Machine, Site
+from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import ProtocolError, StudyError, Withheld
-from coterie_learners.study.rows import ArrayCodes
+from coterie_learners.study.document import Study
+from coterie_learners.study.rows import ArrayCodes, Data
+from coterie_learners.table_one.site_tally import tally_rows
 from coterie_learners.table_one.table_one import table_one
+from coterie_learners.table_one.table_plan import CharacteristicsPlan
+from coterie_node.audit.printed.characteristics import print_characteristics
 
 WITHIN = 1e-12
 
@@ -260,3 +265,67 @@ def test_a_quantile_in_an_open_bin_has_no_value_and_an_end() -> None:
     quantile = line["cells"][0]["quantiles"][0]
     assert math.isnan(quantile["value"])
     assert (quantile["low"], quantile["high"]) == (-math.inf, 80.0)
+
+
+ODD = {
+    "arm": {"type": "binary"},
+    "same": {"type": "number", "range": [0, 77]},
+    "far": {"type": "number", "range": [-2e9, 2e9]},
+    "lost": {"type": "number", "range": [0, 1e12]},
+    "near": {"type": "number", "range": [0, 1e-7], "unit": "mol/L"},
+    "rule": {"type": "category", "levels": ["a", "b", "c", "d"]},
+}
+
+
+def odd_table(aggregation: str, same: float = 1.1) -> tuple[Fit, dict[str, Any]]:
+    """The table of columns without spread, with little beside their range, and of levels that no two groups share."""
+    rng = np.random.default_rng(4)
+    arm, n = (rng.random(301) < 0.37).astype(float), 301
+    drawn = np.round(rng.normal(0, 1, n), 3)
+    columns = {"arm": arm, "same": np.full(n, same), "far": 1.0 + 0.12 * drawn, "lost": 5.0 + 1e-4 * drawn}
+    columns |= {"near": 5e-9 + 1e-9 * drawn, "rule": np.where(arm == 1.0, 0.0, rng.integers(1, 4, n))}
+    learner, formula = {"name": "table_one", "aggregation": aggregation}, "arm ~ same + far + lost + near + rule"
+    plain = {"name": "odd", "sites": ["a", "b", "c"], "formula": formula, "variables": ODD, "learner": learner}
+    study = complete_study(Study.model_validate({**plain, "disclosure": {"cell": 0, "rows": 1}}))
+    parts: dict[str, Data] = {s: ArrayCodes({k: v[at::3] for k, v in columns.items()}) for at, s in enumerate("abc")}
+    return play_table(study, parts)[0], columns
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+@pytest.mark.parametrize("same", [1.1, *later(0.3, 12.6, 76.9)])
+def test_a_column_without_spread_has_none_and_no_difference_in_units_of_it(aggregation: str, same: float) -> None:
+    fit, columns = odd_table(aggregation, same)
+    lines = {line["name"]: line for line in fit.details["table"]["lines"]}
+    assert [cell["sd"] for cell in lines["same"]["cells"]] == [0.0, 0.0, 0.0]
+    assert math.isnan(lines["same"]["smd"])
+    # The groups share no level: there is no spread between which their distance could be measured.
+    assert math.isnan(lines["rule"]["smd"])
+    assert lines["near"]["cells"][0]["sd"] == pytest.approx(np.std(columns["near"], ddof=1), rel=1e-9)
+    printed = print_characteristics(fit.details["table"]).text_lines()
+    (near,) = (line for line in printed if line.startswith("near"))
+    assert f"{np.mean(columns['near']):.4g} ({np.std(columns['near'], ddof=1):.2g})" in near
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+def test_a_deviation_that_the_declared_range_hides_is_told_to_be_unsure_or_not_told(aggregation: str) -> None:
+    fit, columns = odd_table(aggregation)
+    lines = {line["name"]: line for line in fit.details["table"]["lines"]}
+    doubts = [note for note in fit.notes if "Declare a narrower range" in note]
+    assert [note.partition(":")[0] for note in doubts] == (["far", "lost"] if aggregation == "masked" else ["lost"])
+    for column, cell in zip(("", 0.0, 1.0), lines["lost"]["cells"], strict=True):
+        assert math.isnan(cell["sd"])
+        inside = columns["arm"] == column if column != "" else columns["arm"] >= 0.0
+        assert cell["mean"] == pytest.approx(np.mean(columns["lost"][inside]), abs=1e-3)
+    (far, *_), wanted = lines["far"]["cells"], np.std(columns["far"], ddof=1)
+    assert far["sd"] == pytest.approx(wanted, rel=1e-2 if aggregation == "masked" else 1e-6)
+
+
+def test_equal_values_have_no_spread_however_many_there_are() -> None:
+    rng = np.random.default_rng(5)
+    plan = CharacteristicsPlan.of(table_study(3, "ward ~ stay", learner={"quantiles": {}}))
+    rows = ArrayCodes({"ward": rng.integers(0, 3, 400_000).astype(float), "stay": np.full(400_000, 0.3)})
+    sums = tally_rows(plan, rows).sums["stay"]
+    counts = tally_rows(plan, rows).patients
+    low, high = plan.design.declared["stay"].bounds
+    means = 0.5 * (low + high) + 0.5 * (high - low) * sums / counts
+    np.testing.assert_allclose(means, 0.3, rtol=1e-12)

@@ -11,6 +11,8 @@ from typing import Any
 from coterie_node.audit.printed.printed_table import INDENT, PrintedTable
 
 NOT_SHOWN = "..."
+# Numbers with more decimals, or of more digits, are written with a power of ten.
+MOST_DECIMALS, LARGEST_WHOLE = 6, 1e15
 _Cell = Mapping[str, Any]
 
 
@@ -79,7 +81,7 @@ def _print_rate(rate: Mapping[str, Any] | None, level: float, shape: _Shape) -> 
     unit = rate["unit"] or "units of time"
     yield shape.show(f"{rate['event']}: events", rate, lambda cell: str(cell["events"]))
     yield shape.show(f"{INDENT}prevalence, % [{100 * level:g}% CI]", rate, _show_prevalence)
-    yield shape.show(f"{INDENT}time at risk, {unit}", rate, lambda cell: f"{cell['time']:.6g}")
+    yield shape.show(f"{INDENT}time at risk, {unit}", rate, lambda cell: _show_size(cell["time"], 6))
     yield shape.show(f"{INDENT}rate per {rate['per']:g} {unit} [{100 * level:g}% CI]", rate, _show_rate)
 
 
@@ -101,7 +103,17 @@ def _show_share(cell: _Cell, k: int) -> str:
 
 
 def _show_moments(cell: _Cell) -> str:
-    return f"{_show_number(cell['mean'], '.2f')} ({_show_number(cell['sd'], '.2f')})"
+    """Both with two decimals, or with as many as two digits of the deviation need."""
+    mean, sd = cell["mean"], cell["sd"]
+    decimals = max(1 - math.floor(math.log10(sd)), 2) if sd and math.isfinite(sd) else 2
+    forms = (".2f", ".2f") if decimals == 2 else (f".{decimals}f",) * 2 if decimals <= MOST_DECIMALS else (".4g", ".2g")
+    return f"{_show_number(mean, forms[0])} ({_show_number(sd, forms[1])})"
+
+
+def _show_size(value: float | None, digits: int) -> str:
+    """A number with so many digits, or all of those before the decimal point."""
+    whole = value is not None and math.isfinite(value) and 10.0**digits <= abs(value) < LARGEST_WHOLE
+    return _show_number(value, ".0f" if whole else f".{digits}g")
 
 
 def _show_quantiles(cell: _Cell) -> str:
@@ -116,14 +128,14 @@ def _show_quantile(quantile: _Cell) -> str:
     ends = [None if end is None or not math.isfinite(end) else end for end in (quantile["low"], quantile["high"])]
     value = quantile["value"]
     if value is not None and math.isfinite(value):
-        return f"{value:.4g}"
+        return _show_size(value, 4)
     if ends == [None, None]:
         return "NA"
     return f"<={ends[1]:g}" if ends[0] is None else f">{ends[0]:g}"
 
 
 def _show_rate(cell: _Cell) -> str:
-    rate, low, high = (_show_number(cell[name], ".3g") for name in ("rate", "low", "high"))
+    rate, low, high = (_show_size(cell[name], 3) for name in ("rate", "low", "high"))
     return f"{rate} [{low}, {high}]"
 
 
