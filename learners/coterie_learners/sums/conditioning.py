@@ -19,6 +19,8 @@ from coterie_learners.sums.newton import FitRules, dispersion_of
 
 EPS = float(np.finfo(float).eps)
 MOST_DIGITS = 15.0
+# A sum is off by fewer units of the fixed point than these.
+UNITS = 64.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Conditioning:
     error_digits: float
     inflation: Array
 
+    @property
+    def digits_of_columns(self) -> float:
+        """The digits of standard errors that the columns' condition number alone would leave."""
+        return float(_digits(np.array([self.number * EPS]))[0])
+
     def without(self, first: int) -> Conditioning:
         """The same without the first terms."""
         return replace(self, digits=self.digits[first:], inflation=self.inflation[first:])
@@ -45,6 +52,8 @@ def condition(frame: Frame, rules: FitRules, model: Payload) -> Conditioning:
     size = np.linalg.eigvalsh(information / scale[:, None] / scale)
     number = float(size[-1] / max(float(size[0]), EPS))
     lost = number * (EPS + rules.unit / float(np.min(scale)) ** 2)
+    if rules.model.family.dispersion == "pearson" and float(model["pearson"]) > UNITS * rules.unit:
+        lost += rules.unit / float(model["pearson"])
     digits = _digits(_error(frame, rules, model))
     return Conditioning(number, digits, float(_digits(np.array([lost]))[0]), _inflation(frame, information))
 

@@ -14,10 +14,15 @@ from coterie_learners.core.payload import Payload
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import soundness
 from coterie_learners.sums.agreement import Agreement, as_dict, compare
-from coterie_learners.sums.conditioning import Conditioning, condition
+from coterie_learners.sums.conditioning import EPS, UNITS, Conditioning, condition
 from coterie_learners.sums.family import Totals
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import FitRules
+
+# A residual is off by fewer roundings of its mean than these.
+_ROUNDING = 64.0
+# Squares that are this share of those of the means are nothing: an outcome that varies by 1e-9 of its mean.
+_NOTHING = 1e-18
 
 
 def build_fit(
@@ -61,7 +66,7 @@ def build_fit(
         dispersion_known=known,
         deviance=raw,
         null_deviance=float(model["null_deviance"]) * frame.outcome_scale**2 if "null_deviance" in model else None,
-        log_likelihood=None if sampled else family.log_likelihood(totals, raw),
+        log_likelihood=family.log_likelihood(totals, raw) if dispersion > 0.0 and not sampled else None,
         ratio=family.ratio,
         absorbed=absorbed,
         shapes=int(family.shaped),
@@ -98,7 +103,8 @@ def _list_warnings(
     )
     quasi = model_warnings.advise_on_overdispersion(study, family.quasi)
     return (
-        *soundness.exact_fit_warning(bool(model.get("exact", False))),
+        *soundness.exact_fit_warning(is_exact(rules, model)),
+        *soundness.hidden_spread_warning(design.formula.outcome if is_hidden(rules, model) else ""),
         *(() if rules.model.firth else near),
         *soundness.overdispersion_warning(family, test.pearson, freedom, quasi),
         *soundness.disagreement_warnings(test),
@@ -107,16 +113,48 @@ def _list_warnings(
 
 
 def estimate_dispersion(rules: FitRules, model: Payload) -> float:
-    """The dispersion in the outcome's own units: 1 where it is known, 0 for an exact fit."""
+    """The dispersion in the outcome's own units: 1 where it is known, 0 for an exact fit, NaN where sums hide it."""
     family, freedom = rules.model.family, float(model["n"]) - rules.model.p
     if rules.model.profiled:
         freedom += 1.0 - float(model["sites"])
     scale = float(model["outcome_scale"]) ** 2
     if family.dispersion == "known":
         return 1.0
+    if is_exact(rules, model):
+        return 0.0
+    if is_hidden(rules, model):
+        return math.nan
     if family.dispersion == "pearson":
         return float(model["pearson"]) / freedom
-    return 0.0 if model.get("exact", False) else float(model["deviance"]) / freedom * scale
+    return float(model["deviance"]) / freedom * scale
+
+
+def is_exact(rules: FitRules, model: Payload) -> bool:
+    """Whether nothing but rounding is left of an outcome whose dispersion is estimated."""
+    if rules.model.family.dispersion == "known" or rules.model.linear:
+        return bool(model.get("exact", False))
+    whole = _measure_whole(rules, model)
+    least = max(whole * (_ROUNDING * EPS) ** 2, UNITS * rules.unit)
+    return _measure_left(rules, model) <= least <= whole * _NOTHING
+
+
+def is_hidden(rules: FitRules, model: Payload) -> bool:
+    """Whether residuals that need not be nothing are lost below the fixed point of masked sums."""
+    if rules.model.family.dispersion == "known" or rules.model.linear:
+        return False
+    return not is_exact(rules, model) and _measure_left(rules, model) <= UNITS * rules.unit
+
+
+def _measure_left(rules: FitRules, model: Payload) -> float:
+    """The squares of residuals over their variances."""
+    return float(model["pearson" if rules.model.family.dispersion == "pearson" else "deviance"])
+
+
+def _measure_whole(rules: FitRules, model: Payload) -> float:
+    """The squares of means over the variances, about: a residual is rounded as the mean of its row is."""
+    totals = Totals(**{name: float(model[name]) for name in rules.model.counts})
+    mean = np.array([totals.outcome / totals.mass])
+    return totals.mass * float((mean * mean / rules.model.family.variance(mean))[0])
 
 
 def _details_of(

@@ -32,6 +32,16 @@ def exact_fit_warning(is_exact: bool) -> tuple[str, ...]:
     )
 
 
+def hidden_spread_warning(outcome: str) -> tuple[str, ...]:
+    """Residuals of an outcome that masked sums do not show; nothing if there is none."""
+    if not outcome:
+        return ()
+    return (
+        f"The squares of the residuals of {outcome} are smaller than the last digit of masked sums (5e-20), so that no "
+        f"standard error is known. Declare {outcome} in a unit in which its values are nearer to 1.",
+    )
+
+
 def end_of_range_warning(sites: int, family: Family, advice: str) -> tuple[str, ...]:
     """Fitted means that are an end of their range to a float, as R warns of them; nothing if there are none."""
     if not sites:
@@ -74,7 +84,13 @@ def disagreement_warnings(test: Agreement) -> tuple[str, ...]:
 def conditioning_warnings(terms: Sequence[str], quality: Conditioning) -> tuple[str, ...]:
     """Digits that rounding has taken, and variances that other terms inflate; nothing if all is well."""
     texts = []
-    if quality.error_digits < ENOUGH_DIGITS:
+    if quality.error_digits < ENOUGH_DIGITS <= quality.digits_of_columns:
+        texts.append(
+            "The sums are so small beside the last digit of masked sums (5e-20) that only about "
+            f"{quality.error_digits:.0f} digits of the standard errors are sure. Declare outcome, offset and weights "
+            "in units in which they are nearer to 1."
+        )
+    elif quality.error_digits < ENOUGH_DIGITS:
         texts.append(
             f"The columns are nearly collinear (condition number {quality.number:.1e}): only about "
             f"{quality.error_digits:.0f} digits of the standard errors are sure. Leave a term out."

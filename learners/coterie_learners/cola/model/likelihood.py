@@ -132,6 +132,8 @@ def _estimate(table: Grouped, choice: Choice, optimum: Maximum) -> Estimate:
     likelihood = _likelihood(table, family, curve, beta)
     deviance = _deviance(table, family, likelihood, beta)
     is_exact = family.dispersion == "residual" and deviance <= optimum.noise
+    if family.dispersion == "pearson":
+        _check_spread(table, curve)
     dispersion = 0.0 if is_exact else _dispersion(table, family, curve, deviance)
     root = _sandwich(table, curve, optimum.root) if choice.robust else np.sqrt(dispersion) * optimum.root
     null = None if choice.firth else _null_deviance(table, family)
@@ -158,6 +160,9 @@ def _evaluate(table: Grouped, choice: Choice) -> Evaluate:
 
 
 _TINY = 1e-300
+_EPS = float(np.finfo(float).eps)
+# A sum of squares of fewer roundings than these has no six digits of a standard error.
+_FEWEST_UNITS = 1e5
 
 
 def _score(table: Grouped, family: Family, curve: Curve) -> Array:
@@ -202,6 +207,22 @@ def _dispersion(table: Grouped, family: Family, curve: Curve, deviance: float) -
     if family.dispersion == "residual":
         return max(deviance / free, _TINY)
     return max(float(pairwise_sum(_sum_squared_residuals(table, curve) / curve.variance)) / free, _TINY)
+
+
+def _check_spread(table: Grouped, curve: Curve) -> None:
+    """StudyError where the sums of squares about zero have lost the squares about the means."""
+    assert table.s is not None
+    squares = table.s if table.q is None else table.q
+    whole = squares + 2.0 * np.abs(curve.mean * table.s) + table.u * curve.mean * curve.mean
+    left, lost = (float(pairwise_sum(part / curve.variance)) for part in (_sum_squared_residuals(table, curve), whole))
+    if left < _FEWEST_UNITS * _EPS * lost:
+        about, zero = float(pairwise_sum(_sum_squared_residuals(table, curve))), float(pairwise_sum(squares))
+        share = f"by about {np.sqrt(max(about, _EPS * zero) / zero):.1g} of it or less"
+        raise StudyError(
+            "CO-N208",
+            f"The outcome varies so little beside its mean ({share}) that the sums of squares of a table, which are "
+            "about zero, cannot tell its dispersion. Choose the learner glore, which sums residuals.",
+        )
 
 
 def _sum_squared_residuals(table: Grouped, curve: Curve) -> Array:

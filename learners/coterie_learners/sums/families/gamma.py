@@ -15,6 +15,8 @@ from coterie_learners.sums.links.linked_family import LinkedFamily
 
 # Below this relative distance of an outcome from its mean the deviance is summed as a series: nothing cancels there.
 _NEAR = 0.05
+# From here on the first terms of Stirling's series have all digits.
+_LARGE_SHAPE = 1e3
 _SERIES = tuple((-1.0) ** k / k for k in range(14, 1, -1))
 
 
@@ -77,9 +79,8 @@ class Gamma(LinkedFamily):
         """At the dispersion deviance / n, as R takes it for AIC."""
         if deviance <= 0.0:
             return math.inf
-        shape = totals.mass / deviance
-        each = shape * (math.log(shape) - 1.0) - math.lgamma(shape)
-        return totals.mass * (each + 1.0) - 0.5 * shape * deviance + totals.saturated
+        # Half of the shape times the deviance is half of the weights.
+        return totals.mass * (_log_peak(totals.mass / deviance) + 0.5) + totals.saturated
 
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
         """Rows, of which nothing is counted."""
@@ -90,3 +91,13 @@ class Gamma(LinkedFamily):
         low, high = bounds
         mean = low + (high - low) * 0.1 * np.exp(0.2 * np.clip(eta, -3.0, 3.0))
         return np.clip(mean * rng.gamma(9.0, 1.0 / 9.0, len(eta)), low, high)
+
+
+def _log_peak(shape: float) -> float:
+    """shape log(shape) - shape - log Gamma(shape): the logarithm of a gamma density at its mean, times the mean.
+
+    By Stirling's series for large shapes (Abramowitz and Stegun 6.1.41), where the terms cancel.
+    """
+    if shape < _LARGE_SHAPE:
+        return shape * (math.log(shape) - 1.0) - math.lgamma(shape)
+    return 0.5 * math.log(shape / (2.0 * math.pi)) - (1.0 - 1.0 / (30.0 * shape * shape)) / (12.0 * shape)
