@@ -399,7 +399,7 @@ def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[
         return ()
     sums, p = np.frombuffer(raw, "<f8"), plan.p
     whole = linalg.symmetric(model["information"], p)
-    scale = result.estimate_dispersion(plan.rules, model) / plan.frame(model).outcome_scale ** 2
+    scale = result.estimate_dispersion(plan.rules, model) / plan.frame(model).deviance_unit
     freedom = 0 if plan.family.dispersion == "known" else int(model["n"]) - p
     return (agreement.stand_apart(sums[:p], sums[p:].reshape(p, p), whole, scale, freedom).sentence,)
 

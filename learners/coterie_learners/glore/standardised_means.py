@@ -147,7 +147,7 @@ def pool_means(plan: GlorePlan, sums: SiteSums, model: Payload, last: bool, post
 def add_means(plan: GlorePlan, fit: Fit, model: Payload, pooled: Payload, sandwich: Array | None) -> Fit:
     """The fit with the standardised means and their differences. `sandwich`: a root of another covariance."""
     columns, frame = LevelColumns.of(plan.design, plan.options.standardise), plan.frame(model)
-    root = np.asarray(model["root"]) * np.sqrt(fit.dispersion) / frame.outcome_scale if sandwich is None else sandwich
+    root = np.asarray(model["root"]) * np.sqrt(fit.dispersion / frame.deviance_unit) if sandwich is None else sandwich
     mass = float(pooled["mass"])
     means = frame.outcome_centre + frame.outcome_scale * np.asarray(pooled["means"]) / mass
     leads = frame.outcome_scale * np.asarray(pooled["slopes"]) @ root / mass

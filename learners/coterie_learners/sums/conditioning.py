@@ -63,7 +63,7 @@ def _error(frame: Frame, rules: FitRules, model: Payload) -> Array:
     dispersion = dispersion_of(rules.model, float(model["deviance"]), float(model["n"]))
     reach = np.sqrt(np.diag(frame.covariance(np.asarray(model["root"]))))
     hidden = np.sqrt(float(model["noise"]) * dispersion) * reach
-    carry_forward = EPS * np.abs(frame.carry) @ np.abs(model["beta"]) * frame.outcome_scale
+    carry_forward = EPS * np.abs(frame.carry) @ np.abs(model["beta"]) * frame.coefficient_unit
     size = np.abs(frame.outside(model["beta"]))
     return np.asarray((hidden + carry_forward) / np.where(size > 0.0, size, 1.0))
 

@@ -74,6 +74,20 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class OutcomeUnit:
+    """How the fit of an outcome above zero changes with the unit in which the outcome is measured.
+
+    Coefficients grow with the unit to the power `coefficients`, deviance and dispersion to the power `deviance`. Means
+    from `low` to `high` are taken as they are; others in units of a power of two near them.
+    """
+
+    coefficients: int
+    deviance: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Totals:
     """Rows, the sum of their outcomes (events, or counts) and the saturated log-likelihood, over all sites.
 
@@ -148,6 +162,11 @@ class Family(ABC):
     def linear(self) -> bool:
         """Whether the outcome may be measured about any centre in any unit: then it is centred and scaled."""
         return False
+
+    @property
+    def unit(self) -> OutcomeUnit | None:
+        """How a fit changes with the outcome's unit, where sums of rows would leave their range in another one."""
+        return None
 
     @property
     def probes(self) -> tuple[float, float]:

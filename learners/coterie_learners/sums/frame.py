@@ -26,6 +26,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.linalg import matmul, matvec
 from coterie_learners.study.design import Column, Design
 from coterie_learners.study.rows import Block
+from coterie_learners.sums.family import OutcomeUnit
 
 Monomial = frozenset[tuple[str, int, int]]
 Number = TypeVar("Number", float, Fraction)
@@ -56,17 +57,21 @@ class _SiteColumns:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a design are centred as variables, which as columns, and which are made of centred ones."""
+    """Which columns of a design are centred as variables, which as columns, and which are made of centred ones.
+
+    `unit`: how the fit changes with the outcome's unit, where the outcome is scaled and not centred.
+    """
 
     design: Design
     linear: bool
     parts: tuple[_SiteColumns, ...]
     centred: tuple[bool, ...]
+    unit: OutcomeUnit | None = None
 
     @staticmethod
-    def of(design: Design, linear: bool) -> Layout:
+    def of(design: Design, linear: bool, unit: OutcomeUnit | None = None) -> Layout:
         """The layout of a design; `linear`: the outcome is measured, and centred too."""
-        return _lay_out(design, linear)
+        return _lay_out(design, linear, unit)
 
     @property
     def p(self) -> int:
@@ -93,12 +98,12 @@ class Layout:
         return [j for j, c in enumerate(self.design.columns) if c.factors and _is_indicator(self.design, c)]
 
 
-def _lay_out(design: Design, linear: bool) -> Layout:
+def _lay_out(design: Design, linear: bool, unit: OutcomeUnit | None) -> Layout:
     """The layout of a design, made once; the design keeps it, so that the two leave memory together."""
-    kept: dict[bool, Layout] = design.__dict__.setdefault("_layouts", {})
-    if linear not in kept:
-        kept[linear] = _make_layout(design, linear)
-    return kept[linear]
+    kept: dict[tuple[bool, OutcomeUnit | None], Layout] = design.__dict__.setdefault("_layouts", {})
+    if (linear, unit) not in kept:
+        kept[linear, unit] = replace(_make_layout(design, linear), unit=unit)
+    return kept[linear, unit]
 
 
 def _make_layout(design: Design, linear: bool) -> Layout:
@@ -115,7 +120,8 @@ def _make_layout(design: Design, linear: bool) -> Layout:
 class Frame:
     """Centres and scales (p,) of the columns that are centred, of the outcome, and the centre of the offset.
 
-    A column made of centred ones has centre 0 and scale 1. Scales are powers of two, by which nothing is rounded.
+    Of an outcome that is not measured centre and scale are 0 and 1, but a unit may be the scale of one above zero. A
+    column made of centred ones has centre 0 and scale 1. Scales are powers of two, by which nothing is rounded.
     """
 
     layout: Layout
@@ -135,7 +141,10 @@ class Frame:
         intercept = design.formula.intercept
         middle = _middle(design, design.formula.offset) if intercept else 0.0
         if not layout.linear:
-            return cls(layout, centre, scale, offset_centre=middle)
+            unit = (
+                1.0 if layout.unit is None else choose_unit(layout.unit, max(design.outcome.bounds[1], layout.unit.low))
+            )
+            return cls(layout, centre, scale, outcome_scale=unit, offset_centre=middle)
         low, high = (float(b) for b in design.outcome.bounds)
         about = 0.5 * low + 0.5 * high if intercept else 0.0
         return cls(layout, centre, scale, about, power_of_two(max(abs(high - about), abs(low - about))), middle)
@@ -166,8 +175,10 @@ class Frame:
                 for _ in range(power):
                     x[:, j] *= x[:, k]
         if not self.layout.linear:
-            offset = None if raw.offset is None else raw.offset - self.offset_centre
-            return replace(raw, x=x, offset=offset)
+            offset = None if raw.offset is None else (raw.offset - self.offset_centre) / self.coefficient_unit
+            return replace(
+                raw, x=x, y=raw.y if self.outcome_scale == 1.0 else raw.y / self.outcome_scale, offset=offset
+            )
         y = raw.y - self.outcome_centre
         if raw.offset is not None:
             y = y - (raw.offset - self.offset_centre)
@@ -180,6 +191,18 @@ class Frame:
         return 1.0 / self.scale if np.all(mantissa == 0.5) and np.all(np.abs(exponent) < 1000) else None
 
     # Back to the variables' own units
+
+    @property
+    def coefficient_unit(self) -> float:
+        """What a coefficient of 1 is in the outcome's own units."""
+        power = 1 if self.layout.unit is None else self.layout.unit.coefficients
+        return self.outcome_scale if power == 1 else math.pow(self.outcome_scale, power)
+
+    @property
+    def deviance_unit(self) -> float:
+        """What a deviance of 1 is, and a dispersion of 1, in the outcome's own units."""
+        power = 2 if self.layout.unit is None else self.layout.unit.deviance
+        return math.pow(self.outcome_scale, power)
 
     @cached_property
     def carry(self) -> Array:
@@ -212,7 +235,7 @@ class Frame:
 
     def outside(self, beta: Array) -> Array:
         """Coefficients (p,) in the variables' own units."""
-        raw = matvec(self.carry, beta) * self.outcome_scale
+        raw = matvec(self.carry, beta) * self.coefficient_unit
         if self.layout.design.formula.intercept:
             raw[0] = raw[0] + (self.outcome_centre - self.offset_centre)
         return raw
@@ -222,7 +245,7 @@ class Frame:
 
         A sum of squares: what is large in it cancels nowhere.
         """
-        back = self._carry_back(root) * self.outcome_scale
+        back = self._carry_back(root) * self.coefficient_unit
         whole = matmul(back, back.T)
         return 0.5 * (whole + whole.T)
 
@@ -239,7 +262,7 @@ class Frame:
         """Coefficients (p,) on the raw columns, outcome in its own scale, where those of this frame are zero."""
         out = np.zeros(self.layout.p)
         if self.layout.design.formula.intercept:
-            out[0] = (self.outcome_centre - self.offset_centre) / self.outcome_scale
+            out[0] = (self.outcome_centre - self.offset_centre) / self.coefficient_unit
         return out
 
 
@@ -267,9 +290,10 @@ def draw_frame(frame: Frame, moments: Moments) -> tuple[Frame, bool]:
         centre[j] = frame.centre[j] + frame.scale[j] * spread.mean
         scale[j] = power_of_two(float(frame.scale[j]) * spread.size)
     clear = all(spread.sharp or spread.constant for spread in spreads.values())
-    offset = frame.offset_centre + (moments.offset / moments.n if intercept else 0.0)
+    offset = frame.offset_centre + (frame.coefficient_unit * moments.offset / moments.n if intercept else 0.0)
     if not frame.layout.linear:
-        return Frame(frame.layout, centre, scale, offset_centre=offset), clear
+        size = choose_unit(frame.layout.unit, frame.outcome_scale * moments.outcome / moments.n)
+        return Frame(frame.layout, centre, scale, outcome_scale=size, offset_centre=offset), clear
     spread = outcome_spread(frame, moments)
     about = frame.outcome_centre + frame.outcome_scale * spread.mean
     unit = power_of_two(frame.outcome_scale * spread.size)
@@ -332,6 +356,11 @@ def move_moments(moments: Moments, old: Frame, new: Frame) -> Moments:
     cross = moments.cross * ratio * stretch + shift * outcome + lift * (sums + moments.n * shift)
     squares = moments.squares * stretch**2 + 2.0 * lift * outcome + moments.n * lift * lift
     return Moments(moments.n, gram, cross, squares, outcome + moments.n * lift, moments.offset)
+
+
+def choose_unit(unit: OutcomeUnit | None, mean: float) -> float:
+    """The unit in which an outcome with this mean is summed: 1, or a power of two near it."""
+    return 1.0 if unit is None or unit.low <= mean <= unit.high else power_of_two(mean)
 
 
 def monomial(column: Column) -> Monomial:

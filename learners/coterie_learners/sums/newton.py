@@ -166,7 +166,8 @@ def _start(rules: FitRules, frame: Frame, drawn: Frame, moments: Moments) -> dic
     base = np.zeros(model.p)
     if not model.common_intercept:
         return {"null": 0.0, "beta": base, "base": base, "step": base}
-    null = 0.0 if model.linear else model.family.start(moments.outcome / moments.n)
+    stretch = frame.outcome_scale / drawn.outcome_scale
+    null = 0.0 if model.linear else model.family.start(stretch * moments.outcome / moments.n)
     base[0] = null
     # A guess may leave the range of the means, and without a null deviance nothing judges it.
     too_bold = model.has_offset and (model.family.bounded or model.family.shaped)

@@ -29,17 +29,23 @@ class Penalty:
         """The matrix P (p, p) that belongs to the information on the frame's scale."""
         if not np.any(self.weights):
             return np.zeros((frame.layout.p, frame.layout.p))
-        return linalg.matmul(frame.carry.T * self.weights, frame.carry)
+        return linalg.matmul(frame.carry.T * (self.weights * _unit_of(frame)), frame.carry)
 
     def gradient(self, frame: Frame, beta: Array) -> Array:
         """What the penalty adds to minus the score (p,)."""
         if not np.any(self.weights):
             return np.zeros_like(beta)
-        return linalg.matvec(frame.carry.T, self.weights * (linalg.matvec(frame.carry, beta) + frame.origin))
+        raw = linalg.matvec(frame.carry, beta) + frame.origin
+        return linalg.matvec(frame.carry.T, self.weights * _unit_of(frame) * raw)
 
     def value(self, frame: Frame, beta: Array) -> float:
         """Twice the penalty, as it stands beside a deviance of the frame's scale."""
         if not np.any(self.weights):
             return 0.0
         raw = linalg.matvec(frame.carry, beta) + frame.origin
-        return linalg.dot(self.weights * raw, raw)
+        return linalg.dot(self.weights * _unit_of(frame) * raw, raw)
+
+
+def _unit_of(frame: Frame) -> float:
+    """What a squared coefficient of the frame is beside a deviance of it, both in the outcome's own units."""
+    return frame.coefficient_unit**2 / frame.deviance_unit

@@ -15,7 +15,7 @@ from coterie_learners.numeric.array import Array
 from coterie_learners.sums import soundness
 from coterie_learners.sums.agreement import Agreement, as_dict, compare
 from coterie_learners.sums.conditioning import EPS, UNITS, Conditioning, condition
-from coterie_learners.sums.family import Totals
+from coterie_learners.sums.family import Family, Totals
 from coterie_learners.sums.frame import Frame
 from coterie_learners.sums.newton import FitRules
 
@@ -44,9 +44,9 @@ def build_fit(
     dispersion, sampled = estimate_dispersion(rules, model), rules.model.weighting == "sampling"
     estimates, covariance = frame.outside(model["beta"]), _scale_covariance(frame, model, dispersion, sandwich)
     events = None if rules.model.weighs else family.count_events(float(model["outcome"]))
-    raw = float(model["deviance"]) * frame.outcome_scale**2
+    raw = float(model["deviance"]) * frame.deviance_unit
     totals = Totals(**{name: float(model[name]) for name in rules.model.counts})
-    known, scaled = family.dispersion == "known", dispersion / frame.outcome_scale**2
+    known, scaled = family.dispersion == "known", dispersion / frame.deviance_unit
     # Sampling weights have no scale that a chi-squared could have.
     test = compare(design.names[first:], model, 0.0 if sampled else scaled, 0 if known else freedom)
     quality = condition(frame, rules, model).without(first)
@@ -65,8 +65,8 @@ def build_fit(
         dispersion=dispersion,
         dispersion_known=known,
         deviance=raw,
-        null_deviance=float(model["null_deviance"]) * frame.outcome_scale**2 if "null_deviance" in model else None,
-        log_likelihood=family.log_likelihood(totals, raw) if dispersion > 0.0 and not sampled else None,
+        null_deviance=float(model["null_deviance"]) * frame.deviance_unit if "null_deviance" in model else None,
+        log_likelihood=_find_likelihood(frame, family, totals, raw) if dispersion > 0.0 and not sampled else None,
         ratio=family.ratio,
         absorbed=absorbed,
         shapes=int(family.shaped),
@@ -75,6 +75,14 @@ def build_fit(
         details=_details_of(rules, model, test, quality, freedom),
     )
     return replace(fit, details={**fit.details, "tests": joint_tests(fit, design.by_term)})
+
+
+def _find_likelihood(frame: Frame, family: Family, totals: Totals, deviance: float) -> float | None:
+    """The log-likelihood in the outcome's own units, in which the deviance is; `totals` are in the frame's."""
+    if frame.layout.unit is None:
+        return family.log_likelihood(totals, deviance)
+    inside = family.log_likelihood(totals, deviance / frame.deviance_unit)
+    return None if inside is None else inside - totals.mass * math.log(frame.outcome_scale)
 
 
 def _count_absorbed(rules: FitRules, model: Payload) -> int:
@@ -86,7 +94,7 @@ def _scale_covariance(frame: Frame, model: Payload, dispersion: float, sandwich:
     """The covariance (p, p) in the variables' own units: of the model, or of the sandwich."""
     if sandwich is not None:
         return frame.covariance(sandwich)
-    return np.asarray((dispersion / frame.outcome_scale**2) * frame.covariance(np.asarray(model["root"])))
+    return np.asarray((dispersion / frame.deviance_unit) * frame.covariance(np.asarray(model["root"])))
 
 
 def _list_warnings(
@@ -117,16 +125,15 @@ def estimate_dispersion(rules: FitRules, model: Payload) -> float:
     family, freedom = rules.model.family, float(model["n"]) - rules.model.p
     if rules.model.profiled:
         freedom += 1.0 - float(model["sites"])
-    scale = float(model["outcome_scale"]) ** 2
+    unit = Frame.from_payload(rules.model.layout, model).deviance_unit
     if family.dispersion == "known":
         return 1.0
     if is_exact(rules, model):
         return 0.0
     if is_hidden(rules, model):
         return math.nan
-    if family.dispersion == "pearson":
-        return float(model["pearson"]) / freedom
-    return float(model["deviance"]) / freedom * scale
+    left = "pearson" if family.dispersion == "pearson" else "deviance"
+    return float(model[left]) / freedom * unit
 
 
 def is_exact(rules: FitRules, model: Payload) -> bool:
@@ -173,4 +180,5 @@ def _details_of(
         out["theta"] = {"estimate": theta, "std_error": float(model["shape_error"])}
     if rules.model.family.dispersion == "residual":
         return out
-    return {**out, "pearson": {"chi2": test.pearson, "df": freedom, "ratio": test.pearson / freedom}}
+    chi2 = test.pearson * Frame.from_payload(rules.model.layout, model).deviance_unit
+    return {**out, "pearson": {"chi2": chi2, "df": freedom, "ratio": chi2 / freedom}}

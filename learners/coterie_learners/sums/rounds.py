@@ -59,7 +59,7 @@ class Model:
         cls, design: Design, family: Family, weighting: Weighting = "", profiled: bool = False, firth: bool = False
     ) -> Model:
         """The model of a design and a family."""
-        return cls(family, Layout.of(design, linear=family.linear), weighting, profiled, firth)
+        return cls(family, Layout.of(design, family.linear, family.unit), weighting, profiled, firth)
 
     @property
     def common_intercept(self) -> bool:

@@ -109,8 +109,8 @@ def compare_posts(plan: GlorePlan, model: Payload, stats: Mapping[str, Payload])
         shares,
         penalty=ridge.matrix(frame),
         pull=ridge.gradient(frame, model["beta"]),
-        back=frame.outcome_scale * frame.carry,
-        origin=frame.outcome_scale * frame.origin,
+        back=frame.coefficient_unit * frame.carry,
+        origin=frame.coefficient_unit * frame.origin,
         dispersion=deviance / (n - plan.p) if plan.model.linear else 1.0,
     )
 

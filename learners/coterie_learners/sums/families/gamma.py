@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.sums.family import Baseline, Totals
+from coterie_learners.sums.family import Baseline, OutcomeUnit, Totals
 from coterie_learners.sums.links.link import Elementary
 from coterie_learners.sums.links.linked_family import LinkedFamily
 
@@ -18,6 +18,9 @@ _NEAR = 0.05
 # From here on the first terms of Stirling's series have all digits.
 _LARGE_SHAPE = 1e3
 _SERIES = tuple((-1.0) ** k / k for k in range(14, 1, -1))
+
+# By which power of the outcome's unit coefficients grow.
+_POWERS = {"inverse": -1, "identity": 1}
 
 
 class Gamma(LinkedFamily):
@@ -35,6 +38,12 @@ class Gamma(LinkedFamily):
     natural: ClassVar[float] = -1.0
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated")
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated",)
+
+    @property
+    def unit(self) -> OutcomeUnit | None:
+        """Weights of rows are powers of the mean; with the log link they are 1."""
+        power = _POWERS.get(self.link)
+        return None if power is None else OutcomeUnit(power, 0, 1e-4, 1e6)
 
     @property
     def ratio(self) -> str:

@@ -9,9 +9,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from coterie_learners.numeric.array import Array
-from coterie_learners.sums.family import Baseline, Totals
+from coterie_learners.sums.family import Baseline, OutcomeUnit, Totals
 from coterie_learners.sums.links.link import Elementary
 from coterie_learners.sums.links.linked_family import LinkedFamily
+
+# By which power of the outcome's unit coefficients grow.
+_POWERS = {"1/mu^2": -2, "inverse": -1, "identity": 1}
 
 
 class InverseGaussian(LinkedFamily):
@@ -29,6 +32,12 @@ class InverseGaussian(LinkedFamily):
     natural: ClassVar[float] = -0.5
     measures: ClassVar[tuple[str, ...]] = ("s", "q", "saturated", "constant")
     whole_sums: ClassVar[tuple[str, ...]] = ("saturated", "constant")
+
+    @property
+    def unit(self) -> OutcomeUnit | None:
+        """Weights of rows are powers of the mean; with the log link a constant tells it."""
+        power = _POWERS.get(self.link)
+        return None if power is None else OutcomeUnit(power, -1, 1e-3, 16384.0)
 
     @property
     def ratio(self) -> str:
@@ -70,6 +79,10 @@ class InverseGaussian(LinkedFamily):
         if deviance <= 0.0:
             return math.inf
         return -0.5 * totals.mass * (math.log(2.0 * math.pi * deviance / totals.mass) + 1.0) + totals.saturated
+
+    def rounding_scale(self, totals: Totals, deviance: float) -> float:
+        """Squares of the means over their cubes."""
+        return totals.mass * totals.mass / totals.outcome
 
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
         """Rows, of which nothing is counted."""
