@@ -399,7 +399,9 @@ def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[
         return ()
     sums, p = np.frombuffer(raw, "<f8"), plan.p
     whole = linalg.symmetric(model["information"], p)
-    scale = result.estimate_dispersion(plan.rules, model) / plan.frame(model).deviance_unit
+    # Sampling weights have no scale that a chi-squared could have.
+    sampled = plan.model.weighting == "sampling"
+    scale = 0.0 if sampled else result.estimate_dispersion(plan.rules, model) / plan.frame(model).deviance_unit
     freedom = 0 if plan.family.dispersion == "known" else int(model["n"]) - p
     return (agreement.stand_apart(sums[:p], sums[p:].reshape(p, p), whole, scale, freedom).sentence,)
 

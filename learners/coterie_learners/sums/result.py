@@ -44,13 +44,14 @@ def build_fit(
     dispersion, sampled = estimate_dispersion(rules, model), rules.model.weighting == "sampling"
     estimates, covariance = frame.outside(model["beta"]), _scale_covariance(frame, model, dispersion, sandwich)
     events = None if rules.model.weighs else family.count_events(float(model["outcome"]))
-    raw = float(model["deviance"]) * frame.deviance_unit
+    unit = _find_unit(rules, model)
+    raw = float(model["deviance"]) * unit
     totals = Totals(**{name: float(model[name]) for name in rules.model.counts})
     known, scaled = family.dispersion == "known", dispersion / frame.deviance_unit
     # Sampling weights have no scale that a chi-squared could have.
     test = compare(design.names[first:], model, 0.0 if sampled else scaled, 0 if known else freedom)
     quality = condition(frame, rules, model).without(first)
-    sentences = _list_warnings(rules, model, events, freedom, test, quality)
+    sentences = _list_warnings(rules, model, events, freedom, test, quality, sandwich is not None)
     fit = Fit(
         learner=learner,
         family=family.name,
@@ -65,7 +66,7 @@ def build_fit(
         dispersion=dispersion,
         dispersion_known=known,
         deviance=raw,
-        null_deviance=float(model["null_deviance"]) * frame.deviance_unit if "null_deviance" in model else None,
+        null_deviance=float(model["null_deviance"]) * unit if "null_deviance" in model else None,
         log_likelihood=_find_likelihood(frame, family, totals, raw) if dispersion > 0.0 and not sampled else None,
         ratio=family.ratio,
         absorbed=absorbed,
@@ -98,9 +99,18 @@ def _scale_covariance(frame: Frame, model: Payload, dispersion: float, sandwich:
 
 
 def _list_warnings(
-    rules: FitRules, model: Payload, events: int | None, freedom: int, test: Agreement, quality: Conditioning
+    rules: FitRules,
+    model: Payload,
+    events: int | None,
+    freedom: int,
+    test: Agreement,
+    quality: Conditioning,
+    robust: bool,
 ) -> tuple[str, ...]:
-    """What speaks against the fit, in sentences; of Firth's penalty neither few events nor separation do."""
+    """What speaks against the fit, in sentences; of Firth's penalty neither few events nor separation do.
+
+    `robust`: the errors are those of a sandwich, for which more variation than the family's is none too much.
+    """
     family, design, n = rules.model.family, rules.model.layout.design, int(model["n"])
     slopes = rules.model.p - design.formula.intercept
     study = design.study
@@ -114,7 +124,7 @@ def _list_warnings(
         *soundness.exact_fit_warning(is_exact(rules, model)),
         *soundness.hidden_spread_warning(design.formula.outcome if is_hidden(rules, model) else ""),
         *(() if rules.model.firth else near),
-        *soundness.overdispersion_warning(family, test.pearson, freedom, quasi),
+        *(() if robust else soundness.overdispersion_warning(family, test.pearson, freedom, quasi)),
         *soundness.disagreement_warnings(test),
         *soundness.conditioning_warnings(test.terms, quality),
     )
@@ -125,7 +135,6 @@ def estimate_dispersion(rules: FitRules, model: Payload) -> float:
     family, freedom = rules.model.family, float(model["n"]) - rules.model.p
     if rules.model.profiled:
         freedom += 1.0 - float(model["sites"])
-    unit = Frame.from_payload(rules.model.layout, model).deviance_unit
     if family.dispersion == "known":
         return 1.0
     if is_exact(rules, model):
@@ -133,7 +142,13 @@ def estimate_dispersion(rules: FitRules, model: Payload) -> float:
     if is_hidden(rules, model):
         return math.nan
     left = "pearson" if family.dispersion == "pearson" else "deviance"
-    return float(model[left]) / freedom * unit
+    return float(model[left]) / freedom * _find_unit(rules, model)
+
+
+def _find_unit(rules: FitRules, model: Payload) -> float:
+    """What a deviance of 1 is in the outcome's own units; sampling weights count as if their mean were 1."""
+    unit = Frame.from_payload(rules.model.layout, model).deviance_unit
+    return unit * float(model["n"]) / float(model["weight"]) if rules.model.weighting == "sampling" else unit
 
 
 def is_exact(rules: FitRules, model: Payload) -> bool:
@@ -180,5 +195,5 @@ def _details_of(
         out["theta"] = {"estimate": theta, "std_error": float(model["shape_error"])}
     if rules.model.family.dispersion == "residual":
         return out
-    chi2 = test.pearson * Frame.from_payload(rules.model.layout, model).deviance_unit
+    chi2 = test.pearson * _find_unit(rules, model)
     return {**out, "pearson": {"chi2": chi2, "df": freedom, "ratio": chi2 / freedom}}

@@ -25,7 +25,11 @@ sampled <- function(name, formula, family, ids) {
   design <- svydesign(ids = ids, weights = ~w, data = stays)
   start <- coef(weighed(all.vars(formula)[1], family, stays$w))
   model <- svyglm(formula, design, family = family, start = start, control = list(epsilon = 1e-15, maxit = 200))
-  robust(name, model, vcov(model))
+  rbind(
+    robust(name, model, vcov(model)),
+    number_of(name, "deviance", model$deviance),
+    number_of(name, "null deviance", model$null.deviance)
+  )
 }
 logit <- weighed("readmit", binomial(), one)
 rate <- weighed("infections", poisson(), one)

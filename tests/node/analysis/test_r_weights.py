@@ -8,9 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from support.lanes import one_of_each
-from support.learners.r_stays import fit_files, largest_differences, references, write_site_files
+from support.learners.metamorphic import Trial
+from support.learners.r_stays import STAYS, fit_files, largest_differences, references, write_site_files
 
 from coterie_learners.errors import StudyError
 
@@ -98,3 +101,40 @@ def test_sites_are_clusters_only_where_they_are_many_and_stay(
     with pytest.raises(StudyError, match='robust = "site"') as error:
         fit_files(kept, "stays", f"readmit ~ {terms}", {"name": "glore", "robust": "site"}, **keys)
     assert error.value.code == "CO-S324"
+
+
+@pytest.mark.parametrize("factor", [1.0, 5000.0])
+def test_sampling_weights_in_any_unit_have_one_fit_and_no_warning_of_their_size(tmp_path: Path, factor: float) -> None:
+    files = write_site_files("stays", 3, tmp_path)
+    for path in files.values():
+        rows = pd.read_csv(path)
+        rows.assign(w=rows["w"] * factor).to_csv(path, index=False)
+    wide = {**STAYS, "w": {"type": "number", "range": [0.1 * factor, 5 * factor]}}
+    learner = {**MASKED, "family": "poisson", **SAMPLING}
+    result = fit_files(files, "stays", f"infections ~ {X}", learner, variables=wide)
+    estimates, errors = largest_differences(result, references("weights")["sampling_poisson"])
+    assert (estimates < ESTIMATES, errors < ERRORS) == (True, True)
+    assert result.fit.details["pearson"]["ratio"] < 3.0
+    # The sandwich allows for more variation than the family has, and a sample has no chi-squared.
+    assert not result.fit.warnings
+
+
+def test_of_a_sample_no_site_is_said_to_stand_apart() -> None:
+    rng = np.random.default_rng(3)
+    codes = {"y": rng.integers(0, 2, 300).astype(float), "a": rng.integers(0, 2, 300).astype(float)}
+    codes["w"] = np.round(rng.uniform(1000, 9000, 300))
+    variables: dict[str, dict[str, Any]] = {"y": {"type": "binary"}, "a": {"type": "binary"}}
+    variables["w"] = {"type": "number", "range": [1, 1e4]}
+    own = Trial("y ~ a", {**MASKED, "opening": "none", **SAMPLING}, codes, variables, (100, 100, 100)).fit().own
+    assert own == ("Of this site's rows it cannot be said how far they stand from the others'.",)
+
+
+def test_a_sandwich_allows_for_overdispersion(tmp_path: Path) -> None:
+    files = write_site_files("stays", 3, tmp_path)
+    plain, robust = (
+        fit_files(files, "stays", "infections ~ age", {**MASKED, "family": "poisson", "robust": kind}).fit
+        for kind in (False, "HC0")
+    )
+    assert any("standard errors are too small" in warning for warning in plain.warnings)
+    assert not any("standard errors are too small" in warning for warning in robust.warnings)
+    assert robust.details["pearson"]["ratio"] == pytest.approx(plain.details["pearson"]["ratio"])
