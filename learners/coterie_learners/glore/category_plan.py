@@ -155,10 +155,12 @@ def check_category(study: Study, options: Any) -> None:
     chosen += ['opening = "bits"'] if options.opening == "bits" else []
     chosen += ["standardise"] if options.standardise else []
     chosen += ['intervals = "profile"'] if options.intervals == "profile" else []
-    if chosen or plan.design.formula.offset or not plan.design.formula.intercept:
-        what = ", ".join(chosen) or ("an offset" if plan.design.formula.offset else "no intercept")
-        message = f"A {plan.family.name} model in GLORE cannot have {what}"
-        raise StudyError("CO-S342", f"{message}. Leave it out; COLA has firth and robust for tables.")
+    if chosen or plan.design.formula.offset:
+        message = f"GLORE fits no {plan.family.name} model with {', '.join(chosen) or 'an offset'}"
+        raise StudyError("CO-S342", f"{message}. Leave it out.")
+    if not plan.design.formula.intercept:
+        message = f"GLORE fits no {plan.family.name} model without an intercept"
+        raise StudyError("CO-S342", f"{message}. Leave `0 +` or `- 1` out of the formula.")
     if options.aggregation == "plain":
         message = f"A {plan.family.name} model is fitted from masked sums alone"
         raise StudyError("CO-S343", f'{message}. Set aggregation = "masked", or choose COLA for a multinomial table.')

@@ -218,6 +218,16 @@ def _collinear(factor: Array, names: Sequence[str]) -> Collinear:
     """Which columns make up the last one: the coefficients of its regression on those before it."""
     weights = np.linalg.solve(factor[:-1].T, factor[-1]) if len(factor) > 1 else np.zeros(0)
     partners = [name for name, w in zip(names, weights.tolist(), strict=False) if abs(w) > 1e-6]
+    levels = [name for name in partners if name != "(Intercept)"]
+    of = names[-1].rpartition("[")[0]
+    if levels and of and ":" not in of and all(name.rpartition("[")[0] == of for name in levels):
+        # Columns of 0 and 1 of which no two are 1 at once depend on each other only if each row has one of them.
+        listed = f"{', '.join(levels)} and {names[-1]}"
+        return Collinear(
+            "CO-N202",
+            f"No row has the reference level of {of}, so that the columns {listed} add up to one in all rows: the "
+            "coefficients are not unique. Take that level out of `levels`, or declare another one first.",
+        )
     return Collinear(
         "CO-N202",
         f"The column {names[-1]} is a combination of {', '.join(partners) or 'the others'}: "

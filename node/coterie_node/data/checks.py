@@ -128,13 +128,16 @@ class PatternRows:
         yield Block(grid.matrix(self._design, keys), np.zeros(len(keys)))
 
 
+def _name_option(design: Design, key: str) -> str:
+    """The end of a remedy: the rows of other sites may have what these lack, but not where each site has columns."""
+    return "." if design.study.columns else f', or let the study have rows.{key} = "allow".'
+
+
 def _check_constant(origin: Origin, design: Design, n: int, spread: ObservedRanges) -> None:
     outcome, offset = design.outcome_here, design.formula.offset
-    option = 'or let the study have rows.constant = "allow".'
+    option = _name_option(design, "constant")
     if outcome is not None and spread.constant(outcome):
-        text = (
-            f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen, {option}"
-        )
+        text = f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen{option}"
         raise origin.error("CO-D121", text)
     if design.study.evaluate.where and spread.constant(IN_EVALUATION):
         text = f"Of all {n} rows used evaluate.where is the same, so that the fit or the evaluation has none. "
@@ -144,19 +147,19 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: ObservedRang
     names = [name for name in design.variables if name not in aside and spread.constant(name)]
     if names:
         text = f"The column {join_values(names, 10)} is the same in all {n} rows used. "
-        text += f"Leave it out of the formula, {option}"
+        text += f"Leave it out of the formula{option}"
         raise origin.error("CO-D120", text)
 
 
 def _check_collinear(origin: Origin, design: Design, gram: Gram, n: int) -> None:
-    option = 'or let the study have rows.collinear = "allow".'
+    option = _name_option(design, "collinear")
     varies = gram.varies
     columns = len(varies) + design.formula.intercept
     if n < columns:
-        text = f"The formula makes {columns} columns that vary here, of {n} rows used. Shorten the formula, {option}"
+        text = f"The formula makes {columns} columns that vary here, of {n} rows used. Shorten the formula{option}"
         raise origin.error("CO-D123", text)
     try:
         cholesky(gram.sums[np.ix_(varies, varies)], [design.names[j] for j in varies])
     except Collinear as error:
-        text = f"In this site's own rows: {error.message.rstrip('.')}, {option}"
+        text = f"In this site's own rows: {error.message.rstrip('.')}{option}"
         raise origin.error("CO-D122", text) from None

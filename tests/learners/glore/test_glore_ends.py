@@ -153,6 +153,17 @@ def test_a_level_that_no_site_has_is_named() -> None:
     assert "no variation in stage[III]" in message_of_end(Collinear, "CO-N201", cohorts.study(), codes)
 
 
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+@pytest.mark.parametrize("formula", ["died ~ stage", "died ~ age + stage + male"])
+def test_a_reference_level_that_nobody_has_is_named_and_not_its_other_levels(formula: str, aggregation: str) -> None:
+    codes = cohorts.draw(90)
+    codes["stage"] = np.maximum(codes["stage"], 1.0)
+    cause = message_of_end(Collinear, "CO-N202", cohorts.study(formula, aggregation=aggregation), codes)
+    assert cause.startswith("No row has the reference level of stage")
+    assert "stage[II] and stage[III] add up to one" in cause
+    assert "Leave one of them out" not in cause
+
+
 def test_a_level_that_only_one_site_has_is_no_hindrance() -> None:
     codes = cohorts.draw(150)
     codes["stage"][:100] = np.minimum(codes["stage"][:100], 1.0)

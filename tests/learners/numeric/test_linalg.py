@@ -169,6 +169,17 @@ def test_a_repeated_column_is_named_with_its_double() -> None:
     assert collinear(x).startswith("CO-N202 The column x5 is a combination of x0:")
 
 
+@pytest.mark.parametrize(
+    "names", [["(Intercept)", "h[v]", "h[w]"], ["(Intercept)", "x:h[v]", "x:h[w]"], ["x", "y", "z"]]
+)
+def test_only_levels_of_one_category_lack_a_reference(names: list[str]) -> None:
+    x = np.column_stack([np.ones(6), [1, 0, 1, 0, 1, 1], [0, 1, 0, 1, 0, 0]]).astype(float)
+    with pytest.raises(Collinear) as caught:
+        linalg.cholesky(x.T @ x, names)
+    assert caught.value.message.startswith("No row has the reference level of h,") == (names[1] == "h[v]")
+    assert names[2] in caught.value.message
+
+
 def test_columns_without_variation_are_all_named() -> None:
     x = design()
     x[:, [2, 4]] = 0.0
