@@ -205,6 +205,16 @@ def log(x: float) -> float:
     return k * LN2_HIGH + (2 * s + (2 * s * series + k * LN2_LOW))
 
 
+def pick_independent(a: Array, floor: float = 1e-9) -> list[int]:
+    """The first rows of a positive semi-definite matrix (p, p) that no earlier picked rows determine, in order."""
+    rest, out = a.copy(), []
+    for j in range(len(a)):
+        if a[j, j] > 0.0 and rest[j, j] > floor * a[j, j]:
+            out.append(j)
+            rest = rest - rest[:, j, None] * rest[j] / rest[j, j]
+    return out
+
+
 def no_variation(names: list[str]) -> Collinear:
     """The error for columns that are zero in all rows."""
     return Collinear(

@@ -44,8 +44,7 @@ def build_fit(
     dispersion, sampled = estimate_dispersion(rules, model), rules.model.weighting == "sampling"
     estimates, covariance = frame.outside(model["beta"]), _scale_covariance(frame, model, dispersion, sandwich)
     events = None if rules.model.weighs else family.count_events(float(model["outcome"]))
-    unit = _find_unit(rules, model)
-    raw = float(model["deviance"]) * unit
+    raw, null = _find_deviances(rules, model)
     totals = Totals(**{name: float(model[name]) for name in rules.model.counts})
     known, scaled = family.dispersion == "known", dispersion / frame.deviance_unit
     # Sampling weights have no scale that a chi-squared could have.
@@ -66,7 +65,7 @@ def build_fit(
         dispersion=dispersion,
         dispersion_known=known,
         deviance=raw,
-        null_deviance=float(model["null_deviance"]) * unit if "null_deviance" in model else None,
+        null_deviance=null,
         log_likelihood=_find_likelihood(frame, family, totals, raw) if dispersion > 0.0 and not sampled else None,
         ratio=family.ratio,
         absorbed=absorbed,
@@ -143,6 +142,12 @@ def estimate_dispersion(rules: FitRules, model: Payload) -> float:
         return math.nan
     left = "pearson" if family.dispersion == "pearson" else "deviance"
     return float(model[left]) / freedom * _find_unit(rules, model)
+
+
+def _find_deviances(rules: FitRules, model: Payload) -> tuple[float, float | None]:
+    """Deviance and null deviance in the outcome's own units; the latter None where it is not known."""
+    unit, null = _find_unit(rules, model), model.get("null_deviance")
+    return float(model["deviance"]) * unit, None if null is None else float(null) * unit
 
 
 def _find_unit(rules: FitRules, model: Payload) -> float:

@@ -54,11 +54,12 @@ def compare_incidence(at_risk: Array, events: Array, of_cause: Array) -> GrayTes
     for stratum in range(at_risk.shape[0]) if len(some) > 1 else ():
         sums = _sum_stratum(*(counts[stratum][some] for counts in (at_risk, events - of_cause, of_cause)))
         score, variance = score + sums.score, variance + _close(sums)
-    if not len(score) or not np.all(np.diag(variance) > 0):
+    free = linalg.pick_independent(variance)
+    if not free:
         return GrayTest(float("nan"), len(score), float("nan"))
-    factor = linalg.cholesky(variance, [str(g) for g in some[:-1].tolist()])
-    chi2 = linalg.dot(score, linalg.solve(factor, score))
-    return GrayTest(chi2, len(score), chi_squared_above(chi2, len(score)))
+    factor = linalg.cholesky(variance[np.ix_(free, free)], [str(g) for g in free])
+    chi2 = linalg.dot(score[free], linalg.solve(factor, score[free]))
+    return GrayTest(chi2, len(free), chi_squared_above(chi2, len(free)))
 
 
 def _sum_stratum(at_risk: Array, of_others: Array, of_cause: Array) -> _Sums:

@@ -70,12 +70,12 @@ def _sum_all(values: Array) -> float:
 
 
 def _test_difference(observed: Array, expected: Array, covariance: Array) -> LogRank:
-    some = np.flatnonzero(expected > 0)  # nobody of the other groups was at risk when an event fell
-    free = some[:-1]
+    # Groups of which none was at risk beside another one tell nothing; those that meet in strata apart, each for itself.
+    free = linalg.pick_independent(covariance)
     difference = observed - expected
     chi2 = trend = float("nan")
-    if len(free) and np.all(np.diag(covariance)[free] > 0):
-        factor = linalg.cholesky(covariance[np.ix_(free, free)], [str(g) for g in free.tolist()])
+    if free:
+        factor = linalg.cholesky(covariance[np.ix_(free, free)], [str(g) for g in free])
         chi2 = linalg.dot(difference[free], linalg.solve(factor, difference[free]))
         scores = np.arange(len(observed), dtype=np.float64)
         variance = linalg.dot(scores, linalg.matvec(covariance, scores))

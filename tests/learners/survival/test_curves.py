@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
 from support.learners.survival_study import (
     ARMS,
     curve_study,
@@ -22,6 +24,9 @@ from coterie_learners.core.registry import complete_study
 from coterie_learners.errors import DataError, ProtocolError, StudyError, Withheld
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import ArrayCodes
+from coterie_learners.survival.gray import compare_incidence
+from coterie_learners.survival.log_rank import compare_groups
+from coterie_learners.survival.step_counts import StepCounts
 from coterie_learners.survival.survival_curves import survival_curves
 
 WITHIN = 1e-10
@@ -237,3 +242,44 @@ def test_a_fit_says_how_many_patients_and_events_it_stands_on() -> None:
     columns = read_columns()
     assert fit.n == 900
     assert fit.events == int(np.sum((columns["died"] == 1) & (columns["months"] <= 36)))
+
+
+def draw_times(seed: int, n: int, scale: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    rng = np.random.default_rng(seed)
+    return np.ceil(rng.exponential(scale, n)).clip(1, 12), rng.random(n) < 0.7
+
+
+def count_places(
+    times: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.bool_]]], shape: tuple[int, int]
+) -> StepCounts:
+    """Counts of patients by stratum and group on steps of 1 up to 12."""
+    events, censored, entries = (np.zeros((*shape, 12)) for _ in range(3))
+    for place, (time, event) in times.items():
+        for counts, which in ((events, event), (censored, ~event)):
+            counts[place] = np.bincount(time[which].astype(int) - 1, minlength=12)
+        entries[place][0] = len(time)
+    return StepCounts(events, censored, entries, events[None])
+
+
+def test_groups_that_meet_in_strata_apart_are_tested_in_each_by_itself() -> None:
+    """Two pairs of treatments, each given to other patients; one more treatment has nobody beside it."""
+    sizes = {(0, 0): (60, 5.0), (0, 1): (80, 7.0), (1, 2): (70, 4.0), (1, 3): (50, 6.0), (2, 4): (40, 5.0)}
+    times = {place: draw_times(k, *size) for k, (place, size) in enumerate(sizes.items())}
+    counts = count_places(times, (3, 5))
+    data = {place: stats.CensoredData.right_censored(time, ~event) for place, (time, event) in times.items()}
+    pairs = [(data[0, 0], data[0, 1]), (data[1, 2], data[1, 3])]
+    wanted = sum(float(stats.logrank(*pair).statistic) ** 2 for pair in pairs)
+    test = compare_groups(counts)
+    assert (test.df, test.chi2) == (2, pytest.approx(wanted, rel=1e-10))
+    assert test.p == pytest.approx(float(stats.chi2.sf(wanted, 2)), rel=1e-9)
+    gray = compare_incidence(counts.at_risk, counts.events, counts.events)
+    apart = [
+        compare_incidence(*(part[k : k + 1] for part in (counts.at_risk, counts.events, counts.events))) for k in (0, 1)
+    ]
+    assert (gray.df, gray.chi2) == (2, pytest.approx(sum(part.chi2 for part in apart), rel=1e-9))
+
+
+def test_a_group_that_is_alone_in_its_stratum_tells_nothing() -> None:
+    times = {(0, 0): draw_times(1, 60, 5.0), (1, 1): draw_times(2, 60, 5.0)}
+    test = compare_groups(count_places(times, (2, 2)))
+    assert (test.df, np.isnan(test.chi2)) == (0, True)
