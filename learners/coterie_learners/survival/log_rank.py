@@ -70,7 +70,7 @@ def _sum_all(values: Array) -> float:
 
 
 def _test_difference(observed: Array, expected: Array, covariance: Array) -> LogRank:
-    # Groups of which none was at risk beside another one tell nothing; those that meet in strata apart, each for itself.
+    # A group that is never at risk beside another one tells nothing; strata may hold other groups each.
     free = linalg.pick_independent(covariance)
     difference = observed - expected
     chi2 = trend = float("nan")

@@ -332,7 +332,7 @@ def _list_warnings(split: ColumnSplit, facts: Mapping[str, Any]) -> tuple[str, .
     few = model_warnings.advise_on_few_events(split.study)
     quasi = model_warnings.advise_on_overdispersion(split.study, family.quasi)
     return (
-        *soundness.exact_fit_warning(family.linear and float(facts.get("dispersion", 1.0)) == 0.0),
+        *soundness.exact_fit_warning(float(facts.get("dispersion", 1.0)) == 0.0),
         *model_warnings.warn_of_few_events(n, events, slopes, binary=family.has_events, advice=few),
         *soundness.overdispersion_warning(
             family, float(facts.get("pearson", 0.0)), int(facts.get("freedom", n)), quasi

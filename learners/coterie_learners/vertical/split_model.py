@@ -34,6 +34,8 @@ _MAX_HALVINGS = 40
 _ROUNDING_SHARE = 1e-13
 # An outcome of which the columns leave less than this share of its variance is their combination, up to rounding.
 EXACT = 1e-24
+# The same of squares of residuals beside those of the means: 64 roundings of each.
+EXACT_SHARE = (64.0 * float(np.finfo(float).eps)) ** 2
 # The gain of a linear model's step that moves nothing but the last bits of its means, in units of their square.
 MEAN_BITS = 1e-28
 _NULL_STEPS = 200
@@ -195,8 +197,13 @@ class SplitModel:
         return self.outcome.n - len(self.names)
 
     def dispersion(self, at: ModelPoint) -> float:
-        """1 where it is known; else by Pearson's residuals, which of a linear model are the residuals themselves."""
-        return 1.0 if self.outcome.family.dispersion == "known" else at.pearson / self.freedom
+        """1 where it is known; else by Pearson's residuals, which of a linear model are the residuals themselves.
+
+        0 of an exact fit.
+        """
+        if self.outcome.family.dispersion == "known":
+            return 1.0
+        return 0.0 if self.is_exact(at) else at.pearson / self.freedom
 
     def start(self, intercept: bool) -> Array:
         """The null model's coefficients (q,), of which the first is the intercept if there is one."""
@@ -206,12 +213,16 @@ class SplitModel:
         return theta
 
     def is_exact(self, at: ModelPoint) -> bool:
-        """Whether nothing but rounding is left of a linear model's outcome, whose spread is about 1."""
-        return self.outcome.family.linear and at.pearson <= EXACT * self.outcome.n
+        """Whether nothing but rounding is left of a measured outcome: of a linear model's, whose spread is about 1.
+
+        Pearson's residuals of an outcome above zero are shares of its means.
+        """
+        family = self.outcome.family
+        return not family.whole and at.pearson <= (EXACT if family.linear else EXACT_SHARE) * self.outcome.n
 
     def is_at_rest(self, at: ModelPoint, gain: float, tolerance: float) -> bool:
         """Whether a step of this gain is shorter than so many standard errors, or nothing but rounding is left."""
-        rounding = 0.0
+        rounding = 0.0 if self.outcome.family.whole else MEAN_BITS * len(self.names)
         if self.outcome.family.linear:
             rounding = MEAN_BITS * (1.0 + math.fsum((at.mean * at.mean).tolist()) / self.outcome.n)
         return gain <= max(tolerance**2 * self.dispersion(at), rounding) or self.is_exact(at)
@@ -230,9 +241,9 @@ def summarise_fit(model: SplitModel, outcome: SplitOutcome, theta: Array, interc
         "events": outcome.events,
         "deviance": deviance,
         "null_deviance": outcome.null_deviance(intercept),
-        "dispersion": 0.0 if model.is_exact(at) else square * model.dispersion(at),
+        "dispersion": square * model.dispersion(at),
         "freedom": model.freedom,
-        "log_likelihood": outcome.log_likelihood(deviance),
+        "log_likelihood": math.inf if model.is_exact(at) else outcome.log_likelihood(deviance),
         "pearson": square * at.pearson,
     }
 

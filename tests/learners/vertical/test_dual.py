@@ -12,9 +12,11 @@ from support.learners import column_owners, vertical
 from support.learners.cohorts import Array, Codes
 from support.learners.table import MemoryProtocol
 
-from coterie_learners.core.fit import Fit
+from coterie_learners.core.fit import Fit, merge_fits
+from coterie_learners.core.registry import learner_of
 from coterie_learners.errors import StudyError
 from coterie_learners.numeric.tall_matrix import TallMatrix
+from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.sums.families import choose_family
 from coterie_learners.vertical.dual import Dual, find_predictor, has_dual
@@ -159,10 +161,16 @@ def test_a_linear_model_has_no_penalised_intercept() -> None:
     assert caught.value.code == "CO-S333"
 
 
-def test_an_exact_outcome_is_fitted_and_said_to_be_exact() -> None:
-    codes = {**rows(), "stay": 2.0 + 0.1 * rows()["age"] + rows()["frail"]}
-    study = column_owners.study("stays", "gaussian", "3", name="vertigo")
-    fit = MemoryProtocol(vertigo, study, vertical.split(study, codes)).play()["hub"]
-    assert dict(zip(fit.terms, fit.estimates.tolist(), strict=True))["age"] == pytest.approx(0.1, rel=1e-10)
+@pytest.mark.parametrize(("model", "learner"), [("gaussian", "vertigo"), ("gamma_log", "valoris")])
+def test_an_exact_outcome_is_fitted_and_said_to_be_exact(model: str, learner: str) -> None:
+    eta = 2.0 + 0.01 * rows()["age"] + rows()["frail"]
+    codes = {**rows(), "stay": np.exp(eta) if model == "gamma_log" else eta}
+    study = column_owners.study("stays", model, "3", name=learner)
+    script = learner_of(study).script
+    fit = merge_fits(MemoryProtocol(script, study, vertical.split(study, codes)).play(), Design(study).names)
+    assert dict(zip(fit.terms, fit.estimates.tolist(), strict=True))["age"] == pytest.approx(0.01, rel=1e-9)
     assert fit.dispersion == 0.0
     assert any("essentially perfect fit" in warning for warning in fit.warnings)
+    # Without any error nothing can be tested, nor compared by a likelihood.
+    np.testing.assert_array_equal(fit.std_errors, 0.0)
+    assert fit.log_likelihood is None or not np.isfinite(fit.log_likelihood)
