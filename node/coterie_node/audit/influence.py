@@ -101,7 +101,6 @@ def compare_posts(plan: GlorePlan, model: Payload, stats: Mapping[str, Payload])
         site: Share(int(post["n"]), np.asarray(post["score"]), symmetric(np.asarray(post["information"]), plan.p))
         for site, post in stats.items()
     }
-    n, deviance = (sum(float(post[name]) for post in stats.values()) for name in ("n", "deviance"))
     frame, ridge = plan.frame(model), plan.rules.penalty
     return compare_sites(
         plan.design.names,
@@ -111,8 +110,18 @@ def compare_posts(plan: GlorePlan, model: Payload, stats: Mapping[str, Payload])
         pull=ridge.gradient(frame, model["beta"]),
         back=frame.coefficient_unit * frame.carry,
         origin=frame.coefficient_unit * frame.origin,
-        dispersion=deviance / (n - plan.p) if plan.model.linear else 1.0,
+        dispersion=_estimate_dispersion(plan, stats),
     )
+
+
+def _estimate_dispersion(plan: GlorePlan, stats: Mapping[str, Payload]) -> float:
+    """From Pearson's residuals where the posts have them, as those of a last round do; else from the deviance."""
+    if plan.family.dispersion == "known":
+        return 1.0
+    pearson = plan.family.dispersion == "pearson" and all("pearson" in post for post in stats.values())
+    names = ("n", "pearson" if pearson else "deviance")
+    n, left = (sum(float(post[name]) for post in stats.values()) for name in names)
+    return left / (n - plan.p)
 
 
 def outliers(comparison: Heterogeneity) -> tuple[str, ...]:

@@ -67,6 +67,21 @@ def test_the_screen_compares_at_the_published_estimate() -> None:
     assert outcome.std_errors == pytest.approx(fit.std_errors, rel=1e-9)
 
 
+def test_the_screen_has_the_dispersion_of_the_fit() -> None:
+    """Counts that vary three times as much as Poisson's would make every site stand apart."""
+    codes = cohorts.draw(ROWS)
+    codes["visits"] = 3.0 * codes["visits"]
+    variables = {"visits": {"type": "count", "range": [0, 10_000]}}
+    options = {"family": "quasipoisson", "formula": "visits ~ age + crp + male", "variables": variables}
+    world = cohort(4, n=ROWS, codes=codes, aggregation="plain", **options)
+    sweep(world.crew().values())
+    fit, outcome = world.rerun("north"), screen_world(world)
+    assert fit.dispersion > 2.5
+    assert outcome.comparison is not None
+    assert outcome.comparison.std_errors == pytest.approx(fit.std_errors, rel=1e-6)
+    assert outcome.outliers == ()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_labels_the_wrong_way_round_are_named_with_the_coefficients_they_move(seed: int) -> None:
     world = cohort(4, n=ROWS, aggregation="plain")
