@@ -40,6 +40,7 @@ from coterie_learners.cox.newton_step import (
     check_events,
     falls,
     halve_step,
+    look_nearer,
     refuse_more_rounds,
     take_step,
 )
@@ -97,6 +98,8 @@ def fit_common_baseline(plan: CoxPlan, pooled: PooledCounts | None) -> Script:
         reveals = partial(_expose_sums, plan, t, pooled)
         posts = yield from each(topic, _share_sums, plan, topic, cells, model, expects=form, reveals=reveals)
         model = yield from server(f"model/{t}", add_sums, plan, cells, model, posts)
+        if "units" in model:
+            plan = plan.move(model["shift"], model["units"])
         if model["converged"]:
             return (yield from _close(plan, cells, pooled, model, t + 1))
     raise refuse_more_rounds(plan, model)
@@ -121,7 +124,7 @@ def _close(plan: CoxPlan, cells: PooledCells, pooled: PooledCounts | None, model
     reveals = partial(_expose_closing, plan, pooled)
     posts = yield from each("closing", _share_closing, plan, cells, model, expects=form, reveals=reveals)
     end = yield from server("end", _add_closing, plan, cells, model, posts)
-    return {**model, **end, "rounds": rounds, "cells": cells}
+    return {**model, **end, "rounds": rounds, "cells": cells, "plan": plan}
 
 
 # At a site
@@ -264,6 +267,9 @@ def add_sums(plan: CoxPlan, cells: PooledCells, last: Payload, posts: Posts) -> 
         reached = CellSums(*(np.asarray(last[name]) for name in ("s0", "s1", "d0", "d1")))
         return {**model, **_weigh(plan, cells, reached.predict(np.asarray(model["step"])))}
     information = linalg.symmetric(sums["second"], plan.p) - sum_outer(ties, own, whole)
+    again = look_nearer(plan, last, information, sums["linear"] / cells.weight.sum(), float(cells.events.sum()))
+    if again is not None:
+        return {**again, **_weigh(plan, cells, cells.zero)}
     model = take_step(plan, last, Likelihood(value, sums["linear"] - sum_expected(ties, own, whole), information))
     ahead = own if model["converged"] else own.predict(np.asarray(model["step"]))
     return {**model, **vars(own), **_weigh(plan, cells, ahead)}

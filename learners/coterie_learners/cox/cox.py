@@ -24,7 +24,7 @@ def cox(site: Site) -> Script:
     pooled = (yield from open_pool(plan.opening)) if _opens(plan) else None
     fit = fit_common_baseline if plan.options.baseline == "common" else fit_site_baseline
     end = yield from fit(plan, pooled)
-    result = build_cox_fit(plan, end)
+    result = build_cox_fit(end["plan"], end)
     yield from conclude()
     return result
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field as Within
 
 from coterie_learners.core.masked_sum import MIN_PARTIES
@@ -59,12 +60,19 @@ class CoxOptions(Frozen):
 
 @dataclass(frozen=True)
 class CoxPlan:
-    """What every site derives from the study alone."""
+    """What every site derives from the study alone.
+
+    `shift` and `units` (p,): where a column's values lie so close together in its declared range that sums would lose
+    them, a server sets these after the first round; empty in most studies. `looks`: how often it has.
+    """
 
     study: Study
     design: Design
     options: CoxOptions
     masked: bool
+    shift: tuple[float, ...] = ()
+    units: tuple[float, ...] = ()
+    looks: int = 0
 
     @classmethod
     def of(cls, study: Study) -> CoxPlan:
@@ -92,12 +100,35 @@ class CoxPlan:
     @property
     def scale(self) -> Array:
         """What each column is divided by (p,)."""
-        return np.array([column.scale for column in self.design.columns[1:]])
+        declared = np.array([column.scale for column in self.design.columns[1:]])
+        return declared * np.array(self.units) if self.units else declared
 
     @property
     def centre(self) -> Array:
         """What is taken off each column (p,)."""
-        return np.array([column.centre for column in self.design.columns[1:]])
+        columns = self.design.columns[1:]
+        declared = np.array([column.centre for column in columns])
+        if not self.units:
+            return declared
+        return np.asarray(declared + np.array([column.scale for column in columns]) * np.array(self.shift))
+
+    @property
+    def measured(self) -> NDArray[np.bool_]:
+        """Which columns are made of numbers (p,)."""
+        types = self.design.declared
+        return np.array(
+            [any(types[f.variable].type in ("number", "count") for f in c.factors) for c in self.design.columns[1:]]
+        )
+
+    def move(self, shift: Array, units: Array) -> CoxPlan:
+        """The plan with its columns about these places and in these units, both in those that it has now."""
+        before, unit = (np.array(v) if v else np.full(self.p, d) for v, d in ((self.shift, 0.0), (self.units, 1.0)))
+        moved = tuple((before + unit * shift).tolist()), tuple((unit * units).tolist())
+        return replace(self, shift=moved[0], units=moved[1], looks=self.looks + 1)
+
+    def place(self, x: Array) -> Array:
+        """Columns (n, p) on the scale of the declared ranges, about the plan's places and in its units."""
+        return np.asarray((x - np.array(self.shift)) / np.array(self.units)) if self.units else x
 
     @property
     def penalty(self) -> Array:

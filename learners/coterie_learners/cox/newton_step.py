@@ -7,6 +7,8 @@ information's determinant, which the score and the value have in them (Heinze an
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from coterie_learners.core.payload import Payload
@@ -16,16 +18,42 @@ from coterie_learners.cox.likelihood.partial_likelihood import Likelihood
 from coterie_learners.errors import NotConverged, ProtocolError, Separation
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
+from coterie_learners.sums.frame import power_of_two
 from coterie_learners.sums.separation import find_growing
 
 # A likelihood may fall by so much of itself through rounding.
 _ROUNDING = 1e-12
+# A likelihood that is not known yet.
+_UNSEEN = np.asarray(-1e300)
+
+
+# A variance below this share of the declared range's square is summed again in a unit near its root; of sums that are
+# taken about the declared middle, one below the second.
+_NARROW, _NARROW_ABOUT_MIDDLE, _LEAST = 2.0**-36, 2.0**-20, 2.0**-60
+_MOST_LOOKS = 3
 
 
 def begin_at_zero(plan: CoxPlan) -> Payload:
     """The model before the first round."""
     zero = np.zeros(plan.p)
     return {"beta": zero, "step": zero, "best": zero, "value": -np.inf, "penalised": -np.inf}
+
+
+def look_nearer(plan: CoxPlan, last: Payload, information: Array, mean: Array, events: float) -> Payload | None:
+    """The model before the first round again, with places and units of columns; None where the first one will do.
+
+    `information` (p, p) and `mean` (p,) are those at coefficients of zero; their columns may lie so close together in
+    their declared ranges that the sums have lost them.
+    """
+    if plan.looks >= _MOST_LOOKS or "null_value" in last or np.any(last["beta"]):
+        return None
+    variance = np.diag(information) / events
+    narrow = plan.measured & (variance < (_NARROW_ABOUT_MIDDLE if np.any(mean) else _NARROW))
+    if not np.any(narrow):
+        return None
+    units = [power_of_two(math.sqrt(max(v, _LEAST))) for v in variance.tolist()]
+    places = {"shift": np.where(narrow, mean, 0.0), "units": np.where(narrow, units, 1.0)}
+    return {**begin_at_zero(plan), "value": _UNSEEN, "penalised": _UNSEEN, **places, "converged": np.False_}
 
 
 def falls(last: Payload, plan: CoxPlan, value: float, more: float = 0.0) -> bool:

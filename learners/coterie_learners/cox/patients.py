@@ -56,8 +56,12 @@ def read_cox_rows(plan: CoxPlan, site: Site) -> CoxRows:
     check_times(options.time, options.entry, time, entry)
     event, patient = np.asarray(codes[options.event]) == plan.event_code, number_rows(plan, site, n)
     offset, weights = plan.design.formula.offset, plan.design.weights
+    x = plan.place(plan.design.matrix(codes, n)[:, 1:])
+    if plan.options.baseline == "site":
+        # A baseline of its own does not feel where the columns are measured from; digits do.
+        x = x - x.mean(axis=0)
     return CoxRows(
-        x=np.asfortranarray(plan.design.matrix(codes, n)[:, 1:]),
+        x=np.asfortranarray(x),
         time=time,
         entry=entry,
         event=event,

@@ -6,7 +6,7 @@ JAMIA 2015;22:1212-1219). No time leaves a site.
 
 What leaves a site, under masks alone: labels of its rows and counts of its levels (`sums.opening.counts`); then, in
 each round, score (p), information (p (p + 1) / 2) and logarithm of the partial likelihood at the coefficients of that
-round, in the scale of the declared ranges, with its numbers of rows and of events; with Firth's penalty also the
+round, in the scale of the declared ranges or in nearer units that a server posted, with its numbers of rows and events; with Firth's penalty also the
 information's derivative (p (p + 1) (p + 2) / 6); at the end the sums of `closing`.
 """
 
@@ -37,6 +37,7 @@ from coterie_learners.cox.newton_step import (
     check_events,
     falls,
     halve_step,
+    look_nearer,
     refuse_more_rounds,
     take_step,
 )
@@ -61,6 +62,8 @@ def fit_site_baseline(plan: CoxPlan, pooled: PooledCounts | None) -> Script:
         reveals = partial(expose_likelihood, plan, t, pooled)
         posts = yield from each(topic, share_likelihood, plan, topic, model["beta"], expects=form, reveals=reveals)
         model = yield from server(f"model/{t}", add_likelihoods, plan, model, posts)
+        if "units" in model:
+            plan = plan.move(model["shift"], model["units"])
         if model["converged"]:
             return (yield from _close(plan, pooled, model, t + 1))
     raise refuse_more_rounds(plan, model)
@@ -72,7 +75,7 @@ def _close(plan: CoxPlan, pooled: PooledCounts | None, model: Payload, rounds: i
     reveals = partial(_expose_closing, plan, pooled)
     posts = yield from each("closing", _share_closing, plan, model["best"], expects=form, reveals=reveals)
     end = yield from server("end", _add_closing, plan, posts)
-    return {**model, **end, "rounds": rounds}
+    return {**model, **end, "rounds": rounds, "plan": plan}
 
 
 # At a site
@@ -137,6 +140,10 @@ def add_likelihoods(plan: CoxPlan, last: Payload, posts: Posts) -> Payload:
     check_events(plan, float(sums["n"]), float(sums["events"]))
     value = float(sums["value"])
     there = Likelihood(value, np.asarray(sums["score"]), linalg.symmetric(sums["information"], plan.p))
+    # Each site's columns are about its own means.
+    again = look_nearer(plan, last, there.information, np.zeros(plan.p), float(sums["events"]))
+    if again is not None:
+        return again
     firth = FirthPart.of(there.information, sums["third"], plan.terms) if plan.options.firth else None
     if falls(last, plan, value, 0.0 if firth is None else firth.value):
         return halve_step(last)

@@ -37,7 +37,7 @@ class OwnRisk:
     def of(cls, rows: RiskRows, beta: Array, efron: bool) -> OwnRisk:
         """The risk sets of rows of which some have the event."""
         predictor = rows.find_predictor(beta)
-        shift = float(np.max(predictor, initial=0.0))
+        shift = float(np.max(predictor)) if len(predictor) else 0.0
         risk = np.asarray(rows.weight * np.exp(predictor - shift))
         cells = rows.sum_cells(risk)
         return cls(predictor, risk, shift, cells, weigh_ties(*rows.count_events(), cells, efron))
