@@ -140,14 +140,23 @@ def sum_effects(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, A
     sums["meat"] = np.zeros((plan.p, plan.p))
     for block in rows.blocks():
         scored = score_rows_of(plan, model, block)
-        for name, part in (_add_closing(scored, model["means"]) | add_balance(plan, scored, bins)).items():
+        apart = _find_residuals(plan, model, scored, block)
+        for name, part in (_add_closing(scored, apart) | add_balance(plan, scored, bins)).items():
             sums[name] = sums[name] + part
     return sums | {"meat": sums["meat"][np.triu_indices(plan.p)]}
 
 
-def _add_closing(rows: ScoredRows, means: Array) -> dict[str, Array]:
+def _find_residuals(plan: PropensityPlan, model: Payload, rows: ScoredRows, block: Block) -> Array:
+    """The outcomes about the means of both arms (2, m); in a unit, if the model has one, from the values themselves."""
+    means = np.asarray(model["means"])[:, None]
+    if "unit" not in model:
+        return np.asarray(rows.y - means)
+    centre, scale = plan.outcome_place
+    return np.asarray((block.y - (centre + scale * means)) / (scale * float(model["unit"])))
+
+
+def _add_closing(rows: ScoredRows, apart: Array) -> dict[str, Array]:
     residual = rows.treated - rows.score
-    apart = rows.y - means[:, None]
     weighted = rows.own * apart
     turn = rows.arms * rows.weights.slopes * (rows.score * (1.0 - rows.score)) * apart
     scores = rows.x * residual[:, None]

@@ -16,6 +16,7 @@ levels by treatment. Plain: every member reads each site's sums.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -45,11 +46,14 @@ from coterie_learners.core.study_disclosure import Disclosure
 from coterie_learners.errors import ProtocolError, Separation
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.document import Schedule, Study
+from coterie_learners.sums.frame import power_of_two
 from coterie_learners.sums.opening.steps import open_pool, schedule_opening
 
 _VERSION = "2"
 # A weighted mean may leave its range by so much of itself through rounding.
 _ROUNDING = 1e-9
+# A variance below this share of the declared range's square is summed again in a unit near its root, or the least.
+_NARROW, _LEAST = 2.0**-36, 2.0**-60
 # Sums of squares.
 _SQUARES = ("squares", "plain_squares")
 # What the later posts repeat of the score: its coefficients, their frame, a root of their covariance, and the rows.
@@ -73,10 +77,16 @@ def propensity(site: Site) -> Script:
     posts = yield from each("outcomes", share_outcomes, plan, sums, weights, expects=sums.form, reveals=judge)
     means = yield from server("means", weigh_outcomes, sums, weights, posts)
     sums = SiteSums(shape_closing(plan, int(means["bins"])), plan.masked)
-    posts = yield from each("sandwich", share_closing, plan, sums, means, expects=sums.form, reveals=judge)
-    effect = yield from server("effect", end_effect, sums, means, posts)
+    share = partial(share_closing, topic="sandwich")
+    posts = yield from each("sandwich", share, plan, sums, means, expects=sums.form, reveals=judge)
+    effect = yield from server("effect", end_effect, plan, sums, means, posts)
+    nearer = not effect["converged"]
+    if nearer:
+        share = partial(share_closing, topic="sandwich/1")
+        posts = yield from each("sandwich/1", share, plan, sums, effect, expects=sums.form, reveals=judge)
+        effect = yield from server("effect/1", end_effect, plan, sums, effect, posts)
     yield from conclude()
-    return build_effect_fit(plan, effect, rounds + MORE_ROUNDS)
+    return build_effect_fit(plan, effect, rounds + MORE_ROUNDS + nearer)
 
 
 # At a site
@@ -92,9 +102,9 @@ def share_outcomes(site: Site, plan: PropensityPlan, sums: SiteSums, weights: Pa
     return sums.post(site, "outcomes", sum_outcomes(plan, plan.read_rows(site), weights))
 
 
-def share_closing(site: Site, plan: PropensityPlan, sums: SiteSums, means: Payload) -> Payload:
+def share_closing(site: Site, plan: PropensityPlan, sums: SiteSums, means: Payload, *, topic: str) -> Payload:
     """This site's sums for the sandwich and the balance."""
-    return sums.post(site, "sandwich", sum_effects(plan, plan.read_rows(site), means))
+    return sums.post(site, topic, sum_effects(plan, plan.read_rows(site), means))
 
 
 # From the sums of all sites
@@ -135,9 +145,17 @@ def find_means(weights: Payload, pooled: Payload) -> Array:
     return np.asarray(outcome / weight)
 
 
-def end_effect(sums: SiteSums, means: Payload, posts: Posts) -> Payload:
-    """The last server post: everything of which the effect and its errors are made."""
+def end_effect(plan: PropensityPlan, sums: SiteSums, means: Payload, posts: Posts) -> Payload:
+    """The last server post: everything of which the effect and its errors are made.
+
+    Or the means again with a `unit` of the outcome, where its values lie so close together in their declared range that
+    masked sums of squares have lost them.
+    """
     pooled = sums.add(posts)
+    variance = float(np.min(pooled["squares"] / np.asarray(means["heavy"])))
+    if plan.masked and "unit" not in means and variance < _NARROW:
+        unit = power_of_two(math.sqrt(max(variance, _LEAST)))
+        return {**means, "unit": np.asarray(unit), "converged": np.False_}
     negative = [name for name in _SQUARES if np.any(pooled[name] < 0.0)]
     if negative:
         message = f"The sum {negative[0]!r} is {pooled[negative[0]].min():.6g}"

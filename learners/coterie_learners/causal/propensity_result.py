@@ -24,6 +24,8 @@ from coterie_learners.numeric.distributions import normal_quantile
 
 # Standardised mean differences above this are called imbalance (Austin, Stat Med 2009;28:3083-3107).
 IMBALANCE = 0.1
+# What rounding leaves of a value in a range, and how many times that a standard error should be.
+_RESOLUTION, _ENOUGH = 2.0**-50, 100.0
 _LINKS: dict[Effect, str] = {"difference": "identity", "ratio": "log", "odds_ratio": "logit"}
 _FAMILIES = {"number": "gaussian", "binary": "binomial", "count": "poisson"}
 _RATIOS: dict[tuple[Effect, str], str] = {
@@ -47,7 +49,7 @@ def build_effect_fit(plan: PropensityPlan, effect: Payload, rounds: int) -> Fit:
         raise Separation("CO-N301", f'{message}. Wait for events, or set effect = "difference".')
     main = contrast_means(means, covariance, kind)
     details = _describe_effect(plan, effect, means, covariance)
-    warnings = tuple(list_imbalances(details))
+    warnings = (*list_imbalances(details), *_warn_of_range(plan, np.diag(covariance.stacked)))
     return Fit(
         learner="propensity",
         family=_FAMILIES[outcome],
@@ -73,7 +75,9 @@ def build_effect_fit(plan: PropensityPlan, effect: Payload, rounds: int) -> Fit:
 
 def _unscale_means(plan: PropensityPlan, effect: Payload) -> tuple[Array, MeansCovariance]:
     centre, scale = plan.outcome_place
-    return centre + scale * np.asarray(effect["means"]), stack_sandwich(effect).scale(scale)
+    return centre + scale * np.asarray(effect["means"]), stack_sandwich(effect).scale(
+        scale * float(effect.get("unit", 1.0))
+    )
 
 
 def _describe_effect(
@@ -152,6 +156,17 @@ def list_imbalances(details: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"After weighting the arms still differ in {worst['term']} by {worst['after']:.2f} standard deviations "
             f"(above {IMBALANCE:g}). Give the score more terms of it, or choose overlap weights."
+        )
+
+
+def _warn_of_range(plan: PropensityPlan, variances: Array) -> Iterator[str]:
+    """A warning of means that are lost in the width of the outcome's declared range."""
+    centre, scale = plan.outcome_place
+    least = (abs(centre) + scale) * _RESOLUTION
+    if np.min(variances) < (_ENOUGH * least) ** 2:
+        yield (
+            f"Sums over the declared range of {plan.design.formula.outcome} tell its means to {least:.2g} only, which "
+            "is much beside their standard errors. Declare a narrower range."
         )
 
 

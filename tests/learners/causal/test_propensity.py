@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.lanes import later
+from support.learners.metamorphic import Trial
 from support.learners.r_stays import references
 from support.learners.treatment_study import (
     HAZARDS,
@@ -17,6 +19,7 @@ from support.learners.treatment_study import (
     treatment_study,
 )
 
+from coterie_learners.core.fit import Fit
 from coterie_learners.errors import StudyError
 
 ESTIMATES, ERRORS = 1e-8, 1e-7
@@ -105,3 +108,37 @@ def test_patients_by_score_add_up_to_the_arms(tmp_path: Path) -> None:
     causal = fit_effect("stay_ate", 3, tmp_path).details["causal"]
     assert len(causal["scores"]["ends"]) == 11
     assert np.array(causal["scores"]["counts"]).sum(axis=1).tolist() == causal["weights"]["patients"]
+
+
+def fit_wide(aggregation: str, span: list[float], unit: float = 1.0) -> Fit:
+    """The effect on an outcome near 6 (times a unit), whose range is declared so."""
+    rng = np.random.default_rng(7)
+    x, n = rng.normal(0, 1, 300), 300
+    treated = (rng.random(n) < 1 / (1 + np.exp(-x))).astype(float)
+    y = np.round(6 + 0.1 * treated + 0.05 * x + rng.normal(0, 0.12, n), 3) * unit
+    variables: dict[str, dict[str, Any]] = {
+        "y": {"type": "number", "range": span},
+        "treated": {"type": "binary"},
+        "x": {"type": "number", "range": [-6, 6]},
+    }
+    learner = {"name": "propensity", "treatment": "treated", "aggregation": aggregation}
+    codes = {"y": y, "treated": treated, "x": np.round(x, 2)}
+    return Trial("y ~ treated + x", learner, codes, variables, (100, 100, 100)).fit()
+
+
+@pytest.mark.parametrize("aggregation", ["masked", "plain"])
+@pytest.mark.parametrize("span", [[-2e9, 2e9], *later([0, 5e6], [0, 4e9], [-1e12, 1e12])])
+def test_errors_do_not_depend_on_the_declared_range_of_the_outcome(aggregation: str, span: list[float]) -> None:
+    near, wide = (fit_wide(aggregation, s) for s in ([0, 10], span))
+    # Values in so wide a range are rounded themselves where they are summed.
+    within = 1e-4 if span[1] > 3e9 else 1e-8
+    np.testing.assert_allclose(wide.estimates, near.estimates, rtol=within)
+    if aggregation == "masked":
+        np.testing.assert_allclose(wide.std_errors, near.std_errors, rtol=1e-6)
+    assert near.warnings == tuple(w for w in wide.warnings if "narrower range" not in w)
+    assert any("narrower range" in w for w in wide.warnings) == (span[1] > 1e11)
+
+
+def test_means_that_are_lost_in_the_declared_range_are_warned_of() -> None:
+    fit = fit_wide("masked", [0, 2e6], unit=1e-9)
+    assert any("tell its means to" in warning and "narrower range" in warning for warning in fit.warnings)
