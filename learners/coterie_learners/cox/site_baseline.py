@@ -7,7 +7,8 @@ JAMIA 2015;22:1212-1219). No time leaves a site.
 What leaves a site, under masks alone: labels of its rows and counts of its levels (`sums.opening.counts`); then, in
 each round, score (p), information (p (p + 1) / 2) and logarithm of the partial likelihood at the coefficients of that
 round, in the scale of the declared ranges or in nearer units that a server posted, with its numbers of rows and of
-events; with Firth's penalty also the information's derivative (p (p + 1) (p + 2) / 6); at the end the sums of `closing`.
+events; with Firth's penalty also the information's derivative (p (p + 1) (p + 2) / 6); at the end the sums of
+`closing`.
 """
 
 from __future__ import annotations

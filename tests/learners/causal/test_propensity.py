@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +111,14 @@ def test_patients_by_score_add_up_to_the_arms(tmp_path: Path) -> None:
     assert np.array(causal["scores"]["counts"]).sum(axis=1).tolist() == causal["weights"]["patients"]
 
 
-def fit_wide(aggregation: str, span: list[float], unit: float = 1.0) -> Fit:
+def fit_wide(aggregation: str, span: Sequence[float], unit: float = 1.0) -> Fit:
     """The effect on an outcome near 6 (times a unit), whose range is declared so."""
     rng = np.random.default_rng(7)
     x, n = rng.normal(0, 1, 300), 300
     treated = (rng.random(n) < 1 / (1 + np.exp(-x))).astype(float)
     y = np.round(6 + 0.1 * treated + 0.05 * x + rng.normal(0, 0.12, n), 3) * unit
     variables: dict[str, dict[str, Any]] = {
-        "y": {"type": "number", "range": span},
+        "y": {"type": "number", "range": list(span)},
         "treated": {"type": "binary"},
         "x": {"type": "number", "range": [-6, 6]},
     }
@@ -128,7 +129,7 @@ def fit_wide(aggregation: str, span: list[float], unit: float = 1.0) -> Fit:
 
 @pytest.mark.parametrize("aggregation", ["masked", "plain"])
 @pytest.mark.parametrize("span", [[-2e9, 2e9], *later([0, 5e6], [0, 4e9], [-1e12, 1e12])])
-def test_errors_do_not_depend_on_the_declared_range_of_the_outcome(aggregation: str, span: list[float]) -> None:
+def test_errors_do_not_depend_on_the_declared_range_of_the_outcome(aggregation: str, span: Sequence[float]) -> None:
     near, wide = (fit_wide(aggregation, s) for s in ([0, 10], span))
     # Values in so wide a range are rounded themselves where they are summed.
     within = 1e-4 if span[1] > 3e9 else 1e-8
