@@ -442,6 +442,11 @@ class Study(Frozen):
             raise ValueError("`rows.shared_patients` counts patients, so that `patient` must name their column")
         if self.rows.shared_patients != "ignore" and self.ledger.silent_site == "exclude":
             raise ValueError("`rows.shared_patients` needs every site's list, so that no site can be excluded")
+        if self.rows.shared_patients != "ignore" and self.cohort.where:
+            raise ValueError(
+                "`rows.shared_patients` has no place beside `cohort.where`: a site that lists a patient of another one "
+                "would learn whether the condition is true there. Filter the file of each site before the study"
+            )
         undeclared = sorted(set(self.cohort.complete) - set(self.variables) - set(self.derive))
         if undeclared:
             raise ValueError(f"`cohort.complete` names {undeclared}, which are not declared variables")

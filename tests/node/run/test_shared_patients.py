@@ -100,7 +100,9 @@ def test_a_study_that_does_not_count_has_the_document_that_it_had() -> None:
     assert b"shared_patients" in study(LEARNERS["glore"]).document
 
 
-@pytest.mark.parametrize("change", [{"patient": ""}, {"ledger": {"silent_site": "exclude"}}])
+@pytest.mark.parametrize(
+    "change", [{"patient": ""}, {"ledger": {"silent_site": "exclude"}}, {"cohort": {"where": "x > 0"}}]
+)
 def test_a_study_that_cannot_count_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"rows\.shared_patients"):
         Study.model_validate({**PLAIN, "learner": LEARNERS["glore"], **change})
