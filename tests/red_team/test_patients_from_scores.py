@@ -67,6 +67,22 @@ def test_a_product_that_one_patient_has_alone_is_refused(hospitals: Network) -> 
 
 
 @pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
+def test_steep_coefficients_that_choose_three_patients_are_refused(hospitals: Network, aggregation: str) -> None:
+    """The probability is 1 for those three and 0 for all others, so that its sum by outcome counts their outcomes."""
+    hospitals.data["a"]["lab"][:3] = [4.5, 4.6, 4.7]
+    with pytest.raises(STOPS, match=r"fewer than 5 patients make up nearly all of a sum of the scores \(dominance\)"):
+        hospitals.fit(validate("death ~ lab", aggregation, {"(Intercept)": -400.0, "lab": 100.0}))
+
+
+@pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
+def test_powers_that_choose_one_patient_are_refused(hospitals: Network, aggregation: str) -> None:
+    """Beside a column of many patients the sums of logits tell nearly all of what one has of a high power."""
+    hospitals.data["a"]["lab"][0] = 5.0
+    with pytest.raises(STOPS, match=r"\(close columns\)"):
+        hospitals.fit(validate("death ~ lab + lab^30", aggregation, {"lab": 0.1, "lab^30": 1e-22}))
+
+
+@pytest.mark.parametrize("aggregation", ["masked", *later("plain")])
 def test_an_honest_validation_passes(hospitals: Network, aggregation: str) -> None:
     coefficients = {"(Intercept)": -6.0, "age": 0.1, "sex": 0.3}
     for evaluate in ("", 'by = ["hiv"]'):
