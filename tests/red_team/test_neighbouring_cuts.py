@@ -47,6 +47,50 @@ def test_two_grids_by_other_groups_show_no_patient(hospitals: Network) -> None:
         hospitals.fit(table(45.08, group="hiv"))
 
 
+def derive(formula: str, derived: str, learner: str) -> str:
+    return text(formula, learner=learner, rest=f"{ALLOW}\n[derive]\n{derived}", age=AGES)
+
+
+def bins(column: str, low: float) -> str:
+    return f'name = "table_one"\nquantiles = {{ {column} = {{ width = 5, low = {low} }} }}'
+
+
+def steps(time: str, width: float = 11.0) -> str:
+    grid = f"time_grid = {{ width = {width}, horizon = {8 * width} }}"
+    return f'name = "survival_curves"\ntime = "{time}"\nevent = "death"\n{grid}'
+
+
+DERIVED_CUTS = [
+    (table(45.02), derive("sex ~ shifted", 'shifted = "age + 10"', bins("shifted", 55.08))),
+    (derive("sex ~ shifted", 'shifted = "age + 10"', bins("shifted", 55.08)), table(45.02)),
+    (table(45.02), derive("death ~ old", 'old = "age > 55.08"', MASKED)),
+    (
+        derive(
+            "sex ~ days",
+            'days = "age*365.25"',
+            bins("age", 45.02).replace("age =", "days =").replace("5,", "1826.25,").replace("45.02", "16443.555"),
+        ),
+        derive("death ~ old", 'old = "age > 55.08"', MASKED),
+    ),
+    (derive("death ~ 1", 'first = "age"', CURVES), derive("death ~ 1", 'shifted = "age + 0.03"', steps("shifted"))),
+]
+
+
+@pytest.mark.parametrize("studies", [DERIVED_CUTS[0], *later(*DERIVED_CUTS[1:])])
+def test_bins_and_steps_of_what_a_study_derives_show_no_patient(hospitals: Network, studies: tuple[str, str]) -> None:
+    """Bins of `age + 10` are bins of the age."""
+    hospitals.fit(studies[0])
+    with pytest.raises(ReleaseRefused, match=r"\(neighbouring cuts\)"):
+        hospitals.fit(studies[1])
+
+
+@pytest.mark.long
+def test_the_same_ends_of_what_a_study_derives_pass(hospitals: Network) -> None:
+    hospitals.fit(table(45.02))
+    hospitals.fit(derive("sex ~ shifted", 'shifted = "age + 10"', bins("shifted", 55.02)))
+    hospitals.fit(derive("death ~ old", 'old = "age > 55.02"', MASKED))
+
+
 @pytest.mark.parametrize("learner", [MASKED, *later(PLAIN)], ids=["masked", "plain"])
 def test_two_studies_with_neighbouring_intervals_show_no_patient(hospitals: Network, learner: str) -> None:
     hospitals.fit(cut(ENDS[0], learner))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.lanes import later
 from support.learners.table import MemoryProtocol
 from support.learners.treatment_study import split_treatment_rows, treatment_study
 from support.red_team.hospitals import KNOWN, N, Network, draw, text
@@ -41,13 +42,14 @@ def test_a_fair_study_passes_the_gates(network: Network, learner: str) -> None:
     network.fit(probe(learner=learner))
 
 
-@pytest.mark.parametrize("learner", [MASKED, PLAIN])
+@pytest.mark.parametrize("learner", [MASKED, *later(PLAIN)])
 def test_a_second_study_over_all_but_one_patient_is_refused(network: Network, learner: str) -> None:
     network.fit(probe(learner=learner), N - 1, "a")
     with pytest.raises(ReleaseRefused, match=r"\(added\)"):
         network.fit(probe(learner=learner))
 
 
+@pytest.mark.long
 def test_a_regression_on_one_patient_more_is_refused_after_it(network: Network) -> None:
     network.fit(probe(), N - 1, "a")
     with pytest.raises(ReleaseRefused, match=r"\(added\)"):
@@ -63,6 +65,44 @@ def test_one_patient_with_nearly_all_weight_of_an_arm(network: Network) -> None:
         network.fit(probe("lab ~ drug + x"))
     assert error.value.code == "CO-N137"
     network.fit(probe("lab ~ drug + x", f"{MASKED}\ntruncate = [0.05, 0.95]"))
+
+
+def spread_scores(network: Network) -> None:
+    """The drug goes with x, of which one patient of each site has by far the most, and does not take it."""
+    for k, columns in enumerate(network.data.values()):
+        columns["x"][3] = 8.0
+        chance = 1.0 / (1.0 + np.exp(-0.6 * columns["x"]))
+        columns["drug"] = (np.random.default_rng(k).random(N) < chance).astype(int)
+        columns["drug"][3] = 0
+
+
+@pytest.mark.parametrize("learner", [MASKED, *later(PLAIN)], ids=["masked", "plain"])
+@pytest.mark.parametrize(
+    "ends", [("", "truncate = [0.001, 0.955]"), *later(("truncate = [0.2, 0.955]", "truncate = [0.2, 0.95]"))]
+)
+def test_weights_that_end_at_other_scores_show_no_patient(
+    network: Network, ends: tuple[str, str], learner: str
+) -> None:
+    """The weighed sums of two studies differ by the outcome of the one patient beyond one end alone."""
+    spread_scores(network)
+    network.fit(probe("death ~ drug + x", f"{learner}\n{ends[0]}"))
+    with pytest.raises(ReleaseRefused, match=r"keeps 'weights' back.*\(close columns\)"):
+        network.fit(probe("death ~ drug + x", f"{learner}\n{ends[1]}"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("learner", [MASKED, *later(PLAIN)], ids=["masked", "plain"])
+def test_weights_that_end_at_other_scores_of_many_patients_pass(network: Network, learner: str) -> None:
+    """So do other estimands, another outcome, and ends beyond which nobody is."""
+    spread_scores(network)
+    studies = [
+        ("death", ""),
+        ("relapse", ""),
+        ("death", "truncate = [0.3, 0.7]"),
+        ("death", "truncate = [0.001, 0.999]"),
+    ]
+    for outcome, more in [*studies, ("death", 'estimand = "ATT"'), ("death", 'estimand = "overlap"')]:
+        network.fit(probe(f"{outcome} ~ drug + x", f"{learner}\n{more}"))
 
 
 def test_two_treated_patients_of_a_level(network: Network) -> None:
@@ -95,7 +135,7 @@ def test_few_patients_of_a_pattern_are_not_read_off_plain_sums(network: Network)
         network.fit(probe("death ~ drug + hiv + sex", PLAIN))
 
 
-@pytest.mark.parametrize("more", ['standardise = "drug"', 'intervals = "profile"'])
+@pytest.mark.parametrize("more", ['standardise = "drug"', *later('intervals = "profile"')])
 def test_sums_after_a_plain_fit_are_judged_pattern_by_pattern(network: Network, more: str) -> None:
     """Two of a pattern: the fit's own few rounds do not show them, the sums after it may."""
     learner = f'name = "glore"\naggregation = "plain"\n{more}'

@@ -67,9 +67,10 @@ def propensity(site: Site) -> Script:
     plan = PropensityPlan.of(site.study)
     pooled = (yield from open_pool(plan.opening)) if plan.masked else None
     scores, rounds = yield from fit_scores(plan, pooled)
-    judge = partial(expose_arm_sums, plan, rounds, pooled)
+    judge_first = partial(expose_arm_sums, plan, rounds, pooled, scores, "weights")
+    judge = partial(expose_arm_sums, plan, rounds, pooled, scores, "outcomes")
     sums = SiteSums(shape_weights(), plan.masked)
-    posts = yield from each("weights", share_weights, plan, sums, scores, expects=sums.form, reveals=judge)
+    posts = yield from each("weights", share_weights, plan, sums, scores, expects=sums.form, reveals=judge_first)
     weights = yield from server("weighing", judge_weights, plan, sums, scores, posts)
     if plan.hazards:
         return (yield from fit_hazards(plan, weights, rounds, judge))

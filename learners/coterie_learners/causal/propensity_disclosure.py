@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from coterie_learners.causal.arm_sums import shape_closing, shape_outcomes, shape_weights
+from coterie_learners.causal.arm_sums import score_rows_of, shape_closing, shape_outcomes, shape_weights
 from coterie_learners.causal.propensity_plan import BINS, PropensityPlan
-from coterie_learners.core.disclosure import PATTERNS, Exposure, indicators, list_cell_kinds, two_way
+from coterie_learners.core.disclosure import PATTERNS, Exposure, ScoreWeights, indicators, list_cell_kinds, two_way
 from coterie_learners.core.masked_sum import MIN_PARTIES, size_of
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Site
@@ -25,6 +26,8 @@ from coterie_learners.sums.opening.counts import PooledCounts, describe_pool
 from coterie_learners.sums.opening.disclosure import disclose_opening, list_seen_in_opening
 from coterie_learners.sums.sums_disclosure import list_patterns
 
+# Of what there are sums by arm: of the weights alone, or of weighed outcomes.
+ArmSums = Literal["weights", "outcomes"]
 BINS_OF_SCORES = "bins of scores by treatment"
 _SCORE = "Sums over its rows for the score: first moments, then score, information, deviance and counts of each round"
 _WEIGHTS = (
@@ -55,10 +58,21 @@ _SOLVABLE = (
 
 
 def expose_arm_sums(
-    plan: PropensityPlan, rounds: int, pooled: PooledCounts | None, site: Site, payload: Payload
+    plan: PropensityPlan,
+    rounds: int,
+    pooled: PooledCounts | None,
+    scores: Payload,
+    of: ArmSums,
+    site: Site,
+    payload: Payload,
 ) -> Exposure:
-    """What readers can solve from one site's sums by arm, after so many rounds for the score."""
-    exposure = Exposure(what="Sums by arm of the treatment", rows=site.rows.n, parties=len(site.parties))
+    """What readers can solve from one site's sums by arm, after so many rounds for the score, which made `scores`."""
+    exposure = Exposure(
+        what="Sums by arm of the treatment",
+        rows=site.rows.n,
+        parties=len(site.parties),
+        weighed=_weigh(plan, scores, of, site),
+    )
     if plan.masked:
         return describe_pool(replace(exposure, sums_only=True), pooled)
     cells, kinds = _list_tables(plan, site.rows)
@@ -73,6 +87,12 @@ def expose_arm_sums(
         by_columns=True,
         instead='set aggregation = "masked"' if len(plan.study.sites) >= MIN_PARTIES else "",
     )
+
+
+def _weigh(plan: PropensityPlan, scores: Payload, of: ArmSums, site: Site) -> ScoreWeights:
+    o = plan.options
+    parts = [score_rows_of(plan, scores, block).score for block in plan.read_rows(site).blocks()]
+    return ScoreWeights(o.treatment, o.estimand, o.truncate, of == "outcomes", np.concatenate(parts))
 
 
 def _list_tables(plan: PropensityPlan, rows: Rows) -> tuple[dict[str, int], dict[str, str]]:

@@ -72,6 +72,20 @@ class ColumnCut:
 
 
 @dataclass(frozen=True)
+class ScoreWeights:
+    """Sums by arm of a treatment, of rows weighed by the chance (n,) of it, and the scores at which weights end.
+
+    `of_outcomes`: sums of weighed outcomes are among them, and not of the weights alone.
+    """
+
+    treatment: str
+    estimand: str
+    truncate: tuple[float, ...]
+    of_outcomes: bool
+    score: Array = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Exposure:
     """What the readers of one payload can solve from it.
 
@@ -92,8 +106,9 @@ class Exposure:
     study's learner, or the learner, that does not show the cells. `times`: the grid of time of
     these counts, if they are such. `cuts`: columns that are counted by parts. `ranges`: of counts by range of a score,
     the range (n,) of each row, by the column whose levels are counted apart; `scores`: of sums of a model's scores, the
-    `logit` and the `probability` (n,) of each row; `matched`: of sums over the patients that sites with other columns
-    have in common, the numbers of their rows. All three are for the gate alone.
+    `logit` and the `probability` (n,) of each row; `weighed`: how rows are weighed by such a score; `matched`: of sums
+    over the patients that sites with other columns have in common, the numbers of their rows. All four
+    are for the gate alone.
     """
 
     what: str
@@ -122,6 +137,7 @@ class Exposure:
     cuts: tuple[ColumnCut, ...] = ()
     ranges: Mapping[str, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
     scores: Mapping[str, Array] = field(default_factory=dict, repr=False, compare=False)
+    weighed: ScoreWeights | None = field(default=None, repr=False, compare=False)
     matched: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     def small(self, floor: int) -> dict[str, int]:

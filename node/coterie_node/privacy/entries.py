@@ -20,7 +20,7 @@ _PLACE = _OWN | {"position", "attempt", "reason"}
 _TEXTS = frozenset({"session", "study", "digest", "kind", "outcome", "rows", "matched", "ranges", "state", "reason"})
 _NUMBERS = frozenset({"position", "attempt", "n", "equations", "least_pattern"})
 _LISTS = frozenset({"parties", "terms", "measured", "missing"})
-_TABLES = frozenset({"columns", "labels", "pooled", "times", "functions", "tables"})
+_TABLES = frozenset({"columns", "labels", "pooled", "times", "functions", "derivations", "weighed", "tables"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _WORDS = {
     "kind": re.compile("plain|masked|factor"),
@@ -42,8 +42,10 @@ class ReleaseHead:
     each party's label by column, `pooled` the pool's patients and events by level as the opening step showed them;
     `uncounted`: nobody knows them, as bits were opened in their place or another site was excluded since.
     `times`: the grid of time and this site's counts on it, of curves. `cuts`: columns that are counted by parts.
-    `functions`: what the formula derives, with the declarations of the variables behind it; `tables`: each
-    column of the model, with the digest of the prints if a formula derives it, else "derived" or "raw".
+    `functions`: what the formula derives, with the declarations of the variables behind it; `derivations`: what the
+    study derives under a name, in its words, with the same; `weighed`: how rows are weighed by the chance of a
+    treatment; `tables`: each column of the model, with the digest of the prints if a formula derives it, else "derived"
+    or "raw".
     `matched`: the digest of the set of those patients that the sites have in common, where these hold other columns.
     `ranges`: the name under which the log has these patients' ranges of a score.
     `missing`: whose share is missing or false, if the sum never came to exist. `reason`: what a person said when they
@@ -72,6 +74,8 @@ class ReleaseHead:
     times: Mapping[str, Any] = field(default_factory=dict)
     cuts: tuple[Mapping[str, Any], ...] = ()
     functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    derivations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    weighed: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
     matched: str = ""
     ranges: str = ""

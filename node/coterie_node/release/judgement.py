@@ -59,9 +59,17 @@ from coterie_node.release.derivations.known_derivations import (
     read_former_columns,
     read_former_tables,
 )
-from coterie_node.release.derivations.known_parts import judge_parts
+from coterie_node.release.derivations.known_parts import (
+    find_parts,
+    judge_columns_of_parts,
+    judge_parts,
+    list_wider_columns,
+)
+from coterie_node.release.derivations.logged_derivations import log_derivations
 from coterie_node.release.derivations.own_numbers import judge_own_numbers
-from coterie_node.release.known_cuts import judge_cuts, log_functions
+from coterie_node.release.derivations.row_sets import combine_row_sets
+from coterie_node.release.derivations.summed_columns import list_former_columns, list_own_columns, log_row_weights
+from coterie_node.release.known_cuts import is_cutting, judge_cuts, log_functions
 from coterie_node.release.known_functions import judge_functions
 from coterie_node.release.known_patterns import judge_known_patterns
 from coterie_node.release.known_ranges import CountedRanges, judge_known_ranges
@@ -79,6 +87,7 @@ from coterie_node.release.known_times import (
     judge_joint_grid,
 )
 from coterie_node.release.models.family_terms import judge_family_terms, name_family
+from coterie_node.release.models.score_weights import judge_score_weights, log_weights
 
 # A column's values.
 _Values = NDArray[Any]
@@ -115,7 +124,7 @@ class Judgement:
         if key not in self._known or others not in (self._known[key][0], _IN_LOG):
             self._known[key] = (others, tuple(self._objections(site, exposure, raw)))
         later = (self._next_equations, self._pool_differences, self._times, self._ranges, self._cuts, self._scores)
-        looks = (*later, self._judge_joins, self._derivations)
+        looks = (*later, self._judge_joins, self._derivations, self._judge_weights)
         return [*self._known[key][1], *(objection for look in looks for objection in look(site, exposure))]
 
     def write(self, site: Site, exposure: Exposure, reason: str = "") -> None:
@@ -168,6 +177,8 @@ class Judgement:
             head = replace(head, ranges=counts.place)
         if exposure.times is not None and self._raw is not None:
             head = replace(head, times=count_times(exposure.times, self._raw).as_dict())
+        if exposure.weighed is not None and exposure.weighed.of_outcomes:
+            head = replace(head, weighed={**head.weighed, **log_weights(exposure.weighed)})
         return _add_cuts(replace(head, uncounted=head.uncounted or exposure.uncounted), exposure)
 
     def _count_others(self, site: Site) -> int:
@@ -263,11 +274,17 @@ class Judgement:
         numbers = self._list_numbers(self._design)
         assert self._derived is not None
         yield from judge_own_numbers(numbers, self._derived.values, self._design, sizes)
+        own = list_own_columns(self._design, self._measures, self._derived)
+        summed = [*own, *list_former_columns(self.log, candidate, same, self._derived)]
         if same:
             columns = read_former_columns(self.log, candidate, same, numbers)
             yield from judge_numbers(numbers, columns, derived, self.log, sizes)
         others = [h for h in former if h not in same and not set(h.columns).isdisjoint(head.columns)]
         yield from judge_parts(self.log, candidate, others, tables, sizes)
+        parts = list(find_parts(self.log, candidate, others))
+        summed += list_wider_columns(self.log, candidate, others, self._derived)
+        combined = combine_row_sets(self.log, candidate, others, self._derived)
+        yield from judge_columns_of_parts(summed, parts, combined, self._derived, sizes)
 
     def _list_derived(self, design: Design) -> dict[str, _Values]:
         """What the formula derives: the levels of tables, and numbers, except of functions that make several."""
@@ -318,6 +335,8 @@ class Judgement:
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
             # Of a published model that is validated only scores are read.
             functions={} if kind == "factor" or study.learner.name == "validate" else log_functions(design),
+            derivations={} if kind == "factor" else log_derivations(design),
+            weighed=log_row_weights(design),
         )
 
     def _complete_head(self, head: ReleaseHead, design: Design) -> ReleaseHead:
@@ -341,6 +360,7 @@ class Judgement:
             cuts=former.cuts,
             matched=former.matched,
             ranges=former.ranges,
+            weighed={**former.weighed, **head.weighed},
         )
 
     def _inherit_labels(self, head: ReleaseHead) -> ReleaseHead:
@@ -484,18 +504,18 @@ class Judgement:
         if head is None or self._raw is None or exposure.labels_only:
             return
         former, head = head, _add_cuts(head, exposure)
-        if not (head.cuts or head.functions) or (head == former and self._waiting is None):
+        if not is_cutting(head) or (head == former and self._waiting is None):
             return  # nothing is cut, or it was judged before it was written
-        cutting = [h for h in self.log.others(head) if h.kind != "factor" and (h.cuts or h.functions)]
+        cutting = [other for other in self.log.others(head) if other.kind != "factor" and is_cutting(other)]
         same = [other for other in cutting if _shares_rows(other, head)]
-        groups = [(same, self._raw.values), *self._list_nested(head, [other for other in cutting if other not in same])]
-        for past, values in groups:
-            yield from judge_cuts(head, past, values, self.floors.cell)
-            yield from judge_functions(head, past, values, self.floors.cell)
+        groups = [(same, self._raw), *self._list_nested(head, [other for other in cutting if other not in same])]
+        for past, rows in groups:
+            yield from judge_cuts(head, past, rows, self.floors.cell)
+            yield from judge_functions(head, past, rows.values, self.floors.cell)
 
     def _list_nested(
         self, head: ReleaseHead, former: Sequence[ReleaseHead]
-    ) -> Iterator[tuple[list[ReleaseHead], Mapping[str, _Values]]]:
+    ) -> Iterator[tuple[list[ReleaseHead], RawRows]]:
         """Former releases whose patients are some of these, or all of these and more, with the rows of both."""
         assert self._raw is not None
         known = self._printed.patients if self._printed is not None else None
@@ -505,7 +525,7 @@ class Judgement:
         for other in (other for other in former if other.identified):
             both = self.log.bits(other, len(dictionary.prints))[at]
             if both.any() and int(both.sum()) in (head.n, other.n):
-                yield [other], {name: column[both] for name, column in self._raw.values.items()}
+                yield [other], self._raw.take(np.flatnonzero(both))
 
     def _judge_joins(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
         """Objections by the patients of former joins: judged once, until these are in the log."""
@@ -523,6 +543,16 @@ class Judgement:
         """Objections to sums of a model's scores of which one patient has nearly all, or few have a level of them."""
         if exposure.scores and self._derived is not None and self.floors.cell > 1:
             yield from judge_scores(exposure, self._derived, self._design_of(site), self.floors.cell)
+
+    def _judge_weights(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
+        """Objections to sums of rows that a score weighs, beside those of former studies with the same score."""
+        head = self._waiting.head if self._waiting else self.log.find(site.session, site.parties)
+        weighed = exposure.weighed
+        if weighed is None or head is None or "treatment" in head.weighed or self._raw is None or self.floors.cell < 2:
+            return
+        same = [other for other in self.log.others(head) if "treatment" in other.weighed and _shares_rows(other, head)]
+        sizes = Sizes(self.floors.cell, head.kind == "plain")
+        yield from judge_score_weights(weighed, self._raw.values[weighed.treatment], head, same, sizes)
 
     def _count_ranges(self, head: ReleaseHead, exposure: Exposure) -> CountedRanges:
         assert self._printed is not None

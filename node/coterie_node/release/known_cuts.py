@@ -22,6 +22,8 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.syntax import Call, parse_syntax
 from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.objections import Grade, Objection
+from coterie_node.privacy.prints import RawRows
+from coterie_node.release.derivations.logged_derivations import derive_logged
 
 # How far behind an end a value may lie and be counted before it, as a share of the width there.
 _ROUNDING = 1e-9
@@ -35,12 +37,16 @@ _WAY_OUT = (
 
 @dataclass(frozen=True)
 class Way:
-    """A way to cut a column, or several: which patients (n,) are in which part, and what splits each part."""
+    """A way to cut a column, or several: which patients (n,) are in which part, and what splits each part.
+
+    `is_derived`: the parts are levels of a variable that the study derives under a name.
+    """
 
     study: str
     columns: tuple[str, ...]
     places: PartPlaces = field(repr=False)
     by: tuple[str, ...] = ()
+    is_derived: bool = False
 
 
 def log_functions(design: Design) -> dict[str, dict[str, Any]]:
@@ -52,6 +58,11 @@ def log_functions(design: Design) -> dict[str, dict[str, Any]]:
     }
 
 
+def is_cutting(head: ReleaseHead) -> bool:
+    """Whether a release may cut columns, or has functions of them."""
+    return bool(head.cuts or head.functions or head.derivations)
+
+
 def derive_again(functions: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Call, tuple[Derived, ...]]]:
     """The functions that the log keeps of a study."""
     for name, plain in functions.items():
@@ -60,13 +71,21 @@ def derive_again(functions: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[C
         yield call, derive(call, {source: Variable.model_validate(kind) for source, kind in plain.items()})
 
 
-def list_ways(head: ReleaseHead, values: RawValues) -> Iterator[Way]:
-    """The ways in which a release cuts the columns of these rows."""
+def list_ways(head: ReleaseHead, rows: RawRows) -> Iterator[Way]:
+    """The ways in which a release cuts the columns of these rows, or what it derives of them."""
+    derived = derive_logged(head, rows)
+    values = {**rows.values, **{name: derivation.values for name, derivation in derived.items()}}
     for plain in head.cuts:
         cut = ColumnCut(plain["column"], tuple(plain["breaks"]), tuple(plain["by"]))
-        if cut.column in values:
-            yield Way(head.study, (cut.column,), _place(cut, values[cut.column]), cut.by)
+        if cut.column in derived or (cut.column in values and cut.column not in head.derivations):
+            sources = derived[cut.column].sources if cut.column in derived else (cut.column,)
+            yield Way(head.study, sources, _place(cut, values[cut.column]), cut.by)
     by = tuple(head.columns) if head.kind == "plain" else ()
+    for name, derivation in derived.items():
+        # Before a release is written down its tables are not listed.
+        if (name in head.tables or not head.tables) and derivation.kind.form in ("truth", "category"):
+            places = np.nan_to_num(derivation.values, nan=-1.0).astype(np.int64)
+            yield Way(head.study, derivation.sources, places, by, is_derived=True)
     for call, parts in derive_again(head.functions):
         if not set(parts[0].sources) <= set(values):
             continue
@@ -83,16 +102,16 @@ def _place(cut: ColumnCut, values: NDArray[Any]) -> PartPlaces:
     return np.searchsorted(ends + margin, np.asarray(values, dtype=np.float64), side="left").astype(np.int64)
 
 
-def judge_cuts(head: ReleaseHead, former: Sequence[ReleaseHead], values: RawValues, floor: int) -> Iterator[Objection]:
+def judge_cuts(head: ReleaseHead, former: Sequence[ReleaseHead], rows: RawRows, floor: int) -> Iterator[Objection]:
     """Objections where few patients lie between an end of a release and another end of it, or of former ones."""
-    own = list(list_ways(head, values))
-    ways = [*own, *(way for other in former for way in list_ways(other, values))] if own and floor > 1 else []
+    own = list(list_ways(head, rows))
+    ways = [*own, *(way for other in former for way in list_ways(other, rows))] if own and floor > 1 else []
     for column in dict.fromkeys(way.columns[0] for way in own if len(way.columns) == 1):
         same = [way for way in ways if way.columns == (column,)]
-        if len(same) > 1 and _find_few(same, values, floor):
+        if len(same) > 1 and _find_few(same, rows.values, floor):
             yield _refuse((column,), [way.study for way in same], head)
     for way, other in itertools.product(own, ways):
-        several = len(way.columns) > 1 or len(other.columns) > 1
+        several = (len(way.columns) > 1 or len(other.columns) > 1) and not (way.is_derived and other.is_derived)
         if several and way is not other and set(way.columns) & set(other.columns) and _differ_by_few(way, other, floor):
             yield _refuse(way.columns, [other.study], head)
             return
@@ -103,14 +122,14 @@ def _find_few(ways: Sequence[Way], values: RawValues, floor: int) -> bool:
     (column,) = ways[0].columns
     order = np.argsort(np.asarray(values[column], dtype=np.float64), kind="stable")
     ends = [1 + np.flatnonzero(np.diff(way.places[order])) for way in ways]
-    if _meet_closely(ends, floor):
+    if _meet_closely(ends, ways, floor):
         return True
     for name in dict.fromkeys(name for way in ways for name in way.by if name in values and name != column):
         split = [k for k, way in enumerate(ways) if name in way.by]
         levels = np.unique(values[name]) if len(split) > 1 else np.empty(0)
         for level in levels if len(levels) <= _MOST_LEVELS else ():
             before = np.concatenate([[0], np.cumsum(np.asarray(values[name])[order] == level)])
-            if _meet_closely([before[ends[k]] for k in split], floor):
+            if _meet_closely([before[ends[k]] for k in split], [ways[k] for k in split], floor):
                 return True
     return False
 
@@ -133,17 +152,20 @@ def _differ_by_few(a: Way, b: Way, floor: int) -> bool:
     return bool(np.any((apart > 0) & (apart < floor) & (both >= floor) & (rest >= floor)))
 
 
-def _meet_closely(ends: Sequence[PartPlaces], floor: int) -> bool:
+def _meet_closely(ends: Sequence[PartPlaces], ways: Sequence[Way], floor: int) -> bool:
     """Whether two neighbouring ends of two ways have fewer patients than the floor between them.
 
-    `ends`: how many patients lie before each end, by way. Both ends of one way are judged where it is counted.
+    `ends`: how many patients lie before each end, by way. Both ends of one way are judged where it is counted, and two
+    derived variables as `known_derivations` does.
     """
+    derived = {k for k, way in enumerate(ways) if way.is_derived}
     owners: dict[int, set[int]] = {}
     for k, own in enumerate(ends):
         for end in own.tolist():
             owners.setdefault(end, set()).add(k)
     pairs = itertools.pairwise(sorted(owners))
-    return any(b - a < floor and owners[a].isdisjoint(owners[b]) for a, b in pairs)
+    close = (owners[a] | owners[b] for a, b in pairs if b - a < floor and owners[a].isdisjoint(owners[b]))
+    return any(not both <= derived for both in close)
 
 
 # A column by which ways are split has at most so many levels.

@@ -48,6 +48,15 @@ class ConditionCount:
 
 
 @dataclass(frozen=True)
+class DerivedColumn:
+    """A derived variable: its values (m,), the columns of the file behind it, and what it is."""
+
+    values: Array
+    sources: tuple[str, ...]
+    kind: ValueType
+
+
+@dataclass(frozen=True)
 class Selection:
     """Those of some rows or patients that stay (m,), the derived values of all of them, and the counts by rule."""
 
@@ -138,6 +147,23 @@ def plan_preparation(study: Study) -> Preparation | None:
         {name: t for name, t in typed.items() if t.kind.unit == "row"},
         {name: t for name, t in typed.items() if t.kind.unit == "patient"},
     )
+
+
+def derive_texts(texts: Mapping[str, str], declared: Mapping[str, Variable], values: Codes) -> dict[str, DerivedColumn]:
+    """The variables that these texts derive row by row from columns (m,), in the order of `_sort_derivations`.
+
+    `declared` says what each column of the file is. StudyError as in `plan_preparation`.
+    """
+    kinds = {name: ValueType.of(variable) for name, variable in declared.items()}
+    rows = {name: np.asarray(values[name], dtype=np.float64) for name in declared}
+    n, out = len(next(iter(rows.values()))), dict[str, DerivedColumn]()
+    for name, node in _sort_derivations(texts):
+        scope = Scope(kinds, explain_in(_name_place(name), texts[name]), False, False)
+        typed = _type_derived(scope, node, name)
+        sources = {raw for read in typed.sources for raw in (out[read].sources if read in out else (read,))}
+        rows[name], kinds[name] = _compute(typed, Space(rows), n), typed.kind
+        out[name] = DerivedColumn(rows[name], tuple(sorted(sources)), typed.kind)
+    return out
 
 
 def declare_derived(study: Study) -> dict[str, Variable]:

@@ -31,6 +31,14 @@ def differ_little(a: LevelTable, b: LevelTable, floor: int) -> bool:
     return bool(np.any(little & (cells > 0)))
 
 
+def are_twins(a: LevelTable, b: LevelTable, floor: int) -> bool:
+    """Whether each level of one is a level of the other, except for fewer patients than the floor, and some are not."""
+    cells = np.bincount(a.codes.astype(np.intp) * b.size + b.codes, minlength=a.size * b.size).reshape(a.size, b.size)
+    best = cells.argmax(axis=1)
+    apart = int(cells.sum() - cells.max(axis=1).sum())
+    return len(set(best.tolist())) == a.size == b.size and 0 < apart < floor
+
+
 def isolate_few(new: Sequence[LevelTable], former: Sequence[LevelTable], plain: Collection[str], floor: int) -> bool:
     """Whether levels of both studies set fewer patients than the floor apart that those of no single study do.
 

@@ -22,7 +22,7 @@ from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import MOST_LEVELS, Fingerprints, find_few_distinct, print_numbers
 from coterie_node.privacy.storage import read_blob
 from coterie_node.privacy.values import LevelTable
-from coterie_node.release.derivations.joint_levels import differ_little, isolate_few
+from coterie_node.release.derivations.joint_levels import are_twins, differ_little, isolate_few
 
 # In place of a digest: the prints are among those of the raw columns.
 RAW, DERIVED = "raw", "derived"
@@ -119,9 +119,9 @@ def judge_derivations(
     """
     for name, table in new.items():
         for other, earlier in former.items():
-            if derived.isdisjoint((name, other)):
-                continue
-            if table.size <= MOST_LEVELS and differ_little(table, earlier, sizes.floor):
+            # The pool's sums tell each pair of levels of two columns of the file, if one is no copy of the other.
+            is_near = are_twins if derived.isdisjoint((name, other)) else differ_little
+            if table.size <= MOST_LEVELS and is_near(table, earlier, sizes.floor):
                 yield object_to_few(f"{name} and {other} differ by these", f"{name} and {other}", sizes)
                 return
     tables, earlier_tables = ([t for t in side.values() if t.size <= MOST_LEVELS] for side in (new, former))
@@ -145,7 +145,8 @@ def judge_numbers(
     """
     for name, values in new.items():
         for other, prints in former.items():
-            if not derived.isdisjoint((name, other)):
+            # A column of the file that has changed is judged as such.
+            if name != other or name in derived:
                 apart = int(np.count_nonzero(print_numbers(values, other, log.key) != prints))
                 if 0 < apart < sizes.floor:
                     yield object_to_few(f"{name} and {other} differ by these", f"{name} and {other}", sizes)
