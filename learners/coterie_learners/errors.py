@@ -76,6 +76,11 @@ def reword_fault(kind: str, key: str, message: str) -> str:
     return _PLAIN_WORDS.get(kind, message.removeprefix("Value error, "))
 
 
+def pluralise(count: float, one: str, many: str = "") -> str:
+    """A whole count with its noun, such as `1 row` or `3 studies`; `many` is `one` with an s unless given."""
+    return f"{count:.0f} {one if count == 1 else many or one + 's'}"
+
+
 class LearnerError(Exception):
     """What happened, with which values and what to do, behind a stable code such as CO-D101."""
 

@@ -154,7 +154,7 @@ def test_doctor_finds_results_that_are_reported_too_soon(running: Path) -> None:
     chain = home.config.chain.model_copy(update={"confirmations": 1})
     hasty = replace(home, config=home.config.model_copy(update={"chain": chain}))
     checks = {finding.check: finding for finding in examine(hasty)}
-    assert (checks["finality"].well, checks["finality"].found) == (False, "results wait for 1 blocks, 2 are needed")
+    assert (checks["finality"].well, checks["finality"].found) == (False, "results wait for 1 block; needed: 2")
     assert "confirmations = 2" in checks["finality"].cure
 
 

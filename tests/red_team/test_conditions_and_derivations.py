@@ -42,7 +42,7 @@ def write(where: str, formula: str = "death ~ sex", learner: str = PLAIN, rest: 
 
 @pytest.mark.parametrize("learner", [PLAIN, *later(MASKED)])
 def test_a_condition_that_isolates_one_patient_leaves_too_few_rows(network: Network, learner: str) -> None:
-    with pytest.raises(DataError, match="1 rows can be used") as caught:
+    with pytest.raises(DataError, match="1 row can be used") as caught:
         network.fit(write("mrn == 17", learner=learner))
     assert caught.value.code == "CO-D118"
 

@@ -16,7 +16,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.masked_sum import MIN_PARTIES, SiteSums
 from coterie_learners.core.payload import Payload, Schema
 from coterie_learners.core.protocol import Posts, Site, Step, each, server
-from coterie_learners.errors import NotConverged, Separation
+from coterie_learners.errors import NotConverged, Separation, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.sums import newton
 from coterie_learners.sums.frame import Frame
@@ -41,7 +41,7 @@ def fit_scores(plan: PropensityPlan, pooled: PooledCounts | None) -> Generator[S
         if model["rests"]:
             return model, t + 1
     rounds = plan.options.max_rounds
-    message = f"The propensity score does not converge in {rounds} rounds"
+    message = f"The propensity score does not converge in {pluralise(rounds, 'round')}"
     raise NotConverged("CO-N101", f"{message}. Raise max_rounds, or look for covariates that determine the treatment.")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from coterie_learners.errors import pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.distributions import (
     chi_squared_above,
@@ -132,7 +133,7 @@ class Fit:
 def count_warnings(warnings: Sequence[str]) -> str:
     """How many warnings there are, in words."""
     count = len(warnings)
-    return "no warnings" if not count else f"{count} warning{'s' * (count > 1)}"
+    return "no warnings" if not count else pluralise(count, "warning")
 
 
 @dataclass(frozen=True)

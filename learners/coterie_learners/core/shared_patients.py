@@ -30,7 +30,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, server
 from coterie_learners.core.study_disclosure import Disclosure, StepDisclosure
-from coterie_learners.errors import DataError, ProtocolError, StudyError
+from coterie_learners.errors import DataError, ProtocolError, StudyError, pluralise
 from coterie_learners.study.document import Schedule, Study
 from coterie_learners.study.identifiers import encode_parts, normalise
 
@@ -192,7 +192,7 @@ def check_pairs(site: Site, own: OwnPatients, pairs: NDArray[np.int64]) -> None:
     names, refused = site.study.sites, site.study.rows.shared_patients == "refuse"
     found = _name_pairs(site.study, pairs)
     if found and refused:
-        what = "; ".join(f"{a} and {b} have {count} patients in common" for (a, b), count in found.items())
+        what = "; ".join(f"{a} and {b} have {pluralise(count, 'patient')} in common" for (a, b), count in found.items())
         raise StudyError("CO-N253", f"{what}: each would count twice. {_TODO}")
     if site.data is None or site.name not in names:
         return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from coterie_learners.core.protocol import Site
 from coterie_learners.cox.cox_plan import CoxPlan
 from coterie_learners.cox.likelihood.risk_sets import Places, RiskRows, place_times
-from coterie_learners.errors import DataError, StudyError
+from coterie_learners.errors import DataError, StudyError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.survival.step_counts import check_times
 
@@ -92,11 +92,13 @@ def _link_rows(name: str, patient: Places, time: Array, entry: Array, event: NDA
     here, then = here[same], then[same]
     overlaps = int(np.count_nonzero(entry[then] < time[here]))
     if overlaps:
-        message = f"{overlaps} rows begin before the same patient's row before them ends ({name})"
+        message = (
+            f"{pluralise(overlaps, 'row begins', 'rows begin')} before an earlier row of the same patient ends ({name})"
+        )
         raise DataError("CO-D163", f"{message}. A patient's rows may not overlap; correct their times.")
     late = int(np.count_nonzero(event[here]))
     if late:
-        message = f"{late} rows have the event, and the same patient has a later row"
+        message = f"{pluralise(late, 'row has', 'rows have')} the event although the same patient has a later row"
         raise DataError("CO-D164", f"{message}. Only a patient's last row may end with the event.")
     following = np.full(len(time), -1)
     following[here] = then

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.fit import LEVEL
+from coterie_learners.errors import pluralise
 from coterie_learners.evaluate.calibration import describe_calibration
 from coterie_learners.evaluate.discrimination import list_net_benefit, list_ranges, list_roc, measure_area
 from coterie_learners.evaluate.evaluation_plan import ShownRanges
@@ -80,7 +81,7 @@ def write_notes(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _describe_overall(group: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{group['n']} patients, {group['events']} with the outcome."
+    yield f"{pluralise(group['n'], 'patient')}, {group['events']} with the outcome."
     area = group["auc"]
     if area is not None:
         yield (

@@ -15,7 +15,7 @@ from coterie_learners.core.fit import Fit
 from coterie_learners.core.protocol import Script, Site
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import StudyError, pluralise
 from coterie_learners.evaluate.evaluation_disclosure import disclose_evaluated, disclose_evaluation
 from coterie_learners.evaluate.evaluation_plan import EvaluationPlan, check_evaluation
 from coterie_learners.evaluate.evaluation_result import write_notes
@@ -116,7 +116,8 @@ def describe_neither(parts: OwnParts) -> tuple[str, ...]:
     count = parts.split.neither if parts.site.data is not None else 0
     if not count:
         return ()
-    return (f"{count} rows of this site are not evaluated, as the fit has other rows of their patients.",)
+    rows = pluralise(count, "row of this site is", "rows of this site are")
+    return (f"{rows} not evaluated: the fit has other rows of the same patients.",)
 
 
 def check_held_out(study: Study) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.core.protocol import Site
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, pluralise
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import IN_EVALUATION, Study
 from coterie_learners.study.identifiers import encode_parts, normalise
@@ -129,7 +129,7 @@ class OwnParts:
         study, least = self.site.study, max(self.site.study.rows.minimum, self.site.study.disclosure.rows)
         fitted, evaluated = int(np.count_nonzero(split.fitted)), int(np.count_nonzero(split.evaluated))
         if min(fitted, evaluated) < least:
-            message = f"{self.site.name} has {fitted} rows for the fit and {evaluated} to evaluate"
+            message = f"{self.site.name} has {pluralise(fitted, 'row')} for the fit and {evaluated} to evaluate"
             cause = f"by evaluate.where = {study.evaluate.where.strip()!r}; each part needs {least}"
             raise DataError("CO-D144", f"{message}, {cause}. Change the condition, or leave the site out.")
 

@@ -20,7 +20,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.fit import Fit, joint_tests
 from coterie_learners.core.payload import Payload
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
-from coterie_learners.errors import NotConverged, ProtocolError, Separation
+from coterie_learners.errors import NotConverged, ProtocolError, Separation, pluralise
 from coterie_learners.glore.category_plan import CategoryPlan
 from coterie_learners.glore.category_sums import sum_categories
 from coterie_learners.numeric import linalg
@@ -53,7 +53,7 @@ def fit_category(plan: CategoryPlan, site: Site) -> Script:
         if model.get("converged", False):
             yield from conclude()
             return build_category_fit(plan, model, t + 1)
-    message = f"No convergence in {plan.max_rounds} rounds"
+    message = f"No convergence in {pluralise(plan.max_rounds, 'round')}"
     raise NotConverged("CO-N101", f"{message}. Raise max_rounds, or look for separation.")
 
 
@@ -226,5 +226,6 @@ def _warn_of_few(plan: CategoryPlan, counts: Array) -> tuple[str, ...]:
     rarest, slopes = int(np.argmin(counts)), plan.p - 1
     if counts[rarest] >= _FEW * slopes:
         return ()
-    message = f"{counts[rarest]:.0f} patients have the level {plan.levels[rarest]} for {slopes} coefficients"
-    return (f"{message}: with fewer than {_FEW} each, estimates are biased away from 0. Shorten the formula.",)
+    message = f"{pluralise(counts[rarest], 'patient has', 'patients have')} the level {plan.levels[rarest]}"
+    advice = f"With fewer than {_FEW} each, estimates are biased away from 0. Shorten the formula."
+    return (f"{message} for {pluralise(slopes, 'coefficient')}. {advice}",)

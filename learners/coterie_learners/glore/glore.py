@@ -43,7 +43,7 @@ from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import NotConverged, StudyError
+from coterie_learners.errors import NotConverged, StudyError, pluralise
 from coterie_learners.glore import firth, robust, site_profile
 from coterie_learners.glore.category_fit import fit_category
 from coterie_learners.glore.category_plan import CategoryPlan, check_category, has_levels
@@ -305,7 +305,7 @@ def finish_fit(site: Site, plan: GlorePlan, model: Payload, rounds: int) -> Fit:
 def rounds_ran_out(plan: GlorePlan, model: Payload) -> NotConverged:
     """The error of a fit that its rounds did not bring to rest."""
     return NotConverged(
-        "CO-N101", f"No convergence in {plan.options.max_rounds} rounds: {_explain_nonconvergence(model)}"
+        "CO-N101", f"No convergence in {pluralise(plan.options.max_rounds, 'round')}: {_explain_nonconvergence(model)}"
     )
 
 

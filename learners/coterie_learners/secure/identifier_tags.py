@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.errors import DataError, StudyError
+from coterie_learners.errors import DataError, StudyError, pluralise
 from coterie_learners.study.document import Study
 from coterie_learners.study.identifiers import Values, encode_parts, normalise
 
@@ -141,7 +141,7 @@ def _check_first(
         what = f"{site}: {repeated} of {len(texts)} rows share their identifiers with another row"
         raise DataError("CO-D341", f"{what}. Keep one row for each patient; how often a row matches would show.")
     if lacking and passes == 1 and study.linkage.unidentified == "refuse":
-        what = f"{site}: {lacking} of {len(texts)} rows lack an identifier"
+        what = f"{site}: the identifier is missing in {lacking} of {pluralise(len(texts), 'row')}"
         raise DataError("CO-D342", f"{what}. Leave these rows out, or agree on a second pass that needs less.")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.errors import ProtocolError
+from coterie_learners.errors import ProtocolError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure.lasso_model import OpenedLasso
 from coterie_learners.secure.lasso_plan import LassoPlan
@@ -51,10 +51,8 @@ def check_result(plan: LassoPlan, post: Payload) -> None:
             "Compare the sites' versions.",
         )
     if int(post["n"]) < 1 or len(shown) != len(post["coefficients"]) or len(shown) != len(post["errors"]):
-        raise ProtocolError(
-            "CO-P647",
-            f"The opened result has {int(post['n'])} rows, or figures of other penalties. Compare the sites' versions.",
-        )
+        message = f"The opened result has {pluralise(int(post['n']), 'row')}, or figures of other penalties"
+        raise ProtocolError("CO-P647", f"{message}. Compare the sites' versions.")
 
 
 def pack_result(plan: LassoPlan, sums: SharedSums, outcome: OpenedLasso) -> Payload:
@@ -160,8 +158,13 @@ def notes_of(plan: LassoPlan, post: Payload, chosen: int) -> tuple[str, ...]:
     by = " (least error in cross-validation)" if "scores" in post else ""
     choice = f"alpha {plan.options.alpha[chosen]:g}{by}: R2 {r2:.6f}, {zeros} of {plan.m} coefficients are zero"
     megabytes = np.asarray(post["sent"]) / 1e6
-    cost = f"{int(post['rounds'])} rounds between the parties, {megabytes.max():.1f} MB sent by the busiest"
-    message = (f"{choice}; {int(post['iterations'])} iterations, {cost}.", *_describe_held_out(plan, post, place))
+    cost = (
+        f"{pluralise(int(post['rounds']), 'round')} between the parties, {megabytes.max():.1f} MB sent by the busiest"
+    )
+    message = (
+        f"{choice}; {pluralise(int(post['iterations']), 'iteration')}, {cost}.",
+        *_describe_held_out(plan, post, place),
+    )
     return message if plan.options.check_every else (*message, UNSEEN)
 
 
@@ -178,5 +181,5 @@ def _describe_held_out(plan: LassoPlan, post: Payload, place: int) -> tuple[str,
             absolute = float(np.asarray(post["absolute_errors"])[1, place]) * plan.outcome[1]
             figures.append(f"mean absolute error {absolute:.6g}")
         dealt = "chance" if plan.options.seed is None else f"seed {plan.options.seed}"
-        texts.append(f"{int(post['held_out_n'])} rows held out by {dealt}: {', '.join(figures)}.")
+        texts.append(f"{pluralise(int(post['held_out_n']), 'row')} held out by {dealt}: {', '.join(figures)}.")
     return tuple(texts)

@@ -41,7 +41,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.intervals import INTERVALS, Intervals, check_spread, find_intervals
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, each, only
-from coterie_learners.errors import DataError, ProtocolError, StudyError
+from coterie_learners.errors import DataError, ProtocolError, StudyError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import identifier_tags, masked_rows, paillier
 from coterie_learners.secure.identifier_tags import Deal, LinkagePass
@@ -405,8 +405,9 @@ def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
     repeated = Counter(text for text in first if text is not None)
     doubled = sum(count for count in repeated.values() if count > 1)
     unidentified = sum(not any(texts) for texts in zip(first, *others, strict=True))
-    lost = [f"{k} rows {what}." for k, what in ((unidentified, "lack an identifier"), (doubled, "are doubled")) if k]
-    matches = f"Linkage: {counts.matches} of {n} rows of {site.name} have a match."
+    lost = [f"{pluralise(unidentified, 'row lacks', 'rows lack')} an identifier."] if unidentified else []
+    lost += [f"{pluralise(doubled, 'row is', 'rows are')} doubled."] if doubled else []
+    matches = f"Linkage: of {pluralise(n, 'row')} of {site.name}, {pluralise(counts.matches, 'has', 'have')} a match."
     return " ".join(filter(None, (matches, *lost, counts.words)))
 
 

@@ -32,7 +32,7 @@ from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Channel, Posts, Script, Site, acknowledge, each, interactive
 from coterie_learners.core.registry import Learner
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure import secure_join
 from coterie_learners.secure.joined_rows import (
@@ -230,9 +230,11 @@ def _read_questions(site: Site, plan: SharedPlan) -> tuple[str, list[bytes], byt
     raw = site.vault.get(label, b"")
     answered = [raw[at : at + 32] for at in range(0, len(raw), 32)]
     if this not in answered and len(answered) >= plan.questions:
-        message = f"{site.name} has answered {len(answered)} studies on these patients, and this study allows"
-        reason = "The difference of two fits can tell of single patients. Agree on `questions` if that is wanted"
-        raise StudyError("CO-N243", f"{message} {plan.questions} in all. {reason}.")
+        message = f"{site.name} has answered {pluralise(len(answered), 'study', 'studies')} on these patients"
+        reason = (
+            "The difference of two fits can disclose single patients. Agree on a larger `questions` if you want that"
+        )
+        raise StudyError("CO-N243", f"{message}, and this study allows {plan.questions} in all. {reason}.")
     return label, answered, this
 
 

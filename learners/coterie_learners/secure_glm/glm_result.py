@@ -9,7 +9,7 @@ import numpy as np
 from coterie_learners.core import model_warnings
 from coterie_learners.core.fit import Fit
 from coterie_learners.core.payload import Field, Payload, Schema
-from coterie_learners.errors import ProtocolError
+from coterie_learners.errors import ProtocolError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.secure_glm.glm_plan import GlmPlan
 from coterie_learners.secure_glm.shared_newton import GlmOutcome
@@ -113,8 +113,8 @@ def compute_null_deviance(n: int, events: int) -> float:
 def describe_cost(post: Payload) -> str:
     """Iterations, rounds and bytes in a sentence."""
     megabytes = float(np.asarray(post["sent"]).max()) / 1e6
-    rounds = f"{int(post['rounds'])} rounds between the parties, {megabytes:.1f} MB sent by the busiest"
-    return f"{int(post['iterations'])} evaluations of the likelihood and a last one, {rounds}."
+    rounds = f"{pluralise(int(post['rounds']), 'round')} between the parties, {megabytes:.1f} MB sent by the busiest"
+    return f"{pluralise(int(post['iterations']), 'evaluation')} of the likelihood and a last one, {rounds}."
 
 
 def list_details(plan: GlmPlan, post: Payload) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.errors import DataError, StudyError
+from coterie_learners.errors import DataError, StudyError, pluralise
 from coterie_learners.study.document import IdentifierKind, Study
 from coterie_learners.study.rows import OwnColumns
 
@@ -243,7 +243,7 @@ def identify(study: Study, site: str, columns: OwnColumns) -> Patients:
     whole = [encode_parts(parts) if all(parts) else None for parts in forms]
     lacking = sum(identifier is None for identifier in whole)
     if lacking and study.linkage.unidentified == "refuse":
-        what = f"{site}: {lacking} of {len(whole)} rows lack an identifier"
+        what = f"{site}: the identifier is missing in {lacking} of {pluralise(len(whole), 'row')}"
         raise DataError("CO-D132", f'{what}. Give every row its identifier, or agree on linkage.unidentified = "drop".')
     counts = Counter(identifier for identifier in whole if identifier is not None)
     doubled = sum(count for count in counts.values() if count > 1)
@@ -292,8 +292,8 @@ def _check_alike(site: str, name: str, values: Sequence[str]) -> None:
     filled = [value for value in values if normalise("check-digit", value)]
     checked = sum(derive_strict_form("check-digit", value) != "" for value in filled)
     if 0 < checked < len(filled):
-        what = f"{site}: {checked} of {len(filled)} values of {name!r} have a check digit set off by a dash or slash"
-        raise DataError("CO-D135", f"{what}, the others have none or hide it. Write all of them alike.")
+        what = f"{site}: a dash or slash sets a check digit off in {checked} of {len(filled)} values of {name!r}"
+        raise DataError("CO-D135", f"{what}, and in the others none does. Write all of them alike.")
 
 
 WORD = 8

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from coterie_learners.core.payload import Payload
-from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError
+from coterie_learners.errors import Collinear, NotConverged, ProtocolError, StudyError, pluralise
 from coterie_learners.numeric import elementary, linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.pairwise_sum import pairwise_sum
@@ -121,7 +121,7 @@ def _moments(model: Model, sums: Payload) -> Moments:
 def check_size(model: Model, n: float, outcome: float, weight: float | None = None) -> None:
     """StudyError or Separation where so many rows of this weight with this outcome carry no fit."""
     if n <= model.p:
-        raise StudyError("CO-N203", f"{n:.0f} rows at all sites together cannot carry {model.p} coefficients.")
+        raise StudyError("CO-N203", f"{pluralise(n, 'row')} at all sites together cannot carry {model.p} coefficients.")
     if model.family.whole and not model.firth:
         model.family.check_extremes(n if weight is None else weight, outcome)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.rows import CodedRows, Codes
 from coterie_learners.survival.plan import STEP_ROUNDING, CurvePlan
@@ -102,11 +102,12 @@ def check_times(time_name: str, entry_name: str | None, time: Array, entry: Arra
     for name, values in columns:
         negative = int(np.count_nonzero(values < 0))
         if negative:
-            message = f"The column {name!r} has {negative} times below 0"
+            message = f"The column {name!r} has {pluralise(negative, 'time')} below 0"
             raise DataError("CO-D161", f"{message}. Times count from the origin of the study; correct these rows.")
     late = int(np.count_nonzero(entry >= time)) if entry_name is not None else 0
     if late:
-        message = f"{late} patients enter ({entry_name}) when they leave ({time_name}), or after it"
+        rows = pluralise(late, "row has", "rows have")
+        message = f"{rows} an entry ({entry_name}) that is not before the time ({time_name})"
         raise DataError("CO-D162", f"{message}. Correct these rows, or leave them out.")
 
 

@@ -46,7 +46,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Posts, Script, Site, announce, each
 from coterie_learners.core.shared_patients import site_before
-from coterie_learners.errors import DataError, ProtocolError, StudyError
+from coterie_learners.errors import DataError, ProtocolError, StudyError, pluralise
 from coterie_learners.study.document import Study
 from coterie_learners.study.identifiers import (
     WORD,
@@ -234,17 +234,24 @@ class Matches:
     def words(self) -> str:
         """The counts in a sentence."""
         unmatched = ", ".join(f"{name} {k - self.n} of {k}" for name, k in self.sizes.items() if k > self.n)
-        return f"{self.n} patients are at every site; without a match: {unmatched or 'none'}."
+        return (
+            f"{pluralise(self.n, 'patient is', 'patients are')} at every site; without a match: {unmatched or 'none'}."
+        )
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
         """Places (n,) of the common patients among this site's own; StudyError if they are too few."""
         if self.n < self.study.rows.minimum:
-            what = f"The sites have {self.n} patients in common; the study wants at least {self.study.rows.minimum}"
-            raise StudyError("CO-N205", f"{what}. {self.words} Do all files identify patients by the same code?")
+            what = f"The sites have {pluralise(self.n, 'patient')} in common"
+            need = f"the study wants at least {self.study.rows.minimum}"
+            raise StudyError(
+                "CO-N205", f"{what}; {need}. {self.words} Do all files identify patients by the same code?"
+            )
         own_tags = self.tags[self.own.site.name]
         if len(own_tags) != len(self.own.order):
-            what = f"This site posted {len(own_tags)} patients and holds {len(self.own.order)} now"
+            what = (
+                f"This site posted {pluralise(len(own_tags), 'patient')}, and its rows have {len(self.own.order)} now"
+            )
             raise DataError("CO-D131", f"{what}. Put the file back with which the study began.")
         order = np.argsort(own_tags)
         places = order[np.searchsorted(own_tags, self.common, sorter=order)]
@@ -341,9 +348,8 @@ class Alignment:
         total = np.zeros(self.matches.n, dtype=np.uint64)
         for name, report in self.reports.items():
             if len(report["lacking"]) != self.matches.n:
-                what = (
-                    f"{name} reports on {len(report['lacking'])} patients; the sites have {self.matches.n} in common."
-                )
+                patients = pluralise(len(report["lacking"]), "patient")
+                what = f"{name} reports on {patients}; the sites have {self.matches.n} in common."
                 raise ProtocolError("CO-P541", what, name, "align/report")
             total = total + np.asarray(report["lacking"])
         return np.asarray(total == 0)
@@ -356,8 +362,11 @@ class Alignment:
         study, places = self.matches.study, self.matches.places[self.complete]
         self.spellings.check(study.most_spellings)
         if self.n < study.rows.minimum:
-            what = f"The sites have {self.n} complete cases in common; the study wants at least {study.rows.minimum}"
-            raise StudyError("CO-N205", f"{what}. {self.words_on_values} Fill in values, or shorten the formula.")
+            what = f"The sites have {pluralise(self.n, 'complete case')} in common"
+            need = f"the study wants at least {study.rows.minimum}"
+            raise StudyError(
+                "CO-N205", f"{what}; {need}. {self.words_on_values} Fill in values, or shorten the formula."
+            )
         return self.matches.own.patients.rows[places]
 
     @property
@@ -383,7 +392,9 @@ class Alignment:
             post = self.reports[peer]
             if not post["written"].shape[1] == post["strict"].shape[1] == self.matches.n:
                 n = self.matches.n
-                what = f"{peer} reports on {post['written'].shape[1]} patients; the sites have {n} in common."
+                what = (
+                    f"{peer} reports on {pluralise(post['written'].shape[1], 'patient')}; the sites have {n} in common."
+                )
                 raise ProtocolError("CO-P541", what, peer, "align/report")
             if peer != me:
                 pairs.append((_select_spellings(study, self.reports[me], peer), _select_spellings(study, post, me)))

@@ -17,7 +17,7 @@ from coterie_learners.core.divergence import diverging_coefficients
 from coterie_learners.core.fit import Fit, joint_tests
 from coterie_learners.core.payload import Field, Payload, Schema
 from coterie_learners.core.protocol import Site
-from coterie_learners.errors import ProtocolError, Separation, StudyError
+from coterie_learners.errors import ProtocolError, Separation, StudyError, pluralise
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT, Design
@@ -104,7 +104,7 @@ class ColumnSplit:
         """ProtocolError if no standardised columns of this site could have this factor (n, r)."""
         message = f"The factor of {site} is {factor.shape[0]} x {factor.shape[1]}"
         if factor.shape[0] != n:
-            raise ProtocolError("CO-P543", f"{message}; the sites have {n} patients in common.", site)
+            raise ProtocolError("CO-P543", f"{message}; the sites have {pluralise(n, 'patient')} in common.", site)
         width = self.width(site)
         largest = float(np.max(np.abs(factor), initial=0.0))
         centre = float(np.max(np.abs(factor.mean(axis=0)), initial=0.0)) if largest < _MAX_SHIFT else _MAX_SHIFT

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from coterie_learners.errors import NotConverged, StudyError
+from coterie_learners.errors import NotConverged, StudyError, pluralise
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
@@ -85,7 +85,7 @@ class SplitOutcome:
         if self.n <= columns:
             raise StudyError(
                 "CO-N203",
-                f"{self.n} patients in common cannot carry {columns} coefficients. "
+                f"{pluralise(self.n, 'patient')} in common cannot carry {columns} coefficients. "
                 "Use a shorter formula, or more patients.",
             )
         self.family.check_extremes(float(self.n), self.total)

@@ -40,7 +40,7 @@ from coterie_learners.core.profile import Profile, Suitability
 from coterie_learners.core.protocol import Posts, Script, Site, conclude, each, server
 from coterie_learners.core.registry import Learner, options_of
 from coterie_learners.core.study_disclosure import Disclosure
-from coterie_learners.errors import NotConverged, ProtocolError, StudyError
+from coterie_learners.errors import NotConverged, ProtocolError, StudyError, pluralise
 from coterie_learners.numeric import linalg
 from coterie_learners.numeric.array import Array
 from coterie_learners.numeric.tall_matrix import TallMatrix
@@ -88,7 +88,9 @@ def vertigo(site: Site) -> Script:
         if state["converged"]:
             break
     else:
-        raise NotConverged("CO-N101", f"No convergence in {plan.options.max_rounds} rounds. Raise max_rounds.")
+        raise NotConverged(
+            "CO-N101", f"No convergence in {pluralise(plan.options.max_rounds, 'round')}. Raise max_rounds."
+        )
     own = yield from each(
         "part", solve_own_part, plan, part, problem, state, expects=_PART, reveals=part.reveals_result
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from coterie_learners.core.fit import merge_fits
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, pluralise
 from coterie_learners.study.design import design_of
 from coterie_learners.study.document import Study as PlainStudy
 from coterie_learners.study.model_card import make_model_card
@@ -126,10 +126,10 @@ def _check_digests(digests: Mapping[str, tuple[str, str]]) -> None:
 
 def describe_counts(rows: Loaded) -> str:
     """One site's rows in a sentence for the people who hold all of the files."""
-    events = "" if rows.events is None else f", {rows.events} events"
+    events = "" if rows.events is None else f", {pluralise(rows.events, 'event')}"
     lacking = ", ".join(f"{name} {count}" for name, count in rows.missing.items() if count)
     which = f" (a row may lack several: {lacking})" if rows.dropped else ""
-    text = f"{rows.site}: {rows.n} rows{events}, {rows.dropped} dropped for missing values{which}."
+    text = f"{rows.site}: {pluralise(rows.n, 'row')}{events}, {rows.dropped} dropped for missing values{which}."
     if rows.flow is None or not isinstance(rows.source, Prepared):
         return text
     return f"{text} Before: {'; '.join(line.removeprefix('- ') for line in list_flow_lines(rows.flow)[:-1])}."

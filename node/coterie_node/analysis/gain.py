@@ -15,7 +15,7 @@ import numpy as np
 
 from coterie_learners.core.fit import LEVEL, Fit
 from coterie_learners.core.protocol import Site
-from coterie_learners.errors import DataError, LearnerError, StudyError
+from coterie_learners.errors import DataError, LearnerError, StudyError, pluralise
 from coterie_learners.evaluate.discrimination import measure_area
 from coterie_learners.evaluate.parts import IN_MEMORY, OwnParts
 from coterie_learners.numeric.array import Array
@@ -83,7 +83,7 @@ class Gain:
         more = "" if self.held_out is None else _compare_areas(self.held_out)
         return (
             f"Joining: with {self.joint_n} rows in place of {self.n}, intervals are {self.times:.2f} times as narrow "
-            f"(median of {len(self.terms)} coefficients){more}."
+            f"(median of {pluralise(len(self.terms), 'coefficient')}){more}."
         )
 
     def as_dict(self) -> dict[str, Any]:

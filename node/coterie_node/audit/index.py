@@ -17,6 +17,7 @@ from coterie_chain.errors import BlobCorrupt, LedgerMismatch
 from coterie_chain.ledger.history_check import check_history
 from coterie_chain.ledger.protocol import Event, Head, Ledger, Post, Record
 from coterie_chain.ledger.record_chain import compute_next_head
+from coterie_learners.errors import pluralise
 from coterie_node.audit.history import ENTRY_COLUMNS, HistoryEntry, to_history_entry
 from coterie_node.audit.replay import SNAPSHOT_TRIES
 from coterie_node.audit.sources import MOST_DIGITS
@@ -149,7 +150,7 @@ class HistoryIndex:
             self._follow(dict(zip((*ENTRY_COLUMNS, *_CHAIN_COLUMNS), row, strict=True)), chain_heads)
         for site, head in wanted.items():
             if chain_heads[site] != head:
-                message = f"The index has {chain_heads[site].seq} records of {site}; "
+                message = f"The index has {pluralise(chain_heads[site].seq, 'record')} of {site}; "
                 message += f"its hash chain on the ledger has {head.seq}"
                 raise AuditFailed("CO-A108", f"{message}. Delete the index; it is built again.", site)
         return count

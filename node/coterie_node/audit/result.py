@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coterie_learners.core.fit import LEVEL, Fit, Row, coefficient_table, count_warnings
+from coterie_learners.errors import pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import INTERCEPT
 from coterie_node.audit.printed.characteristics import print_characteristics
@@ -186,7 +187,7 @@ class Result:
             *fit_lines(self.fit, self.study, self.sites, self.beside, self.level),
             *self.notes,
             *self.warnings,
-            f"Ledger: {self.cost.records} records, {self.cost.payload_bytes} payload bytes, "
+            f"Ledger: {pluralise(self.cost.records, 'record')}, {self.cost.payload_bytes} payload bytes, "
             f"{UNKNOWN if self.cost.gas is None else self.cost.gas} gas.",
             "Seconds: " + ", ".join(f"{k} {_format_seconds(seconds[k])}" for k in PARTS if k in seconds) + ".",
         ]
@@ -264,12 +265,12 @@ def fit_lines(
     if fit.models:
         parts = [fit_lines(m, f"{study}, model {name}", sites, None, level) for name, m in fit.models.items()]
         return (*(line for part in parts for line in (*part, "")), *fit.notes)
-    rounds = _pluralise(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
-    events = "" if fit.events is None else f", {fit.events} events"
+    rounds = pluralise(fit.rounds, "round") + ("" if fit.converged else ", not known to have converged")
+    events = "" if fit.events is None else f", {pluralise(fit.events, 'event')}"
     title = f"{fit.learner.upper()}, {fit.family} ({fit.link})"
     return (
-        f"{title}    study {study}    {len(sites)} sites: {', '.join(sites)}",
-        f"{fit.n} rows{events}; {rounds}",
+        f"{title}    study {study}    {pluralise(len(sites), 'site')}: {', '.join(sites)}",
+        f"{pluralise(fit.n, 'row')}{events}; {rounds}",
         "",
         *_table_lines(fit, beside, level),
         "",
@@ -431,16 +432,12 @@ def replay_line(verdict: Verdict) -> str:
     """A verdict in one sentence."""
     if not verdict.intact:
         return f"Replay: {verdict.verdict} [{verdict.code}] {verdict.problem}"
-    sealed = f", {_pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
+    sealed = f", {pluralise(verdict.unchecked, 'step')} sealed to others" if verdict.unchecked else ""
     largest = f"{verdict.max_difference:.1e}" if verdict.max_difference else "0"
-    steps = f"{_pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
+    steps = f"{pluralise(verdict.steps, 'server step')} recomputed{sealed}, largest difference {largest}"
     model = "" if verdict.verdict == PASS else ", model not recomputed"
     seals = "; on a chain without seals" if verdict.unsealed else ""
     return f"Replay: {verdict.verdict}{model}, {verdict.grade} ({steps}){seals}."
-
-
-def _pluralise(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def coefficient_lines(fit: Fit, beside: Mapping[str, float] | None = None, level: float = LEVEL) -> list[str]:

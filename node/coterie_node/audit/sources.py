@@ -15,6 +15,7 @@ from coterie_chain.ledger.protocol import Ledger
 from coterie_chain.ledger.urls import open_installed
 from coterie_chain.store.protocol import BlobStore
 from coterie_chain.store.urls import open_store
+from coterie_learners.errors import pluralise
 from coterie_node.data.cohort.flow import Flow
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_files import load_study
@@ -163,7 +164,7 @@ def find_study_number(ledger: Ledger, study: str | None) -> int:
     matches = [n for n in numbers if study is not None and _has_hash(ledger, n, _hash_text(study))]
     if not matches:
         name = "study" if study is None else f"study {study[:80]!r}"
-        message = f"There is no {name} on this ledger; it has {len(numbers)}"
+        message = f"There is no {name} on this ledger, which has {pluralise(len(numbers), 'study', 'studies')}"
         soon = "A proposal is there some blocks after its `coterie study propose`."
         raise ConfigError("CO-F304", f"{message}. `coterie study list` or `coterie audit history` shows them. {soon}")
     return matches[-1]

@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from coterie_chain.ethereum.network import Network, read_keys
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
 from coterie_chain.ledger.protocol import State
+from coterie_learners.errors import pluralise
 from coterie_node.audit.replay import Replay, Verdict, replay
 from coterie_node.audit.result import replay_line
 from coterie_node.cli.options import (
@@ -414,7 +415,7 @@ def _conclude(verdict: Verdict, plain: dict[str, Any], as_json: bool, extra_line
     lines = [replay_line(verdict)]
     if verdict.intact:
         lines += [] if verdict.grade == "identical" else [verdict.claim]
-        lines.append(f"{verdict.records} records checked; {_describe_end(verdict.outcome)}.")
+        lines.append(f"{pluralise(verdict.records, 'record')} checked; {_describe_end(verdict.outcome)}.")
     elif verdict.site or verdict.topic:
         lines.append(f"First bad step: {verdict.topic or 'unknown'}, of {verdict.site or 'unknown'}.")
     print_document(plain, "\n".join([*lines, *(extra_lines or [])]), as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coterie_learners.errors import pluralise
 from coterie_node.cli.options import Json, NodeOption, StudyFile, open_node_folder
 from coterie_node.cli.output import print_document, print_json
 from coterie_node.errors import ConfigError
@@ -109,7 +110,8 @@ def profile_command(
     if as_json:
         print_json(profile.model_dump(mode="json", exclude_defaults=True))
         return
-    print(f"Profile of {name}: {out}, {len(profile.columns)} columns; nothing in it stands on fewer than {floor} rows.")
+    columns = pluralise(len(profile.columns), "column")
+    print(f"Profile of {name}: {out}, {columns}; nothing in it stands on fewer than {floor} rows.")
     print("Read it, then give it to those who draft the study.")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, pluralise
 
 if TYPE_CHECKING:
     from coterie_node.data.arrow_values import Mask
@@ -109,5 +109,5 @@ class Findings:
         counts: Mapping[str, int] = {
             column: sum(f.total for (c, _), f in self.by_column.items() if c == column) for column, _ in self.by_column
         }
-        rest = [f"{quote(c)} ({n} rows)" for c, n in counts.items() if c != key[0]]
+        rest = [f"{quote(c)} ({pluralise(n, 'row')})" for c, n in counts.items() if c != key[0]]
         return f" Faults also in {', '.join(rest)}." if rest else ""

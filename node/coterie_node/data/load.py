@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coterie_learners.core.registry import learner_of
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import StudyError, pluralise
 from coterie_learners.numeric.array import Array
 from coterie_learners.study.design import Design, design_of
 from coterie_learners.study.document import IdentifierKind, Study
@@ -530,7 +530,8 @@ def check_enough(source: SourceIdentity, first: FirstPass) -> None:
     """DataError if no row, or fewer rows than the study wants, can be used."""
     origin = source.origin
     if first.read == 0 and isinstance(source, Prepared) and source.read:
-        text = f"None of {source.read} rows fulfils the study's conditions ({'; '.join(s.rule for s in source.steps)})."
+        rules = "; ".join(step.rule for step in source.steps)
+        text = f"None of {pluralise(source.read, 'row')} fulfils the study's conditions ({rules})."
         raise origin.error("CO-D192", f"{text} Look at `coterie data check`, or do not take part.")
     if first.read == 0:
         raise origin.error("CO-D103", "There is a header and no rows. Export the rows as well.")
@@ -540,7 +541,7 @@ def check_enough(source: SourceIdentity, first: FirstPass) -> None:
         dropped = f", {first.read - first.n} having been dropped (missing: {lacking})" if lacking else ""
         raise origin.error(
             "CO-D118",
-            f"{first.n} rows can be used{dropped}; the study wants at least {minimum} at each site. "
+            f"{pluralise(first.n, 'row')} can be used{dropped}; the study wants at least {minimum} at each site. "
             "Add rows, or do not take part.",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coterie_learners.errors import pluralise
 from coterie_node.data.arrow import pa
 from coterie_node.experiment.comparison import Quartiles
 from coterie_node.experiment.results import Experiment, list_usable
@@ -83,8 +84,9 @@ def describe_setting(experiment: Experiment) -> str:
     """What was run, on which rows and how."""
     plan = experiment.plan
     policy = {"ridge": f"again with a ridge of {plan.penalty:g}", "firth": "again with Firth's penalty"}
+    counts = f"{pluralise(len(experiment.trials), 'trial')}, {pluralise(experiment.rows, 'row')}"
     return (
-        f"{len(experiment.trials)} trials, {experiment.rows} rows ({experiment.dropped} dropped for missing values), "
+        f"{counts} ({experiment.dropped} dropped for missing values), "
         f"{plan.test_share:.0%} of them scored and not fitted. {experiment.setting} A fit whose rows separate the "
         f"outcome or are collinear is {'made ' + policy[plan.separation] if plan.separation in policy else 'skipped'}, "
         "and counted."

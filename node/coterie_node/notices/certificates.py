@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from coterie_learners.errors import pluralise
 from coterie_node.notices.events import Notice, NoticeKind
 from coterie_node.notices.settings import NoticesPart
 
@@ -18,7 +19,9 @@ def list_certificates(part: NoticesPart, root: Path, now: datetime) -> Sequence[
     for name in part.certificates:
         left = _count_days(root / name, now)
         if left is None or left <= part.certificate_days:
-            what = "cannot be read" if left is None else f"ends in {left} days" if left >= 0 else "has ended"
+            what = (
+                "cannot be read" if left is None else f"ends in {pluralise(left, 'day')}" if left >= 0 else "has ended"
+            )
             notices.append(Notice(NoticeKind.CERTIFICATE, f"certificate:{name}", f"The certificate {name} {what}."))
     return notices
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_learners.errors import pluralise
 from coterie_node.privacy.entries import ReleaseHead
 from coterie_node.privacy.equations import Budget, count_unknowns
 from coterie_node.privacy.log import PrivacyLog
@@ -60,8 +61,8 @@ class Population:
             out.append("a masked sum with one or two sites more or fewer while the others' rows stay the same")
         if self.budget.unknowns:
             spare = self.budget.unknowns - self.budget.equations
-            out.append(f"plain sums with {max(spare, 0)} equations more on these rows")
-        out.append(f"{max(self.rows - self.columns, 0)} columns more on these rows")
+            out.append(f"plain sums with {pluralise(max(spare, 0), 'equation')} more on these rows")
+        out.append(f"{pluralise(max(self.rows - self.columns, 0), 'column')} more on these rows")
         return out
 
 

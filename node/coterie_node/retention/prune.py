@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from coterie_chain.ethereum.network import Network
 from coterie_chain.ledger.protocol import Ledger, Record, State, StudyView
 from coterie_chain.store.protocol import BlobStore
+from coterie_learners.errors import pluralise
 from coterie_node.audit.replay import FAIL, NOT_CHECKED
 from coterie_node.audit.verify import Verified, verify
 from coterie_node.errors import ConfigError
@@ -52,7 +53,7 @@ class Pruning:
     def text(self) -> str:
         """The same in words."""
         key = "; this site's sealing key of it goes with them" if self.key_destroyed else ""
-        return f"study {self.study}: {self.payloads} payloads, {self.size} bytes, are in {self.bundle}{key}"
+        return f"study {self.study}: {pluralise(self.payloads, 'payload')}, {self.size} bytes, in {self.bundle}{key}"
 
 
 def check_age(ledger: Ledger, view: StudyView, years: float, now: float) -> None:

@@ -103,8 +103,7 @@ def sign_act_here(
         raise ConfigError("CO-F434", f"{message}. Leave out --person, or make one: coterie person add NAME.")
     if signer is not None:
         return signer.sign(folder, act, subject)
-    what = f"study {subject.study.hex()[:16]} number {subject.number} about {subject.about[:16]}"
-    folder.persons.log.append(act, by or name_unnamed(folder.name), what, int(time.time()))
+    folder.persons.log.append(act, by or name_unnamed(folder.name), subject.words, int(time.time()))
     return None
 
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from coterie_chain.ledger.protocol import State
+from coterie_learners.errors import pluralise
 from coterie_node.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _when(folder: SiteFolder, view: StudyView) -> str:
     if view.state != State.COMPLETED:
         return f"Its node writes one into {folder.results} when the study is complete."
     blocks = folder.config.chain.confirmations
-    wait = f"{blocks} blocks after the last record" if blocks else "soon after the last record"
+    wait = f"{pluralise(blocks, 'block')} after the last record" if blocks else "soon after the last record"
     return f"Its node writes one into {folder.results} {wait}; look again then. `coterie doctor` says whether it runs."
 
 

@@ -323,7 +323,7 @@ def test_parquet_column_of_a_wrong_type(tmp_path: Path, column: str, values: Val
 def test_five_rows_are_shown_and_all_are_counted(tmp_path: Path) -> None:
     rows = [*GOOD, *["male,old,0,1,9"] * 7, "nobody,,7,1,9"]
     error = load_error(csv(tmp_path, lines(*rows)), design("dead ~ age + sex", 'missing = "drop"'))
-    check(error, "CO-D115", "in 1 of 14 rows: line 15 '7'", "Faults also in 'age' (7 rows), 'sex' (1 rows).")
+    check(error, "CO-D115", "in 1 of 14 rows: line 15 '7'", "Faults also in 'age' (7 rows), 'sex' (1 row).")
     error = load_error(csv(tmp_path, lines(*rows)), design("visits ~ age + sex", 'missing = "drop"'))
     check(error, "CO-D112", "in 7 of 14 rows: line 8 'old'", "line 12 'old' and 2 more. ")
     assert "line 13" not in error.message

@@ -74,12 +74,12 @@ def test_a_message_names_the_line_of_the_export(tmp_path: Path) -> None:
     [
         (
             lambda text: text.replace("\n7,base_arm_1,,", "\n7,base_arm_1,lab,1"),
-            "1 rows repeat an instrument, first line 8",
+            "1 row repeats an instrument, first line 8",
         ),
         (lambda text: text.replace("\n7,base_arm_1,", "\n7,follow_arm_1,"), "'base_arm_1', 'follow_arm_1'.*`event`"),
         (lambda text: text.replace(",1,0,0,0,2", ",Male,0,0,0,2"), "'sex' has 'Male' in .* rows .*raw values"),
         (lambda text: text.replace("comorb____2", "weight"), "no field for the columns 'weight'"),
-        (lambda text: text.replace("-99,1,0,0", "=1+1,1,0,0"), "'sex' has '=1\\+1' in 1 rows"),
+        (lambda text: text.replace("-99,1,0,0", "=1+1,1,0,0"), "'sex' has '=1\\+1' in 1 row"),
         (lambda text: text.replace("\n8,base", "\n7,base"), "'record_id' has a record a second time, at line 9"),
     ],
 )

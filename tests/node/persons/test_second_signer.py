@@ -143,3 +143,15 @@ def test_a_signature_of_other_votes_withdraws_none(node_network: NodeNetwork) ->
         withdraw_votes(home, "west", signer=PreparedSigner(text, sign_act(text, secret_of("Ada Berg"))))
     assert home.ballots.waiting() == []
     assert ZERO not in {vote.motion for vote in list_open_votes(ledger, ledger.history(0))}
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        (ActSubject(b"\xab" * 32, 5, "c" * 64), "study abababababababab, proposal 5, digest cccccccccccccccc"),
+        (ActSubject(b"\xab" * 32), "study abababababababab"),
+        (ActSubject(about="c" * 64), "digest cccccccccccccccc"),
+    ],
+)
+def test_the_log_of_acts_names_only_what_an_act_is_about(subject: ActSubject, words: str) -> None:
+    assert subject.words == words

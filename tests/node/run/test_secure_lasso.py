@@ -257,7 +257,8 @@ def test_owners_learn_how_many_matches_rest_on_other_spellings_and_a_bound_stops
     c = joins.cohort(40, columns=2, extra=0, alpha=ALPHA, linkage=linkage_by, check_every=0, max_iterations=5)
     data = {**c.data, "ana": shouted(cast(OwnColumns, c.data["ana"]), 4)}
     _, runners, _ = simulate(c.study, data)
-    said = "40 of 40 rows of {} have a match. 10 of their identifiers are written differently at some site (given 10)"
+    said = "Linkage: of 40 rows of {}, 40 have a match. "
+    said += "10 of their identifiers are written differently at some site (given 10)"
     for name in ("ana", "bob"):
         assert said.format(name) in runners[name].machine.result.notes[-1]
     strict = Study.model_validate({**c.study.model_dump(), "linkage": {"spellings": 0.2}})
@@ -555,7 +556,7 @@ def test_a_second_question_about_the_same_patients_is_refused_in_words() -> None
     site_errors = run_to_end(ask_again(w, 1))
     refused = [e for e in site_errors.values() if e is not None and e.code == "CO-N243"]
     assert refused
-    assert "has answered 1 studies on these patients" in refused[0].message
+    assert "has answered 1 study on these patients" in refused[0].message
     allowed = ask_again(w, 2)
     assert all(e is None for e in run_to_end(allowed).values())
 

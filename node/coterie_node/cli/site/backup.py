@@ -10,6 +10,7 @@ import typer
 
 from coterie_chain.keys.private_files import read_private
 from coterie_chain.keys.site_keys import read_passphrase
+from coterie_learners.errors import pluralise
 from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.network.backup import Passphrase, PublicKey, SecretKey, list_outside, restore_backup, write_backup
 
@@ -34,8 +35,9 @@ def backup_command(
     home = open_node_folder(node)
     lock = PublicKey(recipient) if recipient else _read_passphrase(passphrase_file, confirm=True)
     manifest = write_backup(home, to, lock)
-    records = "an unknown number of" if manifest.records is None else manifest.records
-    print(f"{to} has {manifest.site} as of now, with {records} records on the ledger. Keep what opens it elsewhere.")
+    unknown = "an unknown number of records"
+    records = unknown if manifest.records is None else pluralise(manifest.records, "record")
+    print(f"{to} has {manifest.site} as of now, with {records} on the ledger. Keep what opens it elsewhere.")
     for path in list_outside(home):
         print(f"Not in it: {path}. Keep a copy of its own.")
 

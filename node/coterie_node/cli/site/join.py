@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from coterie_chain.ethereum.ethereum_ledger import EthereumLedger
 from coterie_chain.keys.private_files import replace_private
+from coterie_learners.errors import pluralise
 from coterie_node.cli.options import NodeOption, open_node_folder
 from coterie_node.data.files.bounded_file import read_bounded
 from coterie_node.errors import ConfigError
@@ -68,7 +69,7 @@ def join_command(
     (home.root / "peers.json").write_text(json.dumps(peers, indent=2) + "\n")
     if invitation.genesis_file is not None:
         (home.root / "genesis.json").write_text(json.dumps(invitation.genesis_file, indent=2) + "\n")
-    print(f"Joined a network of {len(seats)} sites: {', '.join(sorted(seats))}.")
+    print(f"Joined a network of {pluralise(len(seats), 'site')}: {', '.join(sorted(seats))}.")
     print(f"Fingerprint: {invitation.fingerprint}")
     if not wanted:
         print("Compare it with the inviter's by telephone before you approve a study.")

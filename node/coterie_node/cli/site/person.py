@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coterie_learners.errors import pluralise
 from coterie_node.audit.approvals.act_anchors import find_anchors
 from coterie_node.cli.options import Json, NodeOption, open_node_folder
 from coterie_node.cli.output import print_document, print_rows
@@ -139,10 +140,11 @@ def _verify_log(home: SiteFolder, ledger: bool) -> tuple[dict[str, Any], str]:
             anchors = find_anchors(network.history(), home.name, statements, files, since)
     head = home.persons.log.verify([*(statement.log for statement in statements), *anchors])
     found = {"entries": head.entries, "head": head.hash, "statements": len(statements)}
-    text = f"{head.entries} entries follow from each other, and {len(statements)} signed statements fit them."
+    fit = pluralise(len(statements), "signed statement fits", "signed statements fit")
+    text = f"Each entry follows from the one before it: {head.entries} in all. {fit} them."
     if not ledger:
         return found, text
-    return found | {"on_ledger": len(anchors)}, f"{text} The ledger holds the digests of {len(anchors)} of these."
+    return found | {"on_ledger": len(anchors)}, f"{text} The ledger has the digest of {len(anchors)} of these."
 
 
 def sign_register(home: SiteFolder) -> dict[str, Any]:

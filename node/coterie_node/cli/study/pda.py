@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from coterie_learners.cola.cola import plan_table
-from coterie_learners.errors import StudyError
+from coterie_learners.errors import StudyError, pluralise
 from coterie_learners.study.rows import CodedRows
 from coterie_node.data.load import load_site
 from coterie_node.errors import ConfigError
@@ -54,4 +54,4 @@ def export_table_command(
     rules = Policy.load(policy)
     rules.check(read, site)
     write_table(to, plan_table(read), loaded.rows, rules, PrivacyLog(FolderStorage(privacy)))
-    print(f"Wrote {to}: {loaded.n} rows of {site} counted.")
+    print(f"Wrote {to}: {pluralise(loaded.n, 'row')} of {site} counted.")

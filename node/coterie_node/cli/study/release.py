@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from coterie_learners.errors import pluralise
 from coterie_node.cli.options import At, Json, NodeOption, Site, open_site
 from coterie_node.cli.output import print_document
 from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signer
@@ -70,10 +71,14 @@ def allow_release_command(
 def _describe_population(population: Mapping[str, Any]) -> str:
     """One population in words: its patients, what has left about them, and what the gate refuses next."""
     smallest, releases = population["smallest_known_set"], population["releases"]
-    differ = "no two releases differ in patients" if smallest is None else f"two releases differ by {smallest} patients"
+    differ = (
+        "no two releases differ in patients"
+        if smallest is None
+        else f"two releases differ by {pluralise(smallest, 'patient')}"
+    )
     lines = [
-        f"{', '.join(population['studies'])}: {population['rows']} patients, "
-        f"{releases} {'release' if releases == 1 else 'releases'}, {population['masked']} of them masked",
+        f"{', '.join(population['studies'])}: {pluralise(population['rows'], 'patient')}, "
+        f"{pluralise(releases, 'release')}, {population['masked']} of them masked",
         f"  columns that left       {population['columns']}; there must be fewer than patients",
         f"  equations in the clear  {population['equations']} for {population['unknowns']} unknown values",
         f"  smallest known set      {'none: ' if smallest is None else ''}{differ}",

@@ -9,6 +9,7 @@ import typer
 
 from coterie_chain.keys.journal import SqliteJournal
 from coterie_chain.keys.site_keys import SiteKeys, read_passphrase
+from coterie_learners.errors import pluralise
 from coterie_node.cli.options import At, NodeOption, Site, open_site
 from coterie_node.errors import ConfigError
 from coterie_node.run.study_keys import destroy
@@ -53,7 +54,7 @@ def grant_command(
     except (FileExistsError, ValueError):
         message = f"No grant is written: {out} exists already, or {to!r} is not a key in hexadecimal digits"
         raise ConfigError("CO-F352", f"{message}. Give a new file, and the key as the auditor sent it.") from None
-    print(f"{len(view)} payloads of study {study} can be opened with {out}.")
+    print(f"{out} opens {pluralise(len(view), 'payload')} of study {study}.")
 
 
 @seal.command("destroy")

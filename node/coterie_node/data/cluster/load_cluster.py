@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from coterie_learners.core.registry import learner_of
-from coterie_learners.errors import LearnerError
+from coterie_learners.errors import LearnerError, pluralise
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_learners.study.rows import block_size
@@ -121,7 +121,7 @@ def _read_parts(cluster: Cluster, job: PartJob) -> list[PartSummary]:
     source, design = cluster.source, job.design
     paths = check_paths(cluster.origin, cluster.read(cluster.submit(parts.list_parts, source.files)))
     if not 0 < len(paths) <= MOST_PARTS:
-        message = f"The workers see {len(paths)} files as {source.files}"
+        message = f"The workers see {pluralise(len(paths), 'file')} as {source.files}"
         raise cluster.origin.error("CO-D183", f"{message}. Correct `files`: 1 to {MOST_PARTS} are read.")
     tasks = (partial(cluster.submit, parts.read_summary, job, path) for path in paths)
     with closing(cluster.read_in_order(f"{job.site}: reading", tasks, len(paths))) as answers:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from coterie_learners.errors import pluralise
 from coterie_learners.study.document import INVISIBLE
 from coterie_node.data.draft.column_words import ColumnWords
 from coterie_node.data.draft.vocabulary import looks_like_identifier, name_variable, split_unit
@@ -130,7 +131,10 @@ def _guess_number(column: ColumnWords, floor: int) -> Guess:
         ask = () if sex else ("its values are codes: say what each means in `levels`",)
         return Guess("category", questions=(*questions, *ask))
     if len(values) <= FEW_NUMBERS and min(values) in (0.0, 1.0):
-        questions = (*questions, f"it has {len(values)} values: declare it as a category if they are codes")
+        questions = (
+            *questions,
+            f"it has {pluralise(len(values), 'value')}: declare it as a category if they are codes",
+        )
     return Guess("count" if min(values) >= 0.0 else "number", questions=questions)
 
 

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from coterie_learners.errors import pluralise
 from coterie_learners.study.document import MAX_SITES
 from coterie_node.data.draft.site_look import name_site, sniff_file
 from coterie_node.data.findings import FileOrigin, join_values, quote
@@ -29,9 +30,13 @@ def split_file(path: Path, by: str, folder: Path) -> list[Path]:
     lines = _read_lines(table, by)
     blank = len(lines.pop("", []))
     if blank:
-        raise origin.error("CO-D125", f"The column {quote(by)} is blank in {blank} rows. Give every row its site.")
+        raise origin.error(
+            "CO-D125", f"The column {quote(by)} is blank in {pluralise(blank, 'row')}. Give every row its site."
+        )
     if not 2 <= len(lines) <= MAX_SITES:
-        raise origin.error("CO-D125", f"The column {quote(by)} names {len(lines)} sites. Name the column of sites.")
+        raise origin.error(
+            "CO-D125", f"The column {quote(by)} names {pluralise(len(lines), 'site')}. Name the column of sites."
+        )
     names = {site: name_site(site) for site in lines}
     if len(set(names.values())) < len(names):
         text = f"The column {quote(by)} has {join_values(sorted(names), 8)}, of which two are one name of a site"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from coterie_learners.errors import pluralise
 from coterie_learners.study.design import Design
 from coterie_learners.study.document import Study
 from coterie_node.data.coding import as_text, code
@@ -112,7 +113,7 @@ def _describe_duplicates(people: Counter[tuple[str, ...]], source: RowSource, de
             return ()
         rows = f"({sum(several)} rows, at most {max(several)} of one)"
         remedy = "a model needs one row of each: derive values of patients (docs/cohort.md)"
-        return (f"{len(several)} patients have several rows {rows}; {remedy}",)
+        return (f"{pluralise(len(several), 'patient has', 'patients have')} several rows {rows}; {remedy}",)
     seen: Counter[tuple[object, ...]] = Counter()
     for batch in source.batches():
         seen.update(zip(*(as_text(batch[name]) for name in design.read), strict=True))

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from coterie_learners.errors import pluralise
 from coterie_node.data.arrow import pa, pc
 from coterie_node.data.arrow_values import Mask, Values, read_mask
 from coterie_node.data.findings import FileOrigin, Origin, join_values, quote
@@ -93,9 +94,8 @@ class RedcapTable:
             repeated = ~read_mask(pc.is_in(_trim(batch[name]), value_set=pa.array([""]))) & keep
             if repeated.any():
                 first = self._table.places([start + int(np.flatnonzero(repeated)[0])])[0]
-                message = (
-                    f"The column {quote(name)} says that {int(repeated.sum())} rows repeat an instrument, first {first}"
-                )
+                rows = pluralise(int(repeated.sum()), "row repeats", "rows repeat")
+                message = f"The column {quote(name)} says that {rows} an instrument, first {first}"
                 raise self.origin.error(
                     "CO-D179", f"{message}. Export without repeating instruments, or with one row for each record."
                 )
@@ -143,7 +143,9 @@ class RedcapTable:
         if len(unknown):
             lines = self._table.places([start + int(row) for row in unknown[:5]])
             examples = join_values(sorted({str(words[int(row)].as_py()) for row in unknown[:100]}), 5)
-            message = f"The column {quote(name)} has {examples} in {len(unknown)} rows ({', '.join(lines)})"
+            message = (
+                f"The column {quote(name)} has {examples} in {pluralise(len(unknown), 'row')} ({', '.join(lines)})"
+            )
             codes = join_values(list(choices), 20)
             raise self.origin.error(
                 "CO-D179",

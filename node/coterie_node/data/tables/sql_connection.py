@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coterie_learners.errors import LearnerError
+from coterie_learners.errors import LearnerError, pluralise
 from coterie_node.data.findings import Origin, quote
 from coterie_node.data.mapping.document import SqlQuery
 from coterie_node.data.tables.packages import import_extra
@@ -35,7 +35,7 @@ class RowCount:
     rows: int = 0
 
     def __str__(self) -> str:
-        return f" after {self.rows} rows" if self.rows else ""
+        return f" after {pluralise(self.rows, 'row')}" if self.rows else ""
 
 
 def read_password(origin: Origin, query: SqlQuery, folder: Path) -> str | None:

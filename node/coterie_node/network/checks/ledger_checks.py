@@ -12,6 +12,7 @@ from coterie_chain.ledger.protocol import Ledger, State
 from coterie_chain.network.programs.ipc import ask_all
 from coterie_chain.network.sealer_turns import HEARTBEAT_SECONDS, LATE_HEARTBEAT_SECONDS
 from coterie_chain.store.kubo import KuboBlobs
+from coterie_learners.errors import pluralise
 from coterie_learners.study.document import Study
 from coterie_node.data.findings import printable
 from coterie_node.data.load import load_site
@@ -66,14 +67,21 @@ def _check_sealer(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
     pending = int(str(pool["pending"]), 16)
     cure = "Transactions wait and no block comes: do a majority of the sites' chain nodes and daemons run?"
     still = pending > 0 and time.time() - ledger.block_time > MAX_CLOCK_SKEW
-    return CheckResult("sealer", not still, f"{'awake' if mining else 'asleep'}, {pending} transactions wait", cure)
+    return CheckResult(
+        "sealer",
+        not still,
+        f"{'awake' if mining else 'asleep'}, {pluralise(pending, 'transaction waits', 'transactions wait')}",
+        cure,
+    )
 
 
 def _check_finality(home: SiteFolder, ledger: EthereumLedger) -> CheckResult:
     """Whether a result counts only once its blocks cannot be replaced any more."""
     waits, needed = home.config.chain.confirmations, ledger.final_after
     cure = f"Set confirmations = {needed} under [chain] in node.toml: blocks with fewer on them may be replaced yet."
-    return CheckResult("finality", waits >= needed, f"results wait for {waits} blocks, {needed} are needed", cure)
+    return CheckResult(
+        "finality", waits >= needed, f"results wait for {pluralise(waits, 'block')}; needed: {needed}", cure
+    )
 
 
 def check_lost_journal(home: SiteFolder, ledger: Ledger) -> CheckResult:
@@ -85,7 +93,9 @@ def check_lost_journal(home: SiteFolder, ledger: Ledger) -> CheckResult:
         "The journal holds what this site must not forget. Restore it: coterie restore FILE. If there is no backup, "
         "decline the studies that run, and start the daemon: it makes a new one."
     )
-    return CheckResult("journal of records", False, f"{head.seq} records on the ledger, and no journal here", cure)
+    return CheckResult(
+        "journal of records", False, f"{pluralise(head.seq, 'record')} on the ledger, and no journal here", cure
+    )
 
 
 def examine_seat(home: SiteFolder, keys: SiteKeys, ledger: Ledger) -> CheckResult:
@@ -143,4 +153,4 @@ def _check_rows_of(home: SiteFolder, study: Study, data: str, check: str) -> Che
     home.config.talk.check(study, home.config.site)
     address = home.locate_rows(data)
     rows = load_site(address, study, home.config.site, home.exclude)
-    return CheckResult(check, True, f"{address.name}: {rows.n if rows else 0} rows")
+    return CheckResult(check, True, f"{address.name}: {pluralise(rows.n if rows else 0, 'row')}")

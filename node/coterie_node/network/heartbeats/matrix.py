@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from coterie_chain.ledger.protocol import SiteEntry
+from coterie_learners.errors import pluralise
 from coterie_node.errors import ConfigError
 from coterie_node.network.heartbeats.heartbeat import NOBODY, Heartbeat, Refusal
 
@@ -128,7 +129,7 @@ def _find_troubles(rows: Sequence[SitePulse]) -> Iterator[Trouble]:
             continue
         if (behind := _count_behind(row, alive)) > MAX_BEHIND:
             cure = "Ask its people for `coterie doctor`: its chain node reads blocks late, or is on its own."
-            yield Trouble(row.site, f"its chain is {behind} blocks behind", cure)
+            yield Trouble(row.site, f"its chain is {pluralise(behind, 'block')} behind", cure)
         yield from _find_gaps(row, alive)
     if len(versions) > 1:
         names = "; ".join(f"{v}: {', '.join(r.site for r in alive if r.version == v)}" for v in versions)

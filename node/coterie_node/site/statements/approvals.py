@@ -48,6 +48,14 @@ class ActSubject:
         """What a text says: a motion, a payload's digest with the reason."""
         return cls(study, 0, hashlib.sha256(text.encode()).hexdigest())
 
+    @property
+    def words(self) -> str:
+        """The subject for the log of acts: only the parts that it has, each digest by its first 16 digits."""
+        parts = [f"study {self.study.hex()[:16]}"] if any(self.study) else []
+        parts += [f"proposal {self.number}"] if self.number else []
+        parts += [f"digest {self.about[:16]}"] if self.about != ZEROS else []
+        return ", ".join(parts)
+
 
 def make_domain(network: Network) -> ActDomain:
     """Where a signature of this network counts."""
@@ -93,8 +101,8 @@ def accept_act(home: SiteFolder, expected: ActText, signed: SignedAct) -> Signed
     cause = check_signer(signed, entry, expected.time) if signed.text == expected else "it is about something else"
     if cause:
         raise ConfigError("CO-F442", f"The signature of {expected.name!a} does not count: {cause}. Sign again.")
-    subject = f"study {expected.study[:16]} number {expected.number} about {expected.about[:16]}"
-    home.persons.log.append(expected.act, expected.name, subject, expected.time)
+    subject = ActSubject(bytes.fromhex(expected.study), expected.number, expected.about)
+    home.persons.log.append(expected.act, expected.name, subject.words, expected.time)
     return signed
 
 
