@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from coterie_learners.core.registry import learner_of
 from coterie_node.error_codes import explain_code, load_codes, render_page
 from coterie_node.errors import EXIT, ConfigError
+from coterie_node.run.study_files import load_study
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("learners/coterie_learners", "chain/coterie_chain", "node/coterie_node")
@@ -58,3 +60,19 @@ def test_every_exit_status_is_in_the_table() -> None:
 def test_links_between_documents_lead_somewhere(page: str) -> None:
     targets = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text())
     assert [t for t in targets if not ((ROOT / page).parent / t).exists()] == []
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs/README.md").read_text()
+    pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+    assert {page for page in pages if f"({page})" not in index} == set()
+
+
+def test_the_first_study_of_the_page_on_studies_is_one(tmp_path: Path) -> None:
+    text = re.search(r"^```toml\n(.*?)^```$", (ROOT / "docs/study.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert text is not None
+    path = tmp_path / "study.toml"
+    path.write_text(text[1])
+    study = load_study(path)
+    learner_of(study).check(study)
+    assert study.formula.startswith("death ~ ")
