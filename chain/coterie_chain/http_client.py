@@ -33,7 +33,7 @@ _PIECE = 1 << 16
 _MAX_LINE, _MAX_HEADERS = 1 << 16, 100
 # Heads that only say that another follows, and digits of a body's length.
 _MAX_CONTINUES, _MAX_DIGITS = 10, 18
-# Of a path and of a header's value: what would end them.
+# Characters that would end a path or a header's value.
 _PATH_ENDS, _LINE_ENDS = re.compile(r"[^\x21-\x7e]"), re.compile(r"[\r\n]")
 
 

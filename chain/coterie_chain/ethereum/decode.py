@@ -32,7 +32,7 @@ TermsTuple = tuple[bytes, bytes, Sequence[bytes], int, int, int, int]
 
 @dataclass(frozen=True)
 class EventLayout:
-    """Where an event keeps its study, the site that acted (or that it is about), and its details.
+    """The places in an event of its study, of the site that acted (or that the event is about), and of its details.
 
     Places count the indexed words (topics) first and the data's words after them. A detail is (name, place, reader).
     """
@@ -253,7 +253,7 @@ def find_stray_log(logs: Iterable[Log], addresses: Iterable[str], blocks: range)
 
 
 def locate_log(log: Log) -> tuple[int, int]:
-    """A log's place in the chain: its block, and which of the block's logs it is."""
+    """A log's place in the chain: its block, and its number among the block's logs."""
     return parse_quantity(log["blockNumber"]), parse_quantity(log["logIndex"])
 
 

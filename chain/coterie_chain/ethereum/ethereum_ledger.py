@@ -67,7 +67,7 @@ ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
 MAX_GAS = 8_000_000
 _RACE_ERRORS = 3
-# Of the logs of a proposal and of a record: what happened, and in which study.
+# Topics of the logs of a proposal and of a record: the kind of the event, and the study.
 _LEAST_TOPICS = 2
 # Anvil mines at once and is this machine's own: an eager poll costs nobody anything.
 POLL_INSTANT, POLL_BLOCKS = 0.02, 0.5
@@ -442,7 +442,7 @@ class EthereumLedger:
         return read_digest(self._find_log(receipt, model, "Recorded"))
 
     def _find_log(self, receipt: TransactionReceipt, address: str, name: str) -> Log:
-        """What a contract says of a move; LedgerMismatch (CO-C315) for a receipt without it."""
+        """The contract's answer to a move; LedgerMismatch (CO-C315) for a receipt without it."""
         log = find_log(receipt.logs, address, name)
         if log is None or len(log["topics"]) < _LEAST_TOPICS:
             message = f"The receipt of transaction {receipt.tx} at {self._rpc.where} has no `{name}` of {address}"

@@ -297,7 +297,7 @@ class ChainFollower:
     def _halve_page(self, start: int, end: Tip) -> int:
         return max(min(self._page, end.number - start + 1) // 2, 1)
 
-    # Where the chain is the one that was read
+    # If the chain is the one that was read
 
     def _find_fork(self, tip: Tip) -> int:
         """Number of the last block that the chain shares with what was read; what lies above it is dropped."""
@@ -317,7 +317,7 @@ class ChainFollower:
             differs = any(hash_ not in (None, self._hashes[number]) for number, hash_ in found.items())
             if tip.number < old.number and not differs and self._fetch_hashes([0]) == [self._network.genesis]:
                 raise self._explain_lag(old, tip)
-            # Where the Catalog's block is another one, there is no Catalog, and its history would seem to be empty.
+            # If the Catalog's block was replaced, there is no Catalog, and its history would seem to be empty.
             raise self._explain_rewind(old, tip, next(n for n in numbers if n not in shared))
         self._drop(shared[-1])
         return shared[-1]

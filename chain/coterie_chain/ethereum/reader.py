@@ -36,9 +36,9 @@ from coterie_chain.retry import Backoff, RetryPolicy
 
 # First pause in seconds, and its growth from look to look.
 POLL_PAUSES = (0.004, 1.4)
-# Where the chain is this machine's own: a round of a small study waits twice, and each pause is slept to its end.
+# For a chain of this machine: a round of a small study waits twice, and each pause lasts to its end.
 EAGER_PAUSES = (0.0015, 1.15)
-# Where the node reports its blocks, a look in between only makes sure.
+# If the node reports its blocks, a look in between is only a safeguard.
 HEARD_PAUSES = RetryPolicy(first=0.05, longest=0.25, factor=1.5)
 # A chain that makes a block every few seconds is looked at seldom until the next one may come, less this margin.
 QUIET_POLL, QUIET_MARGIN = 0.25, 0.05

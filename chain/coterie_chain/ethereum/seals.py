@@ -1,4 +1,4 @@
-"""Who sealed a chain: a light client that needs the headers alone, for Clique and QBFT.
+"""A light client that finds the sealers of a chain from its headers alone, for Clique and QBFT.
 
 The first header names the first signers; every later change of them must follow from votes in the headers. So a reader
 who trusts the first header's hash, and that most signers are not in league, trusts the last header.

@@ -15,7 +15,7 @@ from coterie_chain.ledger.study_state import EACH, SERVER
 
 @dataclass(frozen=True)
 class Status:
-    """Where a study stands: ICatalog.Status, field by field; the sets of sites are bitmaps."""
+    """The state of a study: ICatalog.Status, field by field; the sets of sites are bitmaps."""
 
     state: int
     position: int

@@ -10,7 +10,7 @@ from pathlib import Path
 from coterie_chain.errors import KeyFault
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# Where systemd puts what a unit's LoadCredential= names.
+# The folder in which systemd puts the files that a unit's LoadCredential= names.
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 _MAX_FILE_BYTES = 1 << 16
 

@@ -56,7 +56,7 @@ from coterie_chain.ledger.study_state import EACH, SERVER, Proposal, StudyState
 
 
 class RecordPlaces:
-    """Where in a log the records of each step stand, so that a reader does not search all of it.
+    """The places of each step's records in a log, so that a reader does not search all of it.
 
     A log that was replaced, or whose entries have moved, is searched from its beginning.
     """
@@ -97,7 +97,7 @@ class MemoryChain:
         self.heads: dict[int, Head] = {}
         self.idle_blocks = 0
         self._places = RecordPlaces()
-        # Of each finished step its records, the study's sites, and what all readers get.
+        # For each finished step: its records, the study's sites, and the posts that all readers get.
         self._reported: dict[tuple[int, int], tuple[list[Record], tuple[int, ...], tuple[Record, ...]]] = {}
 
     def read_step(self, study: int, position: int, order: tuple[int, ...]) -> tuple[Record, ...]:

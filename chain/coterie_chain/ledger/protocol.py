@@ -48,7 +48,7 @@ class SiteEntry:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the contract needs to know of a study.
+    """The facts about a study that the contract needs.
 
     `sites` in turn order. `opening`, `loop` and `closing` list step kinds: "each", "server" or "only:<site>".
     `timeout` in seconds per step, 60 to 2,592,000. Nobody is excluded when only `least` sites are left.
@@ -165,7 +165,7 @@ class Mark:
 
 
 def select_last_attempt(records: Iterable[Record], sites: Sequence[str]) -> tuple[Record, ...]:
-    """Of a step's records those of its last attempt, in the order of the study's sites."""
+    """The records of a step's last attempt, in the order of the study's sites."""
     step_records = tuple(records)
     last = max((r.post.attempt for r in step_records), default=0)
     place = {name: at for at, name in enumerate(sites)}
@@ -178,7 +178,7 @@ def get_study_number(entry: Record | Event) -> int:
 
 
 def select_proposals(entries: Iterable[Record | Event], after: int) -> tuple[Event, ...]:
-    """Of a history the entries of the proposals with a number above `after`."""
+    """The entries of a history that propose studies with a number above `after`."""
     return tuple(e for e in entries if isinstance(e, Event) and e.name == "StudyProposed" and e.study > after)
 
 

@@ -102,7 +102,7 @@ class Rules:
         self.studies: dict[int, StudyState] = {}
         self.changes = 0
         self.successor = ZERO_ADDRESS
-        # who has voted for a motion, with the seat's `changed` and the moment of the vote
+        # the sites that have voted for a motion, with the seat's `changed` and the moment of the vote
         self._ballots: defaultdict[bytes, dict[int, tuple[int, Moment]]] = defaultdict(dict)
         for name, key, sealing, peer in founders:
             self._require_new(name, key, sealing)
@@ -431,7 +431,7 @@ class Rules:
     def _vote(self, motion: bytes, me: int, electorate: set[int], now: Moment) -> bool:
         """Add a vote; True, and the ballot is emptied, when a strict majority of today's electorate is for it.
 
-        Who has voted already may vote again only if the motion passes with it: the electorate may have shrunk.
+        A site that has voted already may vote again only if the motion then passes: the electorate may have shrunk.
         """
         counted = self._list_valid_votes(motion, electorate, now)
         passed = 2 * len((counted | {me}) & electorate) > len(electorate)

@@ -32,7 +32,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class SchedulePosition:
-    """Where in its schedule a study stands."""
+    """The position of a study in its schedule."""
 
     position: int
     attempt: int
@@ -116,14 +116,14 @@ class StudyState:
         return next(p for p in (self.order[(self.turn + k) % n] for k in range(n)) if p in self.active)
 
     def posters(self) -> tuple[int, ...]:
-        """Who may post at the open step."""
+        """The sites that may post at the open step."""
         kind = self.kind()
         if kind == EACH:
             return tuple(p for p in self.order if p in self.active)
         return (self.server(),) if kind == SERVER else (kind,)
 
     def locate(self) -> SchedulePosition:
-        """Where the open step stands in the schedule."""
+        """The position of the open step in the schedule."""
         turn = self.order.index(self.server()) if self.kind() == SERVER else self.turn
         return SchedulePosition(self.position, self.attempt, self.round, self.phase, self.index, turn, self.done)
 

@@ -19,8 +19,8 @@ from coterie_chain.store.protocol import BlobStore, FolderBlobs
 class ChainLauncher(Protocol):
     """The chain of a network: programs for the sites in a folder.
 
-    `note` is what people must know of such a chain,
-    `confirmations` after how many blocks a block counts on it.
+    `note` is what people must know about such a chain; `confirmations` is the number of blocks after which a block is
+    final.
     """
 
     note: str

@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from coterie_chain.errors import ChainError
 from coterie_chain.store.kubo import KuboBlobs
 
-# Of the messages of one listening: more come from nobody who means well.
+# The most messages while listening once: an honest network sends fewer.
 MAX_MESSAGES, MAX_HEARD_BYTES = 1000, 1 << 20
 
 

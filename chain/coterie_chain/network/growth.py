@@ -1,4 +1,4 @@
-"""Whether a chain that was started grows, and which of its nodes is started again while it does not.
+"""Watch whether a new chain grows, and start one of its nodes again while it does not.
 
 A Clique chain can stand still although all its sealers run. Each has sealed a block of its own, it missed the blocks of
 the others while it was busy, and it may not seal the next one ("signed recently"). Only a new greeting tells a node how

@@ -84,7 +84,7 @@ class SealerDriver:
 
     @property
     def phase(self) -> Phase:
-        """Where the sealer stands."""
+        """The state of the sealer."""
         return self._state.phase
 
     @property

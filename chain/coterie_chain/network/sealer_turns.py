@@ -103,7 +103,7 @@ class SealerRules:
 
 @dataclass(frozen=True)
 class SealerState:
-    """Where a sealer stands: `head` is the block that it is about, `since` when a block was wanted on top of it.
+    """The state of a sealer: `head` is the newest block, `since` the time from which a block was wanted on top of it.
 
     `roused` is the time of the last start and `pending` the pool's size then.
     """
@@ -128,7 +128,7 @@ def compute_rank_pause(sealers: int) -> float:
 
 
 def list_turns(signers: Sequence[str], recents: Sequence[tuple[int, str]], number: int) -> tuple[str, ...]:
-    """Who may seal block `number`, the sealer in turn first and then backwards (consensus/clique, snapshot.inturn)."""
+    """The sealers that may seal block `number`: first the one in turn, then backwards (Clique, snapshot.inturn)."""
     total, ordered = len(signers), sorted(signers)
     recent = {who for at, who in recents if at > number - count_majority(total)}
     turns = (ordered[(number - back) % total] for back in range(total))

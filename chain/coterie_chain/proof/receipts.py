@@ -32,7 +32,7 @@ from coterie_chain.proof.tries import compute_root
 MAX_ITEMS = 1 << 14
 MAX_ITEM_BYTES = 1 << 26
 MAX_DATA_BYTES = 1 << 20
-# Of a receipt: outcome, gas, bloom filter, logs. The shortest log has an address, no topic and no data.
+# Fields of a receipt: outcome, gas, bloom filter, logs. The shortest log has an address, no topic and no data.
 RECEIPT_PARTS, LEAST_LOG = 4, 24
 ADDRESS_MARK = bytes([0x80 + 20])
 LEGACY, ACCESS_LIST, DYNAMIC_FEE = 0, 1, 2

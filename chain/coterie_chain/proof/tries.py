@@ -37,7 +37,7 @@ def compute_root(items: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Account:
-    """What the state holds of an address: hash of its code, root of its storage."""
+    """An address in the state: the hash of its code, and the root of its storage."""
 
     code: bytes
     storage: bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coterie_chain.store.protocol import MAX_BLOB, BlobStore
 
-# Payloads of which a store remembers that it has them; any other is put once more when it is read again.
+# Payloads that a store remembers to have; any other is put once more when it is read again.
 REMEMBERED = 4096
 
 

@@ -1,1 +1,1 @@
-"""Effects of a treatment on rows split over sites: propensity scores at home, weighted contrasts from sums."""
+"""Effects of a treatment on rows split over sites: propensity scores at each site, weighted contrasts from sums."""

@@ -45,7 +45,7 @@ class ScoredRows:
 
     @cached_property
     def arms(self) -> Array:
-        """Who is in each arm (2, m)."""
+        """Membership in each arm (2, m)."""
         return np.stack([1.0 - self.treated, self.treated])
 
     @cached_property
@@ -101,7 +101,7 @@ def shape_outcomes() -> ArmShapes:
 
 
 def sum_outcomes(plan: PropensityPlan, rows: Rows, model: Payload) -> dict[str, Array]:
-    """Events and weighted outcomes of each arm (2,). Of an outcome that is not binary no events are counted."""
+    """Events and weighted outcomes of each arm (2,). No events are counted for an outcome that is not binary."""
     sums = {name: np.zeros(shape) for name, shape in shape_outcomes().items()}
     binary = plan.design.outcome.type == "binary"
     for block in rows.blocks():

@@ -161,7 +161,7 @@ def step_hazard(plan: HazardPlan, last: Payload, posts: Posts) -> Payload:
 
 
 def end_hazard(sums: SiteSums, weights: Payload, model: Payload, posts: Posts) -> Payload:
-    """The last server post: everything of which the hazard ratio and its errors are made."""
+    """The last server post: everything that the hazard ratio and its errors need."""
     pooled = sums.add(posts)
     for name in ("squared_scores", "plain_squares"):
         if np.any(pooled[name] < 0.0):

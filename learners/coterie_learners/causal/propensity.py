@@ -147,7 +147,7 @@ def find_means(weights: Payload, pooled: Payload) -> Array:
 
 
 def end_effect(plan: PropensityPlan, sums: SiteSums, means: Payload, posts: Posts) -> Payload:
-    """The last server post: everything of which the effect and its errors are made.
+    """The last server post: everything that the effect and its errors need.
 
     Or the means again with a `unit` of the outcome, where its values lie so close together in their declared range that
     masked sums of squares have lost them.

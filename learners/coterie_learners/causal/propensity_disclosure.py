@@ -113,7 +113,7 @@ def _list_bins(payload: Payload) -> dict[str, int]:
 
 
 def disclose_propensity(plan: PropensityPlan) -> Disclosure:
-    """Who reads which sums, and what everybody learns."""
+    """The readers of each sum, and what everybody learns."""
     protection: Protection = "masked" if plan.masked else "plain"
     rebuilds = () if plan.masked else _SOLVABLE
     first, kinds = list_cell_kinds(plan.scores), (*list_cell_kinds(plan.design), BINS_OF_SCORES)

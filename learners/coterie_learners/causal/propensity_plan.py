@@ -88,7 +88,7 @@ def split_treatment(block: Block, at: int) -> Block:
 class ArmOpening(Opening):
     """The pool's counts of each level, and of those in it with and without the treatment.
 
-    So no level is opened of which an arm has few patients, or which has an arm at one or two sites alone.
+    So no level is opened if an arm has few patients of it, or has them at only one or two sites.
     """
 
     @property
@@ -132,7 +132,7 @@ class PropensityPlan:
 
     @property
     def treatment_column(self) -> int:
-        """Where the treatment stands among the formula's columns."""
+        """The place of the treatment among the formula's columns."""
         return self.design.names.index(self.options.treatment)
 
     @property

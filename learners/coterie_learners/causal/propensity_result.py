@@ -187,7 +187,7 @@ def _write_notes(plan: PropensityPlan, details: Mapping[str, Any]) -> Iterator[s
 
 
 def write_population(plan: PropensityPlan) -> Iterator[str]:
-    """Of which patients the effect is, and beyond which scores weights no longer grow."""
+    """The kind of patients that the effect is about, and the scores beyond which weights no longer grow."""
     o = plan.options
     yield f"Effect of {o.treatment} {_POPULATIONS[o.estimand]}, weighted by propensity scores of {plan.p} coefficients."
     if o.truncate:

@@ -15,9 +15,9 @@ them.
 A pattern with fewer rows than the study's floor (`[disclosure] cell`; 5 unless it says otherwise) is not shared.
 `suppress = "drop"` leaves its rows out of all sums, which selects on the covariates alone and so stays consistent;
 `"impute"` (the paper's) counts it as half the floor, rounded up, and leaves X'y as it is, which is biased; `"none"`
-leaves it to the release gate. The gate holds what X'y says of the outcome to the same floor: it keeps back a table
-from which fewer events, or others, can be solved. What was left out is posted as numbers rounded up to the next
-multiple of the floor, so that no single pattern follows from them.
+leaves it to the release gate. The gate applies the same floor to the outcome: it refuses a table from whose X'y smaller
+counts of events, or of others, can be solved. What was left out is posted as numbers rounded up to the next multiple of
+the floor, so that no single pattern follows from them.
 
 Beyond the paper: patterns by declared number, never by position; all links; offset; dispersion; Firth; sandwich;
 multinomial outcomes; an intercept for each site; standard errors from the information at the final estimates;

@@ -6,7 +6,8 @@ ciphertexts survive 2^24 additions (measured), of which 253 are needed. CKKS (Ch
 paper, is approximate: ring 8192, scale 2^50; errors of a sum of words are about 1e-5 and are rounded away before
 anything is shown (Li and Micciancio, Eurocrypt 2021, say why they must be).
 
-Adding ciphertexts is plain modular arithmetic: anyone who has them gets the same bytes. Encryption is randomised.
+Adding ciphertexts is plain modular arithmetic: anybody with the ciphertexts gets the same bytes. Encryption is
+randomised.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def make_key(scheme: Scheme) -> bytes:
 
 
 def public_part(secret: bytes) -> bytes:
-    """What everybody may have of a key: enough to encrypt and to add."""
+    """The public part of a key: enough to encrypt and to add."""
     context = _context(secret)
     return bytes(
         context.serialize(save_public_key=True, save_secret_key=False, save_galois_keys=False, save_relin_keys=False)

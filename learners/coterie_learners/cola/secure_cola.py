@@ -1,4 +1,4 @@
-"""secure-COLA-GLM: COLA-GLM of which only the sum of the sites' tables ever exists in the clear.
+"""secure-COLA-GLM: COLA-GLM in which only the sum of the sites' tables ever exists in the clear.
 
 Wu et al., npj Digit Med 2025;8:442 (doi:10.1038/s41746-025-01781-1), section on secure-COLA-GLM. The paper gives every
 site a copy of one secret key and encrypts without masks, so that anybody with a copy and a ciphertext
@@ -179,7 +179,7 @@ def run_newton(plan: TablePlan, site: Site, pooled: PooledCounts | None) -> Scri
 def expose_nothing(pooled: PooledCounts | None, what: str, least: int = 0) -> Reveals:
     """Nothing of this site alone can be solved from what it posts; the sum over the parties can be known.
 
-    Of that, patterns of fewer than `least` rows are left out.
+    Patterns of fewer than `least` rows are left out of it.
     """
 
     def expose(site: Site, _: Payload) -> Exposure:

@@ -1,7 +1,8 @@
 """Whether the sites of a table model agree (`sums.agreement`): each site's part from its own table, and their sum.
 
-A part is taken at the final estimates, in the frame of the pooled table, which all who take part know. Where the fit is
-penalised or the pooled score is not zero, each site carries its share of the score by its share of the information.
+A part is taken at the final estimates, in the frame of the pooled table, which all who take part know. If the fit is
+penalised or the pooled score is not zero, each site gets a part of the score in proportion to its part of the
+information.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a table of covariate patterns discloses: the rows of every pattern, and what X'y says of the outcome.
+"""What a table of covariate patterns discloses: the rows of every pattern, and X'y with its facts on the outcome.
 
 The counts are the table. X'y gives the events with and without every level, and for any pattern whose unit vector is a
 combination of the columns (all of them, where there are no more patterns than columns) the events among its rows.

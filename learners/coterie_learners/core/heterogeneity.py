@@ -1,6 +1,6 @@
 """How far the sites of one model agree: each site's own estimate, the fit without it, Cochran's Q and I^2.
 
-From each site's score and information at the pooled estimate alone, so that anyone who reads a plain ledger can do it.
+It needs only each site's score and information at the pooled estimate, so anybody who reads a plain ledger can do it.
 A site's own estimate is one Newton step from the pooled one (exact for the identity link; Bickel 1975 for the rest).
 Cochran, "The combination of estimates from different experiments", Biometrics 1954;10:101-129; I^2: Higgins and
 Thompson, Stat Med 2002;21:1539-1558. Nothing here is recomputed by others, so plain BLAS is used.

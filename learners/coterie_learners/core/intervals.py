@@ -1,9 +1,9 @@
-"""Where in their declared ranges the columns lie, so that fixed point is not spent on a range that nobody fills.
+"""The places of the columns in their declared ranges, so that fixed point is not spent on an empty part of a range.
 
 A site posts, for each of its columns, an interval of a public grid that has all of its values: half-widths are powers
 of two of the declared range's, middles multiples of them. The interval is at least 64 standard deviations wide to both
-sides together, and it is the whole range where that is not wider: then it says nothing. Of a range that is far too wide
-readers learn the place and the unit of the values, to within some ten standard deviations, and nothing of any row.
+sides together, and it is the whole range where that is not wider: then it says nothing. If a range is far too wide,
+readers learn place and unit of the values, to within some ten standard deviations, and nothing about any row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sums over sites of which only the sum exists outside a site.
+"""Sums over sites whose parts never leave a site unmasked.
 
 Pairwise additive masks after Bonawitz et al., CCS 2017 (doi:10.1145/3133956.3133982), without their dropout recovery:
 a site that vanishes makes the ledger open a new attempt with fresh masks. Values are 128-bit fixed point (64 bits of

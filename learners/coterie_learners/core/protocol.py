@@ -183,15 +183,15 @@ Bare = Callable[[Site], Mapping[str, Any]]
 class Step:
     """One position of a protocol: who posts there, and what.
 
-    `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anyone who has the earlier posts
+    `who` is "each", "server" or "only:<site>", as in the ledger's schedule. `public`: anybody with the earlier posts
     can recompute it. `readers` seals the post to these sites (None: nobody is shut out). `talks`: the parties need a
     channel. `agree`: all posts must be equal. `expects` is the form of the payload. `reveals`: what readers can solve
     from a payload that this site made here; the site's release gate asks before it leaves. `bare`: the numbers that
     this site's masks hide, by name; they are for its own people and never leave. `announces`: each post holds its
     poster's sealing key for this run (`sealing`, 32 bytes), to which all later sealed posts are sealed.
-    `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`:
-    nobody reads what is posted here; it only ends the study. `select` gives the site on the part of its data that
-    stands behind the post; by default all of them do.
+    `compress=False` stores the post as it is, so that its length shows nothing of its content. `concludes`: nobody
+    reads what is posted here; it only ends the study. `select` gives the site on the part of its data that stands
+    behind the post; by default all of them do.
     """
 
     topic: str

@@ -55,11 +55,11 @@ class Learner:
 
     `options` validates the study's learner section. `check` raises StudyError for a study that this learner cannot run.
     `schedule` gives the step kinds that the contract enforces. `script` is the protocol itself; it returns the Fit of
-    what its site may know, or None. `discloses` says of a study, by its options, who reads what in each step, what
-    follows from it, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a site's
-    data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
+    what its site may know, or None. `discloses` states for a study with its options: the readers of each step, what
+    they can work out, and who must not collude. `splits`: how its studies may be split over sites. `reads`: what a
+    site's data are to the script where rows are split: rows of the design matrix (`site.rows`), the variables' values
     (`site.codes`), or "values": these with missing ones (NaN) among them, and without the checks of a model's columns.
-    Where columns are split they are `site.columns`. `reads_if`: what they are in studies of another form. `talks`: a
+    If columns are split, they are in `site.columns`. `reads_if`: what they are in studies of another form. `talks`: a
     step is interactive, for which the sites must reach each other; `talks_if`: in some studies one is. `evaluate` makes
     the learner that fits a part of the rows and evaluates its model on the others; None where that is not possible.
     `several` gives the learner that runs a study of several models ([[models]]) in its place; None where it fits one at
@@ -142,7 +142,7 @@ def _find_entries(path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
     """The entry points of learners by name.
 
     A search reads the metadata of every package on the path, and a daemon asks for its learner at each turn: a path is
-    searched once in a process. Who installs a learner starts its processes again.
+    searched once in a process. After the installation of a learner, processes must be started again.
     """
     return {e.name: e for e in entry_points(group=GROUP)}
 
@@ -166,7 +166,7 @@ def find_learner(name: str) -> Learner:
 
 
 def _check_parts(learner: Learner) -> None:
-    """StudyError for a learner of which a part is missing: what no one can run, check, or consent to."""
+    """StudyError for a learner that lacks a part, because nobody could run it, check it, or consent to it."""
     missing = [part for part in _FUNCTIONS if not callable(getattr(learner, part))]
     if missing:
         raise StudyError(

@@ -113,8 +113,8 @@ def _describe_identifier(study: Study) -> tuple[str, ...]:
     if study.patient:
         return (f"Floors count patients. The column {study.patient!r} identifies them; it never leaves a site.",)
     return (
-        "No column identifies patients, so rows are taken for patients: who has several rows counts several times, in "
-        "the floors and in the standard errors.",
+        "No column identifies patients, so each row counts as one patient: a patient with several rows counts several "
+        "times, in the floors and in the standard errors.",
     )
 
 

@@ -29,7 +29,7 @@ def count_concordance(eta: Array, strata: Places, time: Array, entry: Array, eve
 def _count_stratum(rank: Places, time: Array, entry: Array, event: NDArray[np.bool_]) -> Array:
     later = np.where(event, time, np.nextafter(time, np.inf))
     mine, at = rank[event], time[event]
-    # Who leaves after the event, less who enters at it or later.
+    # Patients who leave after the event, less those who enter at it or later.
     after = _compare(rank, later, mine, at, "right")
     return after - _compare(rank, entry, mine, at, "left")
 

@@ -25,7 +25,7 @@ _WIDTHS = "Whether what neighbouring steps show of its rows stands on the floor,
 
 
 def disclose_cox(plan: CoxPlan) -> Disclosure:
-    """Who reads which sums, and what everybody learns."""
+    """The readers of each sum, and what everybody learns."""
     opens = plan.options.opening if plan.masked else "none"
     steps = (*disclose_opening(opens), *_list_steps(plan), conclude_disclosure())
     others = len(plan.study.sites) - 1
@@ -62,8 +62,8 @@ def _list_solvable(plan: CoxPlan) -> tuple[str, ...]:
     if plan.floor <= 1:
         return (neighbours, "No floor is set: a step can show one patient's covariates.")
     floor = (
-        f"Of each pattern of covariates with few values there are none or at least {plan.floor} such rows at each "
-        "site, with the event and without, and more values of other covariates than numbers about them."
+        f"Each site has none or at least {plan.floor} such rows with each pattern of the covariates with few values, "
+        "with the event and without. Their other covariates have more values than there are sums about them."
     )
     return neighbours, floor
 

@@ -108,7 +108,7 @@ def check_events(plan: CoxPlan, n: float, events: float) -> None:
 
 
 def refuse_more_rounds(plan: CoxPlan, model: Payload) -> NotConverged:
-    """The error of a fit that has not come to rest."""
+    """The error of a fit that has not converged."""
     length = float(np.sqrt(model["gain"]))
     message = (
         f"No convergence in {plan.options.max_rounds} rounds: the next step would be {length:.2g} standard errors long"

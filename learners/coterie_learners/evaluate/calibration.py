@@ -23,7 +23,7 @@ from coterie_learners.numeric.elementary import exp_of_array, log_of_array
 GRID_STEPS, LONGEST = 30, 4.0
 # With fewer ranges the grid says little of a group's slope.
 FEW_RANGES = 4
-# Of the product of the diagonal: below this the slope has no information of its own.
+# A fraction of the product of the diagonal: below it the slope has no information of its own.
 SINGULAR = 1e-12
 # A calibration has settled whose last step was shorter, in standard errors.
 SETTLED = 1e-6

@@ -1,4 +1,4 @@
-"""What counts by score say of a model: discrimination, calibration by range, and net benefit at thresholds.
+"""Measures of a model from counts by score: discrimination, calibration by range, and net benefit at thresholds.
 
 All follow from the number of patients with and without the outcome in ranges of the score. Scores of one range count
 as equal, so that an area under the curve is exact where no range holds different scores of patients with and without
@@ -43,7 +43,7 @@ def measure_area(counts: Array) -> Area | None:
     n, m = float(without.sum()), float(events.sum())
     if not n or not m or len(counts) < 2:
         return None
-    # Of a patient with the outcome, the share of those without it who have a lower score; and the other way round.
+    # For a patient with the outcome: the share of those without it who have a lower score; and the other way round.
     above = (np.cumsum(without) - 0.5 * without) / n
     below = (m - np.cumsum(events) + 0.5 * events) / m
     value = math.fsum((events * above).tolist()) / m
@@ -57,7 +57,7 @@ def _measure_spread(patients: Array, shares: Array, mean: float, count: float) -
 
 
 def list_roc(counts: Array, thresholds: Sequence[float]) -> list[dict[str, float]]:
-    """Points of the ROC curve: for each threshold, who has a score of at least that."""
+    """Points of the ROC curve: for each threshold, the fractions of patients with at least this score."""
     tails = _count_tails(counts)
     total = np.maximum(tails[0], 1.0)
     rates = zip(thresholds, (tails / total).tolist(), strict=True)

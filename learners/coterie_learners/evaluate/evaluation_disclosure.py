@@ -10,7 +10,7 @@ _LOGITS = ("Readers can solve how many patients have the outcome, and mean and s
 
 
 def disclose_evaluation(plan: EvaluationPlan) -> Disclosure:
-    """Who reads which counts, and what everybody learns, of the steps of an evaluation alone."""
+    """The readers of each count, and what everybody learns, for the steps of an evaluation only."""
     protection: Protection = "masked" if plan.masked else "plain"
     steps = (
         *_disclose_spread(plan, protection),

@@ -19,7 +19,7 @@ from coterie_learners.sums.families import choose_family
 from coterie_learners.sums.family import Family
 
 ALL_PATIENTS = "all"
-# Of the steps that open the evaluated rows' pool, beside those that open the fit's.
+# The prefix of the steps that open the pool of the evaluated rows; those of the fit have none.
 PREFIX = "evaluation/"
 # Newton steps of the calibration, from a start on the grid; each doubles the digits.
 ROUNDS = 5

@@ -1,8 +1,8 @@
 """The steps of an evaluation: what may be counted, the counts, and a few rounds for the calibration.
 
 What leaves a site. On the scale "spread" first the number of patients, the sum of their logits and of the squares of
-these, by outcome. Then how far its own patients allow the grid to be halved (`score_grid`), for each group. Of each
-group the ranges are counted that all sites allow. Then, once, in each range the patients with and without the outcome
+these, by outcome. Then how far its own patients allow the grid to be halved (`score_grid`), for each group. For each
+group, the ranges that all sites allow are counted. Then, once, in each range the patients with and without the outcome
 and the sum of their scores, and by group the squares of score minus outcome. Then, in each of a few rounds, score and
 information of the calibration (7 numbers a group). Masked: only their sums over the sites exist outside a site.
 """
@@ -106,7 +106,7 @@ def build_evaluated_opening(plan: EvaluationPlan) -> Opening:
 
 
 def add_pool(steps: Script, pooled: PooledCounts) -> Script:
-    """The same steps, of which the gate hears with the pool's counts that were opened before them."""
+    """The same steps; the gate also gets the pool's counts that were opened before them."""
     try:
         step = next(steps)
         while True:

@@ -2,7 +2,7 @@
 
 By chance: a patient is held out where a keyed hash of the identifier, as a fraction of its range, is below the study's
 share. So all rows of a patient fall on one side, a larger share holds out the same patients and more, and studies of
-one seed agree about each patient. Where no column identifies patients, the hash is of all values of a row.
+one seed agree about each patient. If no column identifies patients, the hash is of all values of a row.
 
 By a condition (`evaluate.where`): rows that fulfil it are evaluated, all others are fitted. A patient with rows of both
 kinds is in the fit; the evaluation leaves this patient's rows out, so that no patient is in both.

@@ -1,6 +1,6 @@
 """A site's patients by score and outcome: counts on the grid, sums of scores and squares, and those of a calibration.
 
-The score is the probability that the model gives a patient. Of a group of patients with outcomes y and scores p, the
+The score is the probability that the model gives a patient. For a group of patients with outcomes y and scores p, the
 squares are the sum of (p - y)^2. A calibration is a logistic regression of y on z = log(p / (1 - p)): with an intercept
 a alone beside the offset z, and with intercept and slope.
 """
@@ -75,7 +75,7 @@ def _take_logit(probability: Array) -> Array:
 
 @dataclass(frozen=True)
 class GridCounts:
-    """Of some groups: patients by level, bin and outcome (levels, size, 2), and their scores (levels, size)."""
+    """For some groups: patients by level, bin and outcome (levels, size, 2), and their scores (levels, size)."""
 
     counts: Array
     scores: Array
@@ -192,7 +192,7 @@ def sum_scores(model: ScoreModel, site: Site, shown: ShownRanges) -> dict[str, A
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """Where a calibration stands, by group: the intercept alone (s,), and intercept and slope (s,)."""
+    """The state of a calibration, by group: the intercept alone (s,), and intercept and slope (s,)."""
 
     state: Array
 

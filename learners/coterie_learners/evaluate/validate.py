@@ -1,9 +1,9 @@
 """External validation: a published model on the patients of several sites, whose rows it has never seen.
 
-The study gives the model: its formula, its coefficients, its link. Nothing is fitted. Who chooses the coefficients can
-choose such as set few patients apart. So under masks the pool's counts of the formula's levels are opened and judged
-first, as those of a fit are (`sums.opening`). Then what leaves a site is that of an evaluation (`evaluation_steps`), of
-all of the site's patients.
+The study gives the model: its formula, its coefficients, its link. Nothing is fitted. The author of the study can
+choose coefficients that set few patients apart. So under masks the pool's counts of the formula's levels are opened and
+judged first, as those of a fit are (`sums.opening`). Then what leaves a site is that of an evaluation
+(`evaluation_steps`), of all of the site's patients.
 """
 
 from __future__ import annotations

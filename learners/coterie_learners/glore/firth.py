@@ -1,9 +1,8 @@
 """Firth's penalty for a binary outcome with the logit link, where rows never leave their sites.
 
 Firth, Biometrika 1993;80:27-38; Heinze and Schemper, Stat Med 2002;21:2409-2419. The penalised score adds h (1/2 - mu)
-to each residual, h being the row's leverage w v x' I^-1 x. The pooled information I is known to all: each site finds
-the leverages of its own rows at home. So each step takes two rounds at the same coefficients: in the first the sites
-sum I.
+to each residual, h being the row's leverage w v x' I^-1 x. The pooled information I is known to all: each site computes
+the leverages of its own rows. So each step takes two rounds at the same coefficients: in the first the sites sum I.
 """
 
 from __future__ import annotations

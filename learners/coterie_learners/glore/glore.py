@@ -262,7 +262,7 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
 
     Masked sums come after the pool's counts of levels. Whether the sites agree is tested by the last sums: where a
     step was so short that the next ones should rest, they hold the parts of the test, and the fit ends with them.
-    Where no step announced the end, the test is a round of its own. It ends the fit only if its sites are those of the
+    If no step announced the end, the test is a round of its own. It ends the fit only if its sites are those of the
     last sums. If the ledger excluded a site between the two, that site's rows are still in the model: the rounds go on
     without it.
     """

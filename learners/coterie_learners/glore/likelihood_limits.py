@@ -8,8 +8,8 @@ limit.
 
 A site posts the score (p) and the deviance of each point, and no information: each point keeps an information of its
 own, which begins as that of the fit and learns from the change of the score over each step (BFGS; Nocedal and Wright
-2006, section 6.1). So a round costs a site about as much as two of GLORE's, and its sums are few numbers. Where they
-would be as many as the pool has rows, the limits are Wald's.
+2006, section 6.1). So a round costs a site about as much as two of GLORE's, and its sums are few numbers. If they would
+be as many as the rows of the pool, the limits are Wald's.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Each model is the fit that a study of it alone gives on the same rows: its look, its rounds, its test whether the sites
 agree. A model that rests leaves the rounds; the study ends when all have. A model that separates, is collinear, or does
-not come to rest ends without a fit and with its sentence, and the others go on. What nobody can fit at all (no model
-is left) ends the study.
+not converge ends without a fit and with a sentence that says why; the others go on. What nobody can fit at all (no
+model is left) ends the study.
 
 A server's post holds the state of each model as the bytes of a payload of its own, under the model's name. A model
 without one has ended: everybody finds the reason by computing it again.
@@ -50,7 +50,7 @@ _STATES_KEPT = 64
 
 @dataclass(frozen=True)
 class RunningModel:
-    """Where one model is: its plan, the last state that a server posted, and the views of its sums so far.
+    """The state of one model: its plan, the last state that a server posted, and the views of its sums so far.
 
     `used`: rounds so far. `sites`: those of the last round, if the next one is to test whether they agree.
     """
@@ -106,7 +106,7 @@ class Ends:
 
 
 def fit_models(site: Site) -> Script:
-    """All models of a study, together in rounds until each has come to rest or has ended."""
+    """All models of a study, together in rounds until each has converged or has ended."""
     plan = ModelsPlan.of(site.study)
     if plan.opens:
         plan = plan.with_pools((yield from open_pools(plan.lead, plan.openings, partial(merge_pools, plan))))

@@ -2,11 +2,10 @@
 
 White, Econometrica 1980;48:817-838 (HC0); MacKinnon and White, J Econometrics 1985;29:305-325 (HC1 to HC3); Liang and
 Zeger, Biometrika 1986;73:13-22 (clusters). With the information I and the rows' scores u_i = w_i r_i x_i the
-covariance is I^-1 M I^-1. M is the sum of u_i u_i' over rows; HC2 and HC3 divide it by 1 - h_i and by its square, h_i
-being the leverage w_i v_i x_i' I^-1 x_i, which each site finds at home from the pooled information. By patient, M is
-the sum of U U', U being the sum of a patient's u_i at this site; by site U is that of the whole site. As R's packages
-sandwich and survey have them: HC1 times n / (n - p), patients and sites times G / (G - 1), sampling weights times n /
-(n - 1).
+covariance is I^-1 M I^-1. M is the sum of u_i u_i' over rows; HC2 and HC3 divide it by 1 - h_i and by its square, with
+the leverage h_i = w_i v_i x_i' I^-1 x_i, which each site computes from the pooled information. By patient, M is the sum
+of U U', U being the sum of a patient's u_i at this site; by site U is that of the whole site. As R's packages sandwich
+and survey have them: HC1 times n / (n - p), patients and sites times G / (G - 1), sampling weights times n / (n - 1).
 """
 
 from __future__ import annotations
@@ -85,13 +84,13 @@ def _measure_profile(model: Model, rows: Rows, frame: Frame, end: Payload, kind:
 
 
 def check_site_clusters(p: int, sites: int, excludes: bool) -> None:
-    """StudyError (CO-S324) where a sandwich by site has no variance to tell, or tells each site the others' scores."""
+    """StudyError (CO-S324) if a sandwich by site has no variance, or would disclose the others' scores to a site."""
     if sites < FEWEST_SITES or p >= sites:
         message = f'robust = "site" has {sites} sites for {p} coefficients'
         need = f"it takes {FEWEST_SITES} sites or more, and more sites than coefficients"
         raise StudyError("CO-S324", f'{message}; {need}. Leave terms out, or choose "HC3" or "patient".')
     if excludes:
-        message = 'robust = "site" over sites of which one may be excluded would show the scores of the others'
+        message = 'robust = "site" with a site that may be excluded would show the scores of the others'
         raise StudyError("CO-S324", f'{message}. Set silent_site = "wait" or "abort".')
 
 

@@ -1,4 +1,4 @@
-"""An intercept for each site that never leaves it: each site fits its own at home and posts what is left for slopes.
+"""An intercept for each site that never leaves it: each site fits its own intercept and posts the sums for the slopes.
 
 Profile likelihood (Barndorff-Nielsen and Cox, Inference and Asymptotics, 1994, section 3.4). At slopes b a site finds
 the intercept a(b) that maximises its own likelihood. It posts the score of b there, and the Schur complement

@@ -1,10 +1,10 @@
 """The product of two matrices with the same bits on every machine, at the speed of BLAS.
 
-A kernel of BLAS sums in an order that depends on the processor. Where no partial sum is rounded the order does not
+A kernel of BLAS sums in an order that depends on the processor. If no partial sum is rounded, the order does not
 matter. So each matrix is cut into three slices of whole numbers so small that every sum of their products is a whole
-number below 2^53. BLAS multiplies the slices exactly. The slices' products are added in one fixed order.
-Source: K. Ozaki, T. Ogita, S. Oishi, S. M. Rump, "Error-free transformations of matrix multiplication by using fast
-routines of matrix multiplication and its applications", Numerical Algorithms 59 (2012).
+number below 2^53. BLAS multiplies the slices exactly. The slices' products are added in one fixed order. Source: K.
+Ozaki, T. Ogita, S. Oishi, S. M. Rump, "Error-free transformations of matrix multiplication by using fast routines of
+matrix multiplication and its applications", Numerical Algorithms 59 (2012).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class LimbField:
         return out
 
     def _reduce(self, wide: Array) -> Array:
-        """Residues below the prime (size, n) of sums of more limbs, of which all but the last are below 2^24."""
+        """Residues below the prime (size, n) of sums with more limbs; all limbs but the last are below 2^24."""
         low, high = wide[: self.size], wide[self.size :]
         low[: len(high)] += self._fold * high
         _carry(low)
@@ -115,7 +115,7 @@ def read_limbs(raw: bytes, width: int, bits: int | None = None) -> Array:
     padded = raw + bytes(width + _BYTES + 1)
     out = np.empty((size, count))
     for at in range(size):
-        # Four bytes, of which the limb has the first three, or as many as the number has left.
+        # Four bytes; the limb has the first three of them, or as many as the number has left.
         words: np.ndarray[tuple[int], np.dtype[np.uint32]] = np.ndarray((count,), "<u4", padded, _BYTES * at, (width,))
         digits = max(0, min(_LIMB, 8 * width - _LIMB * at, 8 * width if bits is None else bits - _LIMB * at))
         out[at] = words & np.uint32((1 << digits) - 1)

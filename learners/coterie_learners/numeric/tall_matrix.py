@@ -102,7 +102,7 @@ class TallMatrix:
             low = np.rint((weighted - high) * 2.0 ** (2 * BITS)) * 2.0 ** (-2 * BITS)
             cross = high.T @ low
             total = total + (high.T @ high + (cross + cross.T))
-            # Of low.T @ low only the diagonal counts, where it is a sum of squares.
+            # Only the diagonal of low.T @ low counts, where it is a sum of squares.
             squares = squares + np.sum(low * low, axis=0)
         total[np.diag_indices(q)] += squares
         return total * np.ldexp(self.scale, exponent)[:, None] * np.ldexp(self.scale, exponent)
@@ -112,7 +112,7 @@ class TallMatrix:
 
 
 def _exponents(x: Array) -> Exponents:
-    """Of each column: the least e for which no entry is larger than 2^e; 0 for a column of zeros."""
+    """For each column: the least e for which no entry is larger than 2^e; 0 for a column of zeros."""
     largest = np.max(np.abs(x), axis=0, initial=0.0)
     mantissa, exponent = np.frexp(largest)
     exponents: Exponents = np.where(mantissa == 0.5, exponent - 1, exponent).astype(np.int64)

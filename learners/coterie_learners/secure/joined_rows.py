@@ -35,7 +35,7 @@ Cut = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Summands:
-    """What one site has of the matched rows: by owner, residues (k, bytes of a row)."""
+    """One site's part of the matched rows: by owner, residues (k, bytes of a row)."""
 
     rows: Mapping[str, Packed]
 
@@ -67,7 +67,7 @@ def sum_in_field(numbers: PrimeField, values: Array, digits: int) -> FieldSums:
 def exchange_rows(
     site: Site, link: JoinPlan, posts: JoinPosts, session: Session, places: NDArray[np.int64] | None
 ) -> Summands:
-    """What this site has of the matched rows, once the owners have sent theirs to the helper under masks.
+    """This site's part of the matched rows, once the owners have sent theirs to the helper under masks.
 
     `places` (owners, k): the helper's matches.
     """

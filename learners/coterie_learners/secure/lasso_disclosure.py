@@ -22,9 +22,9 @@ def disclose_lasso(plan: LassoPlan) -> Disclosure:
 def disclose_terms(what: str) -> StepDisclosure:
     """The first step: what each site posts there."""
     interval = (
-        "Of a column whose declared range is more than 64 standard deviations wide to each side, everybody learns an "
-        "interval, at least 32 of them wide to each side, that has all of its values. Of other columns nobody learns "
-        "anything.",
+        "If the declared range of a column is more than 64 standard deviations wide to each side, everybody learns an "
+        "interval that has all of its values and is at least 32 standard deviations wide to each side. Nobody learns "
+        "anything about other columns.",
     )
     return StepDisclosure("terms", "each", f"{what}, and intervals of its columns", None, "blinded", interval)
 
@@ -76,7 +76,7 @@ def _describe_deal(link: JoinPlan) -> tuple[str, ...]:
 
 
 def describe_join_trust(link: JoinPlan) -> tuple[str, ...]:
-    """Who must not collude because of a join."""
+    """The sites that must not collude because of a join."""
     owners = " or ".join(link.owners)
     risk = (
         "they can try identifiers, but rows stay under their owner's own key even if the two collude"

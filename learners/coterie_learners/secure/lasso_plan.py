@@ -280,7 +280,7 @@ class LassoPlan(SharedPlan):
         return np.asarray(declared[:, 0] + declared[:, 1] * self.columns.middle[:-1])
 
     def cuts(self, n: int) -> list[int]:
-        """Where n rows are cut into the folds (or one group of rows to fit) and the rows held out."""
+        """The places at which n rows are cut into the folds (or one group of rows to fit) and the rows held out."""
         fitted = n - int(n * self.options.held_out)
         folds = max(self.options.folds, 1)
         return [fitted * k // folds for k in range(folds + 1)] + ([n] if self.options.held_out else [])

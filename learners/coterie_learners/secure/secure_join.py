@@ -68,7 +68,7 @@ EDGE = 1e-9
 
 @dataclass(frozen=True)
 class JoinPlan:
-    """What all sites know of a join.
+    """The facts about a join that all sites know.
 
     `owners` in order and the `helper`; `widths`: each owner's number of columns; the `passes` over identifiers and the
     number of `identifying` columns; the least number of matches (`floor`); the field of the shares; the mode; middle
@@ -414,7 +414,7 @@ def describe_linkage(site: Site, link: JoinPlan, posts: JoinPosts) -> str:
 def find_matched_places(site: Site, link: JoinPlan, rows: Mapping[str, Payload]) -> NDArray[np.int64]:
     """Places of the matched rows in each owner's list (owners, k), in a random order that only the helper knows.
 
-    Where a seed deals the rows to groups, they come group by group.
+    If a seed deals the rows to groups, they come group by group.
     """
     matched_rows = identifier_tags.match_tags([np.asarray(rows[owner]["tags"]) for owner in link.owners])
     shuffled = matched_rows[:, permutation(Keystream(site.stream("matches", _KEY)), matched_rows.shape[1])]

@@ -2,7 +2,7 @@
 
 After van Egmond et al., "Privacy-preserving dataset combination and Lasso regression for healthcare predictions", BMC
 Med Inform Decis Mak 2021;21:266 (doi:10.1186/s12911-021-01582-y), with the objective of its code, which is that of
-scikit-learn: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). Where columns are split, owners and a helper
+scikit-learn: |y - b - Xw|^2 / (2n) + alpha (r |w|_1 + (1 - r) |w|^2 / 2). If columns are split, owners and a helper
 first join their tables (secure_join.py); where rows are split, each site supplies its own sums and there is no join.
 
 Beyond the paper: the Gram matrix is computed once on shares, so that nothing afterwards depends on the number of rows;
@@ -203,7 +203,7 @@ def compute(site: Site, channel: Channel | None, plan: LassoPlan, posts: JoinPos
 
 
 def _find_cuts(site: Site, plan: LassoPlan, posts: JoinPosts, n: int) -> list[int]:
-    """Where the joined rows are cut into groups: by the shares of the study, or as its seed dealt them."""
+    """The places at which joined rows are cut into groups: by the fractions of the study, or as its seed deals them."""
     groups = secure_join.read_groups(site, plan.link, posts) if plan.joins else ()
     return [0, *itertools.accumulate(groups)] if groups else plan.cuts(n)
 
@@ -221,7 +221,7 @@ def spend_question(site: Site, plan: SharedPlan) -> None:
 
 
 def _read_questions(site: Site, plan: SharedPlan) -> tuple[str, list[bytes], bytes]:
-    """Where this site keeps the studies answered on these patients, those studies, and this one."""
+    """The label under which this site keeps the studies answered on these patients, those studies, and this one."""
     this = hashlib.sha256(f"{site.session}/{site.study.hash.hex()}".encode()).digest()
     if site.data is None:
         return "", [], this

@@ -1,1 +1,1 @@
-"""Secure GLM: logistic regression on secret shares, of which only the result is opened."""
+"""Secure GLM: logistic regression on secret shares; only the result is opened."""

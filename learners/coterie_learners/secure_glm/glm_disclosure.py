@@ -80,7 +80,7 @@ def _describe_opened(plan: GlmPlan) -> str:
 def count_cells(plan: GlmPlan, rows: Block) -> tuple[dict[str, int], dict[str, str]]:
     """Counts of this site's patients that others can work out from what is opened, and each count's kind.
 
-    Of two hospitals one takes its own part off the sum. If all columns are binary, the result's equations give the
+    With two hospitals each can subtract its own part. If all columns are binary, the result's equations give the
     other's tables. With the number of events they give the outcome by each binary column, and with the covariance each
     level and pair of levels, whatever the other columns are.
     """

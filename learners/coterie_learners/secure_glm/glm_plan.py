@@ -96,7 +96,7 @@ class GlmPlan(SharedPlan):
         return LARGEST_OFFSET
 
     def order_of(self, owner: str) -> list[int]:
-        """Places of an owner's columns in the joined table, of which the offset and the outcome are the last."""
+        """Places of an owner's columns in the joined table; the offset and the outcome are the last."""
         part, offset = Design(self.study, owner), self.design.formula.offset
         names = self.design.names[1:]
         own_offset = [self.m] if offset is not None and offset in self.study.columns[owner] else []

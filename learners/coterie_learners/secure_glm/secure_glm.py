@@ -1,4 +1,4 @@
-"""Secure GLM: logistic regression on rows or columns that nobody has together, of which only the result is opened.
+"""Secure GLM: logistic regression on rows or columns that nobody has together; only the result is opened.
 
 Two hospitals with a helper without data, three or more hospitals, or owners of columns of the same patients with a
 helper (who first join their tables, as in Secure Lasso). Sums over two sites hide nothing: each takes its own off.

@@ -23,7 +23,7 @@ from coterie_learners.shares.comparison import negative_shares
 from coterie_learners.shares.field import Elements
 from coterie_learners.shares.shamir3 import ThreePartyShamir
 
-# Where the pieces of |x| end.
+# The ends of the pieces of |x|.
 EDGES = (2.85, 8.45, 20.0)
 _DEGREE = 11
 # Binary digits behind the point: of probabilities and weights; of linear predictors compared with borders.

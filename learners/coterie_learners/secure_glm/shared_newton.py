@@ -1,4 +1,4 @@
-"""Logistic regression on shared rows by Newton's method with hidden coefficients, of which only the result is opened.
+"""Logistic regression on shared rows by Newton's method with hidden coefficients; only the result is opened.
 
 Step 0 is exact: with coefficients of zero all probabilities are 1/2, so V0 = (X'X / 4)^-1 serves. Each later step
 inverts X'WX by Newton and Schulz from V0. Because weights are at most 1/4, the eigenvalues of V0 X'WX lie in (0, 1]:
@@ -53,7 +53,7 @@ _FIRST, _DEPTHS, _LAST = 24, (4, 6, 8, 12), 16
 SMALL, FALL = 1e-4, 10
 # Digits of ridge penalties; the largest that one row's share of a penalty may be.
 PENALTY, MOST_PENALTY = 44, 16.0
-# Rows of which the products with weights are sent in one message.
+# Rows whose products with weights are sent in one message.
 PART = 8192
 
 

@@ -1,9 +1,9 @@
 """Signs of shared numbers: which are negative, without any of the three parties learning one.
 
 After the private comparison of Damgard, Geisler and Kroigaard (2007) in the form of SecureNN (Wagh, Gupta, Chandran
-2019): the third party masks, the first two see the masked number and compare its low digits with the mask's, of which
-they hold additive shares modulo 251; the third learns only whether their answer, flipped by a secret coin, is yes.
-Four rounds for any number of values, no shared random bits, and all work on digits is numpy's.
+2019): the third party masks, the first two see the masked number and compare its low digits with those of the mask,
+which they have as additive shares modulo 251; the third learns only whether their answer, flipped by a secret coin, is
+yes. Four rounds for any number of values, no shared random bits, and all work on digits is numpy's.
 
 Each party sees: the first two a number under a mask 2^40 times as large and uniform digits; the third, for each number,
 uniform non-zero digits with or without one zero at a uniform place, and that by a coin it does not know.
@@ -81,7 +81,7 @@ def _evaluate(trio: ThreePartyShamir, flat: Array, bits: int) -> tuple[Elements,
 
 
 def _compare_digits(trio: ThreePartyShamir, masked_digits: Digits, mask_digits: Digits, coin: Digits) -> Digits:
-    """This party's shares of digits of which one is zero if mask > seen (coin 0) or mask < seen (coin 1), hidden.
+    """This party's shares of hidden digits; one digit is zero if mask > seen (coin 0) or mask < seen (coin 1).
 
     Digit i is zero if the digits differ there in the wanted way and nowhere before; it is multiplied by a random factor
     and rotated by a random number of places, both known to the first two parties only.

@@ -73,7 +73,7 @@ class Basis(Protocol):
 
     @property
     def breaks(self) -> tuple[float, ...]:
-        """Where the pieces meet."""
+        """The points at which the pieces meet."""
 
     def evaluate(self, x: Array) -> Array:
         """The columns (m, k) at x (m,)."""
@@ -97,7 +97,7 @@ def derive(call: Call, variables: Mapping[str, Variable]) -> tuple[Derived, ...]
 
 
 def list_switches(node: Node) -> Iterator[tuple[tuple[str, ...], Transform]]:
-    """Where a function's arithmetic changes over: its comparisons, and the signs of what `abs` and `sqrt` take.
+    """The points at which a function's arithmetic changes: its comparisons, and the zeros within `abs` and `sqrt`.
 
     For each the variables behind it, and the part (m,) in which a row lies.
     """

@@ -122,8 +122,8 @@ class Column:
 class Design:
     """The design matrix that a study declares; with `site`, the part whose variables this site holds.
 
-    A part has the columns in their order in the whole, without the intercept, which belongs to no site. Of a study of
-    several models it is the design of all together (`unite_formulas`), and `models` has that of each.
+    A part has the columns in their order in the whole, without the intercept, which belongs to no site. For a study of
+    several models it is the joint design (`unite_formulas`), and `models` has the design of each.
     """
 
     def __init__(self, study: Study, site: str | None = None) -> None:
@@ -184,7 +184,7 @@ class Design:
     def behind(self) -> Mapping[str, Variable]:
         """Columns that conditions or derivations alone read: kept for the privacy log, and they may lack values.
 
-        Where patients take the place of rows, a number stands for all values of a patient.
+        If the study is of patients instead of rows, a number is one value for each patient.
         """
         plan = self.study.preparation
         if plan is None:
@@ -443,7 +443,7 @@ def _fill(out: Array, column: Column, codes: Codes) -> None:
 
 
 def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The least and largest product, factor by factor: as all corners give, of which there are 2^k."""
+    """The least and largest product, factor by factor: the same as over all 2^k corners."""
     low, high = 1.0, 1.0
     for bounds in ranges:
         corners = [end * bound for end in (low, high) for bound in bounds]

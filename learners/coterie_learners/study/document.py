@@ -45,7 +45,7 @@ ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 ExpressionText = Annotated[str, Field(max_length=2000, pattern=rf"^[^\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 MAX_DERIVED = 200
-# The variable that says of a row whether it is evaluated, where the study has a condition for that.
+# The variable that says whether a row is evaluated, if the study has a condition for that.
 IN_EVALUATION = "in_evaluation"
 DigestText = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INVISIBLE}]*$")]
@@ -339,7 +339,7 @@ class Study(Frozen):
     patients: then `columns` names each site's variables (none for a helper without data), and `identifier` the columns
     of every site's file by which patients find each other: a list of names, or names with what each column holds.
     `derive`: variables that each site computes from its columns; their declarations stand among `variables` once the
-    study is read. Where rows are split, `helpers` names the sites without data, which only compute, and `patient` the
+    study is read. If rows are split, `helpers` names the sites without data, which only compute, and `patient` the
     column that identifies patients; it never leaves a site. Without it rows are taken for patients.
     """
 

@@ -34,7 +34,7 @@ _FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
     "abs": lambda x: np.asarray(np.abs(x)),
 }
 ARITHMETIC = (*_FUNCTIONS, "I")
-# Where each function begins to exist, and whether it does at that very value.
+# The least value at which each function exists, and whether it exists at this value itself.
 _DOMAINS = {
     "log": (0.0, False),
     "log2": (0.0, False),

@@ -12,9 +12,9 @@ equal:
 | `check-digit` | the number before a check digit that is set off by a dash or slash: `12-4` is 12 |
 | `code` | what a list without kinds has: see `_read_code` |
 
-No form brings digits together that a separator keeps apart: `12-4` is not 124. Where a form could only guess, it keeps
-two values apart: who is not matched is counted in front of everybody, a false match is seen by nobody.
-Missing words identify nobody. Unicode is that of the standard library (UAX 15, NFKC and NFKD).
+No form brings digits together that a separator keeps apart: `12-4` is not 124. If a form could only guess, it keeps two
+values apart: patients without a match are counted for all to see, but nobody would notice a false match. Missing words
+identify nobody. Unicode is that of the standard library (UAX 15, NFKC and NFKD).
 """
 
 from __future__ import annotations
@@ -332,7 +332,7 @@ def _word(salt: bytes, column: int, text: str) -> Words:
 
 @dataclass(frozen=True)
 class SpellingCounts:
-    """Of so many `matches`, how many are spelled differently at some site: in any column, in each, and doubtfully so.
+    """Counts of the `matches` that are spelled differently at some site: in any column, in each column, and doubtfully.
 
     Doubtful is what the kind of the column does not say: other case, accents, punctuation, or another check digit.
     """

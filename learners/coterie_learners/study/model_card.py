@@ -1,4 +1,4 @@
-"""What a result says of its model beside the numbers, so that a prediction needs the result alone."""
+"""The facts about the model in a result, so that a prediction needs only the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coterie_learners.study.preparation.plan import list_sources
 def make_model_card(study: Study) -> dict[str, Any]:
     """Formula, the declarations of the variables that it reads, and the cohort where one is named, as JSON has them.
 
-    Of a study of several models a card for each.
+    A study of several models has a card for each.
     """
     if study.models:
         return {"models": {name: make_model_card(part) for name, part in study.by_model.items()}}

@@ -19,7 +19,7 @@ Codes: TypeAlias = Mapping[str, NDArray[Any]]
 class Block:
     """Some rows: design x (m, p) and outcome y (m,), in the variables' own units unless a frame was put on them.
 
-    Where there are any: `offset` (m,) of the linear predictor; `weight` (m,) of each row (a row stands for so many
+    If there are any: `offset` (m,) of the linear predictor; `weight` (m,) of each row (a row stands for so many
     patients); `prior` (m,), the study's weights of the likelihood; `group` (m,), the number of each row's patient here.
     """
 
@@ -97,7 +97,7 @@ class ArrayRows:
 
     @classmethod
     def of(cls, block: Block, size: int = 0) -> ArrayRows:
-        """The rows of one block, with all that it has of them."""
+        """The rows of one block, with all their fields."""
         rows = ArrayRows(block.x, block.y, block.offset, size)
         rows._all = block
         return rows

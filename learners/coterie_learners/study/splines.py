@@ -28,7 +28,7 @@ class BSpline:
 
     @property
     def breaks(self) -> tuple[float, ...]:
-        """Where the pieces meet."""
+        """The points at which the pieces meet."""
         return (self.boundary[0], *self.knots, self.boundary[1])
 
     def evaluate(self, x: Array) -> Array:
@@ -46,7 +46,7 @@ class NaturalSpline:
 
     @property
     def breaks(self) -> tuple[float, ...]:
-        """Where the pieces meet."""
+        """The points at which the pieces meet."""
         return (self.boundary[0], *self.knots, self.boundary[1])
 
     def evaluate(self, x: Array) -> Array:
@@ -102,7 +102,7 @@ class RestrictedSpline:
 
     @property
     def breaks(self) -> tuple[float, ...]:
-        """Where the pieces meet."""
+        """The points at which the pieces meet."""
         return self.knots
 
     def evaluate(self, x: Array) -> Array:

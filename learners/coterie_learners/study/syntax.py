@@ -278,7 +278,7 @@ class _Parser:
         return "", self._rank(0)
 
     def _enter(self, read: Callable[[], Part]) -> Part:
-        """What stands within brackets, of which there may be so many within each other."""
+        """The expression within brackets; at most MAX_DEPTH brackets may be nested."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self._explain("brackets are nested too deeply", self._place)

@@ -202,11 +202,11 @@ class Distance:
     def sentence(self) -> str:
         """The same for the people of this site."""
         if not self.df or not np.isfinite(self.p):
-            return "Of this site's rows it cannot be said how far they stand from the others'."
+            return "It cannot be said how far this site's rows are from those of the others."
         test = f"chi-squared {self.chi2:.2f} on {self.df} df, p = {self.p:.2g}, limit {NOTABLE_P:g}"
         if self.p < NOTABLE_P:
             return (
-                f"This site stands apart from the others ({test}). Check its coding, units and labels. This line stays "
+                f"This site differs from the others ({test}). Check its coding, units and labels. This line stays "
                 "at this site."
             )
         return f"This site does not stand apart from the others ({test}). This line stays at this site."
@@ -215,9 +215,10 @@ class Distance:
 def stand_apart(score: Array, information: Array, whole: Array, dispersion: float = 1.0, freedom: int = 0) -> Distance:
     """How far one site's score U_i lies from the others', for this site's own eyes.
 
-    U_i' V^- U_i with V = I_i - I_i I^-1 I_i, the variance of U_i beside the pooled estimate. Where all can be inverted
-    it is the Wald test of the site's own estimate against the others', to first order: V^-1 = I_i^-1 + (I - I_i)^-1.
-    The degrees of freedom are the rank of V. `dispersion` on `freedom` degrees of freedom, 0 where it is known.
+    U_i' V^- U_i with V = I_i - I_i I^-1 I_i, the variance of U_i beside the pooled estimate. If all matrices can be
+    inverted, it is to first order the Wald test of the site's own estimate against that of the others: V^-1 = I_i^-1 +
+    (I - I_i)^-1. The degrees of freedom are the rank of V. `dispersion` on `freedom` degrees of freedom, 0 where it is
+    known.
     """
     variance = information - information @ np.linalg.solve(whole, information)
     scale = np.sqrt(np.maximum(np.diag(information), 0.0))

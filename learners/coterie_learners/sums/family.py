@@ -66,7 +66,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Where a table measures from, by the declared ranges: centre and scale of the outcome, centre of the offset."""
+    """The frame of a table, from the declared ranges: centre and scale of the outcome, centre of the offset."""
 
     centre: float = 0.0
     scale: float = 1.0

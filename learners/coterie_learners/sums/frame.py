@@ -305,7 +305,7 @@ def draw_frame(frame: Frame, moments: Moments) -> tuple[Frame, bool]:
 class Spread:
     """Mean and standard deviation of a column in a frame; whether the latter can be trusted, and is that of one value.
 
-    Where it cannot be trusted it is a guess, with which the next look shows more.
+    If it cannot be trusted, it is a guess, with which the next step shows more.
     """
 
     mean: float

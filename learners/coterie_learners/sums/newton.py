@@ -192,7 +192,7 @@ def _after_round(rules: FitRules, last: Payload, sums: Payload) -> Payload:
     information = linalg.symmetric(sums["information"], model.p)
     curvature = _curvature_of(rules, frame, information, sums)
     here = Point(last["beta"], sums["score"], information, curvature, max(float(sums["deviance"]), 0.0))
-    # Of a shape the saturated likelihood is no constant.
+    # With a shape the saturated likelihood is not constant.
     moving = 2.0 * float(sums["saturated"]) if model.family.shaped else 0.0
     objective = here.deviance - moving + rules.penalty.value(frame, here.beta) - _log_determinant(model, information)
     if not model.linear and objective - _before(rules, frame, last, known, sums) > WORSE * (abs(objective) + 0.1):
@@ -377,7 +377,7 @@ def _carry(model: Model, frame: Frame, last: Payload, sums: Payload) -> dict[str
 
 
 def _without_intercept(model: Model, sums: Payload, last: Payload) -> float | None:
-    """Where nothing is fitted: the deviance at coefficients of zero, which are the first round's."""
+    """If nothing is fitted: the deviance at coefficients of zero, which are those of the first round."""
     return max(float(sums["deviance"]), 0.0) if not np.any(last["beta"]) else None
 
 

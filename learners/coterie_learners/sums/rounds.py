@@ -171,7 +171,7 @@ class Model:
     ) -> dict[str, Array]:
         """Sums of this site's rows at beta (p,); in the first round also those of an intercept of `null` alone.
 
-        `fits`: beside them what `measure_fit` says of the rows.
+        `fits`: also the results of `measure_fit` on the rows.
         """
 
         def measure(block: Block) -> dict[str, Array | float]:
@@ -190,7 +190,7 @@ class Model:
         return self.weigh(frame.block(block, lend_scratch("frame", block.x.shape)))
 
     def at_state(self, state: Mapping[str, Any]) -> Model:
-        """The model with the family at what a server's post says of it."""
+        """The model with the family's parameters as a server posted them."""
         return replace(self, family=self.family.at_state(state)) if self.family.shaped else self
 
     def weigh(self, block: Block) -> Block:

@@ -63,7 +63,7 @@ def overdispersion_warning(family: Family, pearson: float, freedom: int, advice:
 
 
 def disagreement_warnings(test: Agreement) -> tuple[str, ...]:
-    """Sites that differ more than chance allows, or less, or of which one carries all; nothing otherwise."""
+    """Warnings if sites differ more or less than chance allows, or if one site carries all; nothing otherwise."""
     texts = []
     chi2 = f"chi-squared {test.chi2:.2f} on {test.df} df"
     if test.df and test.p < NOTABLE_P:

@@ -28,7 +28,7 @@ from coterie_learners.sums.rounds import sum_rows
 
 # More patterns than this are not searched; no round of a study that small in rows determines them.
 _MAX_PATTERNS = 500
-# Of the largest singular value; what is smaller is rounding to the reader who solves the equations.
+# A fraction of the largest singular value; smaller ones are rounding to the reader who solves the equations.
 _DETERMINED = 1e-9
 
 
@@ -153,7 +153,7 @@ def _find_determined(
 ) -> dict[str, int]:
     """Patients by pattern, and events among them, as far as the equations of all rounds so far determine each.
 
-    Where the sum of an outcome that is no event is determined, the patients whose sum it is stand in its place.
+    If the sum of an outcome that is no event is determined, the number of its patients takes its place.
     `squares`: squared scores at the last view are summed too.
     """
     p = len(design.columns)

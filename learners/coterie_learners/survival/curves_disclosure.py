@@ -14,7 +14,7 @@ from coterie_learners.survival.plan import CurvePlan
 
 
 def disclose_curves(plan: CurvePlan) -> Disclosure:
-    """Who reads which counts, and what everybody learns."""
+    """The readers of each count, and what everybody learns."""
     protection: Protection = "masked" if plan.masked else "plain"
     late = " and entries" if plan.options.entry is not None else ""
     causes = " of each cause" if plan.causes else ""

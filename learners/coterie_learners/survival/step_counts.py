@@ -1,8 +1,8 @@
 """A site's patients counted on the grid of time: events, censored patients, and entries where there are any.
 
 A patient leaves in the step (a, b] that holds the time; a time of 0 is in the first step. A patient who enters late is
-at risk from the step that holds the entry. Who is still at risk at the horizon is censored there. So the counts are
-those of R's `Surv(floor(entry), ceiling(time), event)`, in units of the width.
+at risk from the step that holds the entry. A patient who is still at risk at the horizon is censored there. So the
+counts are those of R's `Surv(floor(entry), ceiling(time), event)`, in units of the width.
 """
 
 from __future__ import annotations

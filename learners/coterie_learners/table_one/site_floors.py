@@ -1,6 +1,6 @@
 """Which parts of a table a site can count outside: those of which no small group of its patients can be solved.
 
-Every count is 0 or on the floor, missing values included, so that the same holds of every sum of counts. A number has
+Every count, also of missing values, is 0 or at least the floor, so the same holds for every sum of counts. A number has
 more than a few values in each group, and no patient who makes up nearly all of its sum or of its squares (the p% rule:
 Hundepool et al., Statistical Disclosure Control, 2012, section 4.2.1). In a sensitive variable, and of an event,
 nowhere do all patients have one level.

@@ -8,7 +8,7 @@ from coterie_learners.table_one.table_plan import CharacteristicsPlan
 
 
 def disclose_table(plan: CharacteristicsPlan) -> Disclosure:
-    """Who reads which counts, and what everybody learns."""
+    """The readers of each count, and what everybody learns."""
     protection: Protection = "masked" if plan.masked else "plain"
     steps = (
         StepDisclosure("floors", "each", _describe_floors(plan), None, protection),

@@ -3,7 +3,7 @@
 What leaves a site. Under masks, labels of its rows (`sums.opening.labels`). Then, for each variable and each way to
 show it (by group or for all patients; a number's bins at the declared width or at multiples of it), whether the site's
 own patients allow it: each count is 0 or at least `disclosure.cell`, missing values included, and no patient makes up
-nearly all of a sum. Of each variable the first way is taken at which every site passes; where there is none the
+nearly all of a sum. For each variable the first way is taken in which every site passes; where there is none the
 variable is not shown. So even all other sites together see no small count of one. Then, once, the counts by level, bin
 and missing value, the sums of numbers and of person time; and the squares of numbers about the pooled means, so that no
 digits are lost to the centre.
@@ -144,7 +144,7 @@ def pool_tally(shown: Shown, sums: SiteSums, posts: Posts) -> Payload:
 
 
 def end_table(shown: Shown, sums: SiteSums, means: Payload, posts: Posts, columns: Shown | None, own: Posts) -> Payload:
-    """What the server posts at the end: everything of which the table is made, once the sites' columns are checked."""
+    """The server's last post: everything that the table needs, once the sites' columns are checked."""
     if columns is not None:
         check_columns(shown, columns, means, own)
     squares: Array = sums.add(posts)["squares"]

@@ -23,10 +23,10 @@ pair of sites can make, so that the sites count matches that rest on different s
 identify nobody, or were left out because others carry the same identifier.
 
 Leaves a site: the numbers and the report, sealed to the study's sites. Each site learns which of its own patients each
-other site holds, and how many there are elsewhere. A reader without an exponent (the store, the ledger, an auditor with
-a view key) learns how many rows there are and how many match; no identifier can be tried against them. Sites that are
-all but one and share their exponents can still test nothing without the last one. Parties follow the protocol: a site
-that raises a list wrongly spoils the match, and a site that lists patients of other sites learns which of them are
+other site has, and how many others are there. A reader without an exponent (the store, the ledger, an auditor with a
+view key) learns how many rows there are and how many match; no identifier can be tried against them. Sites that are all
+but one and share their exponents can still test nothing without the last one. Parties follow the protocol: a site that
+raises a list wrongly spoils the match, and a site that lists patients of other sites learns which of them are
 elsewhere. A secure join hides membership from the sites.
 """
 
@@ -304,7 +304,7 @@ def mask_lacking(matches: Matches) -> NDArray[np.uint64]:
     The words of all sites add up to 0 for a complete case; for others the chance of it is 2^-64.
     """
     site, size = matches.own.site, 8 * matches.n
-    # Of other patients, as after a reorganisation, the words and masks are others.
+    # For other patients, as after a reorganisation, the words and masks are different.
     topic = f"align/lacking/{hashlib.sha256(matches.common.tobytes()).hexdigest()}"
     random = np.frombuffer(site.stream(topic, size), "<u8")
     total = np.where(matches.is_incomplete, random, np.uint64(0))

@@ -28,7 +28,7 @@ def disclose_alignment(study: Study) -> tuple[StepDisclosure, ...]:
         "align/raise/*", "each", "Another site's list, under one more exponent", study.sites, "blinded", (learns,)
     )
     lacking = (
-        "Of two sites each learns which common patients lack a value at the other one."
+        "Each of the two sites learns which common patients lack a value at the other one."
         if len(study.sites) == 2
         else "Each site learns which common patients lack a value somewhere, but not at which site."
     )

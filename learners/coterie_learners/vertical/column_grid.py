@@ -28,11 +28,12 @@ DIGITS = 12
 # Beyond so many steps between the least and the largest value equal steps are not looked for.
 MOST_STEPS = 1e7
 GAPS = 200
-# Of so many values spread evenly; what no part of a column shows, the column does not.
+# At most so many values, spread evenly, are looked at; if no part of a column shows a grid, the column has none.
 MOST_LEVELS = 2000
-# Of a step: how far a value may lie off the grid. Values that lie anywhere all do so with a chance of 0.02 ^ rows.
+# A fraction of a step: how far a value may lie off the grid. Values that lie anywhere all do so with a chance of 0.02 ^
+# rows.
 OFF = 0.01
-# Parts of so many values, of which one without a value that was filled in shows the step of the others.
+# Parts of so many values; a part without a value that was filled in shows the step of the others.
 _PART, TRIES = 12, 40
 # Digits are seen where an error is so many times smaller than the last of them.
 SEEN = 8.0
@@ -44,7 +45,7 @@ LARGEST = 30.0
 def lies_on_grid(values: Array, noise: float = 0.0) -> bool:
     """Whether most values of a column (n,) lie on a grid; `noise` is the largest error of its values by arithmetic.
 
-    Of a column whose digits the arithmetic hides in every row it is presumed.
+    It is presumed for a column whose digits the arithmetic hides in every row.
     """
     levels, rows = np.unique(values, return_counts=True)
     if 2 * len(levels) <= len(values):

@@ -22,7 +22,7 @@ from coterie_learners.core.disclosure import Exposure
 from coterie_learners.numeric.array import Array
 from coterie_learners.vertical.column_grid import lies_on_grid
 
-# Of so many dimensions the 0/1 patterns are counted through; 2^(q - 1) of them.
+# Up to so many dimensions q all 2^(q - 1) patterns of 0 and 1 are tried.
 MAX_SPAN = 16
 LEFT = 1e-6
 

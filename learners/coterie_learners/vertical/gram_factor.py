@@ -65,7 +65,7 @@ def standardise(x: Array, names: Sequence[str], centred: bool) -> Standardised:
 def thin_factor(z: Array) -> ThinFactor:
     """The canonical factor of standardised columns (n, m): principal component scores, longest first, on the grid.
 
-    Of each column the largest entry is positive. A column without length is dropped, so that r is the rank, which
+    The largest entry of each column is positive. A column without length is dropped, so that r is the rank, which
     the Gram matrix shows as well.
     """
     if not z.shape[1]:
@@ -125,13 +125,13 @@ def factor_of_gram(upper: Array, n: int, most: int) -> Array:
 
 @dataclass(frozen=True)
 class _SymmetricRows:
-    """Rows of a symmetric matrix of which there is the upper triangle."""
+    """Rows of a symmetric matrix that is stored as its upper triangle."""
 
     upper: Array
     n: int
 
     def _start(self, i: int) -> int:
-        """Where row i, from its diagonal on, begins."""
+        """The place at which row i begins, from its diagonal on."""
         return i * self.n - i * (i - 1) // 2
 
     def row(self, i: int) -> Array:

@@ -40,7 +40,7 @@ LARGEST_RESIDUAL = 8.0
 # Rows of patients per coefficient that the answer must be spread over.
 ROWS_PER_COEFFICIENT = 5
 MAX_PROGRAMS = 200
-# Of the linear predictors that twins are drawn from.
+# Fractions of the linear predictors that twins are drawn from.
 FLATNESS = (0.95, 0.9, 0.85, 0.8, 0.9, 0.75)
 SAME = 1e-6
 
@@ -144,7 +144,7 @@ class LeakageVerdict:
 
 
 def check_flips(factor: Array, x: Array, kind: AnswerKind) -> FlipCheck:
-    """Whose outcome could be flipped, for what a site with this factor (n, r) may know of the residuals x (n,).
+    """The patients whose outcome could be flipped, as far as a site with this factor (n, r) knows the residuals x (n,).
 
     With an intercept the flipped x keeps its sum too, so that a twin has the same intercept.
     """

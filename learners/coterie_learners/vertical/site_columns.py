@@ -189,7 +189,7 @@ class SiteColumns:
         exposure_of_factor = replace(self.disclosure.exposure(what), matched=self.order)
         if "outcome" not in payload:
             return exposure_of_factor
-        # Who holds the outcome adds it, and its offset, where all are to compute with it.
+        # The site with the outcome adds it, and its offset, if all sites compute with them.
         formula = self.split.design.formula
         rebuilt = (formula.outcome, *((formula.offset,) if formula.offset else ()), *exposure_of_factor.rebuilt)
         return replace(exposure_of_factor, rebuilt=rebuilt, **self._counts(site))
@@ -346,7 +346,7 @@ def prepend_intercept(terms: tuple[str, ...], intercept: bool) -> tuple[str, ...
 
 
 def blocks_of(factors: Mapping[str, Array], intercept: bool) -> dict[str, slice]:
-    """Where among all coefficients each factor's are; an intercept is the first."""
+    """The places of each factor's coefficients among all; an intercept is the first."""
     at, out = int(intercept), {}
     for name, factor in factors.items():
         out[name] = slice(at, at + factor.shape[1])

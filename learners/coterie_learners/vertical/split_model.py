@@ -32,7 +32,7 @@ ARMIJO = 1e-4
 _MAX_HALVINGS = 40
 # What grew by less than this share of itself grew by rounding.
 _ROUNDING_SHARE = 1e-13
-# An outcome of which the columns leave less than this share of its variance is their combination, up to rounding.
+# If the columns leave less than this fraction of an outcome's variance, it is their combination, up to rounding.
 EXACT = 1e-24
 # The same of squares of residuals beside those of the means: 64 roundings of each.
 EXACT_SHARE = (64.0 * float(np.finfo(float).eps)) ** 2
@@ -121,7 +121,7 @@ class SplitOutcome:
         return self.family.log_likelihood(Totals(float(self.n), self.total, saturated), deviance)
 
     def leave_frame(self, theta: Array, covariance: Array, intercept: bool) -> tuple[Array, Array]:
-        """Coefficients (q,) and covariance (q, q) in the outcome's own units, of which the first is the intercept."""
+        """Coefficients (q,) and covariance (q, q) in the outcome's own units; the first is the intercept."""
         out = self.scale * theta
         if intercept:
             out[0] += self.centre
@@ -206,7 +206,7 @@ class SplitModel:
         return 0.0 if self.is_exact(at) else at.pearson / self.freedom
 
     def start(self, intercept: bool) -> Array:
-        """The null model's coefficients (q,), of which the first is the intercept if there is one."""
+        """The null model's coefficients (q,); the first is the intercept if there is one."""
         theta = np.zeros(len(self.names))
         if intercept:
             theta[0] = self.outcome.null_predictor()
@@ -229,7 +229,7 @@ class SplitModel:
 
 
 def summarise_fit(model: SplitModel, outcome: SplitOutcome, theta: Array, intercept: bool) -> dict[str, Any]:
-    """What the site with the outcome knows of a fit beside its coefficients theta (q,) in the frame: facts by name.
+    """The facts about a fit that the outcome's site knows besides its coefficients theta (q,) in the frame, by name.
 
     In the outcome's own units; the dispersion of an exact linear fit is 0. `outcome` is that before its frame.
     """

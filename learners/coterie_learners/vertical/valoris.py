@@ -171,7 +171,7 @@ class ValorisPlan:
 
     @cached_property
     def blocks(self) -> dict[str, slice]:
-        """Where in the sum of all columns each covariate site's are."""
+        """The places of each covariate site's columns in the sum of all columns."""
         at, out = 0, {}
         for name in self.covariate_sites:
             out[name] = slice(at, at + self.split.width(name))
@@ -316,7 +316,7 @@ class ValorisSolution:
 
     @cached_property
     def blocks(self) -> dict[str, slice]:
-        """Where in theta each factor's coefficients are; an intercept is the first."""
+        """The places of each factor's coefficients in theta; an intercept is the first."""
         return blocks_of(self.factors, self.plan.split.intercept)
 
     @cached_property

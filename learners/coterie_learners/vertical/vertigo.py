@@ -214,7 +214,7 @@ class VertigoProblem:
 
     @cached_property
     def blocks(self) -> dict[str, slice]:
-        """Where in the coefficients each site's are; an intercept is the first."""
+        """The places of each site's coefficients; an intercept is the first."""
         return blocks_of(self.factors, self.plan.split.intercept)
 
     @property
@@ -400,7 +400,7 @@ def build_vertigo_result(plan: VertigoPlan, part: SiteColumns, parts: Posts, mod
 
 
 def _site_facts(part: SiteColumns) -> Mapping[str, Any]:
-    """What a site, unlike an auditor, can say of its patients and its factor."""
+    """The facts that a site, unlike an auditor, knows about its patients and its factor."""
     if part.site.data is None:
         return {}
     factor_disclosure = part.disclosure

@@ -157,7 +157,7 @@ def test_each_site_sees_by_itself_how_far_it_stands_from_the_others() -> None:
     fits = MemoryProtocol(glore, study, cohorts.split(study, codes)).play()
     sentences = {name: fit.own for name, fit in fits.items()}
     assert [len(own) for own in sentences.values()] == [1, 1, 1]
-    assert sentences[study.sites[0]][0].startswith("This site stands apart from the others (chi-squared ")
+    assert sentences[study.sites[0]][0].startswith("This site differs from the others (chi-squared ")
     assert len({fit.details["agreement"]["p"] for fit in fits.values()}) == 1
     assert not any("This site" in text for fit in fits.values() for text in (*fit.notes, *fit.warnings))
 

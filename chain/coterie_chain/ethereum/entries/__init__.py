@@ -1,1 +1,1 @@
-"""Where the entries that a reader of the chain has read are kept: in memory, or in a file that may be deleted."""
+"""Memory of the entries that a reader of the chain has read: in the process, or in a file that may be deleted."""

@@ -29,7 +29,7 @@ class Program:
 
     @property
     def cached(self) -> Path:
-        """Where `make tools` puts it, outside every checkout."""
+        """The path to which `make tools` writes it, outside every checkout."""
         return find_cache_folder() / f"{self.name}-{self.version}" / self.name
 
     def find(self) -> Path:

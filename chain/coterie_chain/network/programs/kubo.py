@@ -141,7 +141,7 @@ def build_kubo_config(
 
 
 def build_authorization(token: str) -> dict[str, Any]:
-    """Who may use the daemon's RPC, and for what."""
+    """The tokens that may use the daemon's RPC, and the commands that they may call."""
     return {"AuthSecret": f"bearer:{token}", "AllowedPaths": [f"/api/v0/{path}" for path in ALLOWED]}
 
 

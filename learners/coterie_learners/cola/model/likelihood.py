@@ -242,7 +242,7 @@ def _sandwich(table: Grouped, curve: Curve, root: Array) -> Array:
 
 
 def _null_deviance(table: Grouped, family: Family) -> float | None:
-    """Of the model with one intercept; None where that is no submodel."""
+    """For the model with one intercept; None where that is no submodel."""
     if table.intercepts != (0,):
         return None
     mean, outcome = table.mean, float(table.outcome)
@@ -302,7 +302,7 @@ def _multinomial_estimate(table: Grouped, optimum: Maximum) -> Estimate:
     return Estimate(optimum.point.beta, optimum.root, 1.0, deviance, likelihood, null, optimum.steps, size)
 
 
-# Where to start, and where there is nothing to fit
+# The start, and the case in which there is nothing to fit
 
 
 def _start(table: Grouped, family: Family) -> Array:

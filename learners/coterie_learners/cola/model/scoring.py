@@ -50,7 +50,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Maximum:
-    """Where the likelihood is largest, a root of the inverse information (p, p) there, and the steps taken.
+    """The coefficients of the largest likelihood, a root of the inverse information (p, p) there, and the steps taken.
 
     `noise`: the gain that rounding alone makes of the sums there, times the dispersion.
     """
@@ -62,7 +62,7 @@ class Maximum:
 
     @property
     def condition_number(self) -> float:
-        """Of the information with its diagonal scaled to 1, by the same bits everywhere: a bound by norms.
+        """The condition number of the information with its diagonal scaled to 1: a bound with the same bits everywhere.
 
         The product of the Frobenius norms of the scaled matrix and its inverse, over their order.
         """

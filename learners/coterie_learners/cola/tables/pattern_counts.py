@@ -52,7 +52,7 @@ class CountPlan:
 
     @property
     def place(self) -> Baseline:
-        """Where outcome and offset are measured from."""
+        """The zeros from which outcome and offset are measured."""
         frame = Frame.from_ranges(Layout.of(self.design, linear=self.family.linear))
         return Baseline(frame.outcome_centre, frame.outcome_scale, frame.offset_centre)
 

@@ -53,10 +53,10 @@ def unpack_third(packed: Array, p: int) -> Array:
 
 
 def measure_third(rows: RiskRows, beta: Array, efron: bool) -> Array:
-    """The derivative of the information (p (p + 1) (p + 2) / 6,) of rows of which some have the event."""
+    """The derivative of the information (p (p + 1) (p + 2) / 6,) of rows, some with the event."""
     own, pairs, p = OwnRisk.of(rows, beta, efron), np.triu_indices(rows.x.shape[1]), rows.x.shape[1]
     products = rows.x[:, pairs[0]] * rows.x[:, pairs[1]]
-    # Of each event the mean and the second moment of x in its risk set, and its weight.
+    # For each event: the mean and the second moment of x in its risk set, and its weight.
     mean, second, weight = _measure_events(rows, own, products, efron)
     raw = (rows.x * _weigh_rows(rows, own)[:, None]).T @ products
     mixed = _spread(((mean * weight[:, None]).T @ second), pairs, p)
@@ -92,7 +92,7 @@ def _weigh_rows(rows: RiskRows, own: OwnRisk) -> Array:
 
 
 def _spread(packed: Array, pairs: tuple[Places, Places], p: int) -> Array:
-    """The array (p, p, p) of which the last two axes are packed (p, p (p + 1) / 2)."""
+    """The full array (p, p, p) of one whose last two axes are packed (p, p (p + 1) / 2)."""
     out = np.zeros((p, p, p))
     out[:, pairs[0], pairs[1]] = packed
     out[:, pairs[1], pairs[0]] = packed

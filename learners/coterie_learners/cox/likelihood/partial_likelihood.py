@@ -35,7 +35,7 @@ class OwnRisk:
 
     @classmethod
     def of(cls, rows: RiskRows, beta: Array, efron: bool) -> OwnRisk:
-        """The risk sets of rows of which some have the event."""
+        """The risk sets of rows, some with the event."""
         predictor = rows.find_predictor(beta)
         shift = float(np.max(predictor)) if len(predictor) else 0.0
         risk = np.asarray(rows.weight * np.exp(predictor - shift))

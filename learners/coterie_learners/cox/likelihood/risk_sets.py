@@ -1,4 +1,4 @@
-"""Rows in their risk sets: sums over who is at risk at each time of an event, and over who has the event there.
+"""Rows in their risk sets: sums over the rows at risk at each time of an event, and over the rows with the event there.
 
 A cell is a stratum and a time of an event in it. Cells stand by stratum, and in a stratum by time. The information of a
 Cox model needs sums of x x' over each risk set. Added over all cells they are one sum over the rows, each with the

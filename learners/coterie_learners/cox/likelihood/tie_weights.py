@@ -1,6 +1,6 @@
 """Score, information and value of a Cox model from sums over its cells, with tied events after Breslow or Efron.
 
-Cox, JRSS B 1972;34:187-220; Breslow, Biometrics 1974;30:89-99; Efron, JASA 1977;72:557-565. Of d events in a cell the
+Cox, JRSS B 1972;34:187-220; Breslow, Biometrics 1974;30:89-99; Efron, JASA 1977;72:557-565. If a cell has d events, the
 k-th (from 0) has the risk set S0 - f D0 with f = k/d (Efron) or f = 0 (Breslow). S0, S1 are the sums of risk and of
 risk times x over the risk set, D0, D1 those over the events. Weighted events count by their mean weight, as in R.
 

@@ -27,7 +27,7 @@ def _pick(values: Array, visits: Visits, last: bool) -> Array:
 
 
 def _take_ends(values: Array, visits: Visits, ordered: NDArray[np.intp], last: bool) -> Array:
-    """Of rows that are ordered by patient each patient's first or last value (g,); NaN of patients without a row."""
+    """Each patient's first or last value (g,) of rows that are ordered by patient; NaN of patients without a row."""
     out = np.full(visits.count, np.nan)
     patients = visits.patient[ordered]
     if last:  # of a patient's rows the last one is written last

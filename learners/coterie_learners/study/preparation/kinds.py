@@ -15,7 +15,7 @@ from coterie_learners.study.document import Variable
 from coterie_learners.study.syntax import MakeError
 
 Form = Literal["number", "truth", "date", "category"]
-# Of what an expression has a value each: of everything the same, of a row of the file, of a patient.
+# An expression has one value for everything, one for each row of the file, or one for each patient.
 Unit = Literal["constant", "row", "patient"]
 # Visits of one patient that a count allows for unless the study declares another range.
 MOST_VISITS = 1000.0

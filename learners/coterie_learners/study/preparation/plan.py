@@ -1,7 +1,7 @@
 """A study's conditions and derived variables, checked, in the order in which a site computes them on its own rows.
 
-Rows of the file that fulfil the conditions on rows stay. Where the study takes a patient's rows together, patients take
-their place, and those stay that fulfil the conditions on patients. A variable may be derived from derived ones.
+Rows of the file that fulfil the conditions on rows stay. If the study joins a patient's rows, patients take the place
+of rows, and only patients stay who fulfil the conditions on patients. A variable may be derived from derived ones.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def _compute(typed: Typed, space: Space, n: int) -> Array:
 
 
 def _apply(rules: Sequence[Condition], space: Space, n: int) -> tuple[Mask, tuple[ConditionCount, ...]]:
-    """Who fulfils all conditions, and how many each left out of those that the ones before it let in."""
+    """The mask of those that fulfil all conditions, and how many each one left out after those before it."""
     stay, counts = np.ones(n, dtype=bool), []
     for rule in rules:
         answer = _compute(rule.typed, space, n)

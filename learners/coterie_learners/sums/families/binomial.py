@@ -221,7 +221,7 @@ def _cloglog_parts(eta: Array, y: Array) -> Parts:
 
 
 def _bend_cloglog(eta: Array, y: Array, residual: Array, weight: Array) -> Array:
-    """Of an event with residual e and hazard h: e (h + e - 1), e h being the weight; else the hazard."""
+    """For an event with residual e and hazard h: e (h + e - 1), where e h is the weight; else the hazard."""
     return np.asarray(np.where(y > 0.5, weight + residual * (residual - 1.0), -residual))
 
 

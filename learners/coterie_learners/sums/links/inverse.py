@@ -24,5 +24,5 @@ class Inverse(Link):
         return 1.0 / mean
 
     def inside(self, low: float, high: float) -> tuple[float, float]:
-        """Of means above 0: predictors above 0."""
+        """The predictors of means above 0: they are above 0."""
         return (0.0 if math.isinf(high) else 1.0 / high), (math.inf if low == 0.0 else 1.0 / low)

@@ -27,5 +27,5 @@ class InverseSquare(Link):
         return 1.0 / (mean * mean)
 
     def inside(self, low: float, high: float) -> tuple[float, float]:
-        """Of means above 0: predictors above 0."""
+        """The predictors of means above 0: they are above 0."""
         return (0.0 if math.isinf(high) else high**-2), (math.inf if low == 0.0 else low**-2)

@@ -19,7 +19,7 @@ from coterie_learners.sums.links.link import Elementary, Link, LinkPoint
 
 # What a row outside the range adds to the deviance.
 BARRIER = 1e9
-# Where a row outside is evaluated: so far inside an end of the range.
+# The distance from an end of the range at which a row outside of it is evaluated.
 INDENT = 1e-4
 # Pieces of a row beyond this do not fit a masked sum of many rows.
 BEYOND = 1e15

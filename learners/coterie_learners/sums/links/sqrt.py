@@ -25,5 +25,5 @@ class SquareRoot(Link):
         return math.sqrt(mean)
 
     def inside(self, low: float, high: float) -> tuple[float, float]:
-        """Of means above 0: predictors above 0."""
+        """The predictors of means above 0: they are above 0."""
         return math.sqrt(max(low, 0.0)), math.sqrt(high)

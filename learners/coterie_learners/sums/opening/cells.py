@@ -38,7 +38,7 @@ class Cell:
     less: tuple[Conditions, ...]
 
     def find(self, masks: Mapping[Conditions, Array]) -> Array:
-        """Who is in it (m,), 1 or 0, from those who meet other conditions."""
+        """Membership (m,), 1 or 0, from the masks of other conditions."""
         out = sum(masks[part] for part in self.less)
         return np.asarray(out if self.whole is None else masks[self.whole] - out)
 
@@ -60,7 +60,7 @@ def read_conditions(column: Column) -> Conditions:
 
 
 def mark_columns(design: Design, x: Array) -> dict[Conditions, Array]:
-    """Who meets the conditions of each column of a design matrix (m, p): 1 or 0 (m,)."""
+    """Masks (m,), 1 or 0, of the rows that meet the conditions of each column of a design matrix (m, p)."""
     masks = {EVERYBODY: np.ones(len(x))}
     for j, column in enumerate(design.columns):
         if (conditions := read_conditions(column)) not in masks:
@@ -76,7 +76,7 @@ class _Closure:
     columns: frozenset[Conditions]
     known: dict[Conditions, None] = field(default_factory=dict)
     derived: dict[Conditions, Cell] = field(default_factory=dict)
-    # Of conditions and another variable: with which of its levels the sums are known.
+    # For conditions and another variable: the levels of that variable for which the sums are known.
     _beside: defaultdict[Conditions, defaultdict[str, set[int]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
@@ -124,7 +124,7 @@ class _Closure:
 
 
 def _list_rests(closure: _Closure, columns: tuple[Conditions, ...]) -> Iterator[Cell]:
-    """Where a formula has a product without its factors: who meets its other columns' conditions, and not all of it."""
+    """For a product without its factors: the rows that meet its other columns' conditions, but not all of its own."""
     for product in columns:
         if all(product - {one} in closure.known for one in product):
             continue

@@ -378,7 +378,7 @@ class Opening:
         return list_product_cells(self.design)
 
     def _list_cells(self, block: Block) -> Iterator[tuple[str, int, Array]]:
-        """Who has some levels of a product and not the others."""
+        """The rows that have some levels of a product and not the others."""
         if not self._cells:
             return
         masks = mark_columns(self.design, block.x)

@@ -49,7 +49,7 @@ def list_seen_in_opening(mode: OpeningMode) -> tuple[str, ...]:
 
 
 def list_opening_collusion(mode: OpeningMode, sites: Sequence[str]) -> tuple[str, ...]:
-    """Who must not collude in the opening."""
+    """The sites that must not collude in the opening."""
     if mode != "bits":
         return ()
     names = f"{', '.join(sites[: COMPUTING - 1])} and {sites[COMPUTING - 1]}"
