@@ -112,7 +112,8 @@ def certifiable(study: Study) -> bool:
         or any(options.get(name) for name in _UNCERTIFIED_OPTIONS)
     ):
         return False
-    # Where columns are split a ridge is on columns standardised by the patients in common, who are not drawn here.
+    # If columns are split, a ridge is on columns that are standardised by the common patients, and these are not drawn
+    # here.
     if study.columns and options.get("ridge", 0.0):
         return False
     family = choose_family(options.get("family", "binomial"), options.get("link"))

@@ -40,7 +40,7 @@ class ModelTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Names of the two studies, what each has of the criteria, and the test; `reason`: why there is no test."""
+    """Names of the two studies, the criteria of each, and the test; `reason`: why there is no test."""
 
     names: tuple[str, str]
     criteria: Mapping[str, tuple[Any, Any]]

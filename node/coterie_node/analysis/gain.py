@@ -1,7 +1,7 @@
-"""What joining a study bought a site: its own fit beside the joint one, on its own rows; nothing leaves this machine.
+"""What a site gained by joining a study: its own fit beside the joint one, on its rows; nothing leaves this machine.
 
-The own fit is that of the study's formula on this site's rows alone. Where the study holds rows out, both models are
-compared on this site's held-out rows, which neither has seen, patient by patient.
+The own fit is that of the study's formula on this site's rows alone. If the study holds rows out, both models are
+compared on this site's held-out rows, patient by patient; neither model has seen these rows.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HeldOutGain:
 
 @dataclass(frozen=True)
 class Gain:
-    """What joining bought a site. `why`: why this site alone has no fit; `held_out` None without held-out rows."""
+    """What a site gained by joining. `why`: why this site alone has no fit; `held_out` None without held-out rows."""
 
     study: str
     site: str

@@ -80,7 +80,7 @@ class Predictor:
     """A published model: its columns, coefficients b (p,), covariance V (p, p) or None, and t's freedom.
 
     `family` is None for a Cox model; `levels` are those of an outcome that is a category. `deriving`: the same columns,
-    of which some are derived from others of the file.
+    some of them derived from others of the file.
     """
 
     design: CovariateDesign

@@ -1,4 +1,4 @@
-"""Who did what, when: the ledger's entries as rows for people and machines."""
+"""The ledger's entries (who did what, and when) as rows for people and machines."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def screen(ledger: Ledger, blobs: BlobStore, number: int) -> Screen:
 
 
 def screen_steps(study: Study, done: Iterable[Done]) -> Screen:
-    """Screen a study of which the finished steps are at hand."""
+    """Screen a study from its finished steps."""
     if study.learner.name != "glore" or has_levels(study.learner.options.get("family")):
         message = f"The ledger of {study.learner.name} does not have the sums that a comparison of its sites needs."
         return Screen(study.name, None, (), (message,))

@@ -51,7 +51,7 @@ def read_published_model(path: Path, name: str | None = None) -> Mapping[str, An
 def pick_model(published: Mapping[str, Any], name: str | None, where: str) -> Mapping[str, Any]:
     """One model of a published result; ConfigError (CO-F380) if it has none of this name, or several and none is named.
 
-    What a result has of the study (its name, its sites, its rows) is there as well.
+    The result's facts about the study (its name, its sites, its rows) are there as well.
     """
     models = published.get("models")
     if not isinstance(models, Mapping):

@@ -69,8 +69,8 @@ class Verdict:
     model was not computed again; NOT CHECKED where only hash chains and history were checked, because the study pins
     another version of its learner than the installed one, or needs a library that is not installed; FAIL. `unchecked`
     counts public steps whose inputs are sealed to others. For FAIL, `problem`, `site` and `topic` name the first bad
-    step. `outcome` says how the study ended. `unsealed`: the chain has no seals, so that anybody who runs its node
-    could have written its blocks.
+    step. `outcome` says how the study ended. `unsealed`: the chain has no seals, so anybody who runs its node could
+    have written its blocks.
     """
 
     verdict: str

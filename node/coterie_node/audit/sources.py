@@ -40,7 +40,7 @@ def _read_own_flow(folder: SiteFolder, number: int, study: bytes) -> Mapping[str
 
 @dataclass(frozen=True)
 class AuditLocation:
-    """Where an audit reads: a node's folder, a run's folder, or a chain with its Catalog; and a store of one's own."""
+    """The source of an audit: a node's folder, a run's folder, or a chain with its Catalog; and a store."""
 
     node: Path | None = None
     at: Path | None = None
@@ -147,7 +147,7 @@ def note_seals(outcome: Replay, ledger: Ledger) -> Replay:
     return replace(outcome, verdict=replace(outcome.verdict, unsealed=unsealed))
 
 
-# Of a study's number: SQLite has no larger ones, and Python makes none of more than 4,300.
+# Digits of a study's number: SQLite has no larger numbers, and Python reads none of more than 4,300 digits.
 MOST_DIGITS = 18
 
 

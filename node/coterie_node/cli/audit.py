@@ -210,7 +210,7 @@ def export_bundle_command(
     with ExitStack() as stack:
         read = open_sources(stack, locate(node, at, chain, catalog, store))
         if chain is None:
-            check_export(read, study)  # a site's own node; an auditor who reads a chain is bound by no permit
+            check_export(read, study)  # a site's own node; the permit does not bind an auditor who reads a chain
         done = export_bundle(read, study, bundle, first, confirmations)
     summary = {"bundle": str(bundle), "study": done.study, "last_block": done.last_block, "blocks": done.blocks}
     text = f"{bundle}: study {done.study} up to block {done.last_block}, {done.blocks} payload blocks."
@@ -271,7 +271,7 @@ def verify_command(
 
 
 def _list_signatures(signed: Sequence[SignedJoin]) -> list[str]:
-    """Who approved at each site, in sentences."""
+    """The approvals at each site, in sentences."""
     return [printable(line) for join in signed for line in join.sentences]
 
 

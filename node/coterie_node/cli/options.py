@@ -129,7 +129,7 @@ def require_daemon(folder: SiteFolder) -> SiteFolder:
 def locate(
     node: Path | None, at: Path | None, chain: str | None, catalog: str | None, store: str | None
 ) -> AuditLocation:
-    """Where an audit reads; without --node, --at and --chain from this site's node, if there is one here."""
+    """The source of an audit; without --node, --at and --chain from this site's node, if there is one here."""
     from coterie_node.audit.sources import AuditLocation
     from coterie_node.site.config import CONFIG
 

@@ -140,7 +140,7 @@ def _check_constant(origin: Origin, design: Design, n: int, spread: ObservedRang
         text = f"The outcome {quote(outcome)} is the same in all {n} rows used. Check how the rows were chosen{option}"
         raise origin.error("CO-D121", text)
     if design.study.evaluate.where and spread.constant(IN_EVALUATION):
-        text = f"Of all {n} rows used evaluate.where is the same, so that the fit or the evaluation has none. "
+        text = f"evaluate.where is the same for all {n} rows used, so that the fit or the evaluation has none. "
         raise origin.error("CO-D144", f"{text}Change the condition, or leave the site out.")
     # A constant offset or weight takes nothing from the fit.
     aside = (offset, design.weights)

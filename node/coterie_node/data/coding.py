@@ -40,7 +40,7 @@ FAULTS = {
 
 @dataclass(frozen=True)
 class Coded:
-    """Values (m,), NaN where there is none to be had, and which of those are missing rather than wrong."""
+    """Values (m,), NaN for those that are missing or wrong, and which of these are missing."""
 
     values: Array
     missing: Mask
@@ -85,7 +85,7 @@ def _read_date(text: str) -> float | None:
 
 
 def _code_numbers(column: Values, variable: Variable) -> Coded:
-    # Where every value is a finite number none is a word for missing: those are looked for only where one is not.
+    # If every value is a finite number, none is a word for missing, so such words are not looked for.
     if not column.null_count:
         try:
             values = _floats(column)

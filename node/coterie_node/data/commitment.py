@@ -1,4 +1,4 @@
-"""A site's commitment to the rows that it will use: a salted Merkle root and counts, of which only a digest leaves.
+"""A site's commitment to the rows that it will use: a salted Merkle root and counts; only their digest leaves.
 
 The digest goes on the ledger when the site joins. It shows nothing (the salt is secret and random), and later it lets
 an inspector at the site see that the rows at hand are those of the study: the same rows, salt and counts give the same
@@ -75,7 +75,7 @@ def commit(loaded: Loaded | None, study: Study, scope: str, vault: MutableMappin
 
 
 def snapshot_label(study: Study, scope: str) -> str:
-    """Where in the vault a study's snapshot is."""
+    """The label of a study's snapshot in the vault."""
     return f"snapshot/{scope}/{study.hash.hex()}"
 
 

@@ -42,7 +42,7 @@ def join_values(values: Sequence[object], most: int) -> str:
 class Origin:
     """Whose rows, and from where: every message begins with it. `name` holds no secret.
 
-    provenance: what else a snapshot says of it, as (name, value), such as the digest of a mapping.
+    provenance: what else a snapshot states about it, as (name, value), such as the digest of a mapping.
     """
 
     site: str

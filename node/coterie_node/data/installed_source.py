@@ -53,7 +53,7 @@ RowsAddress: TypeAlias = Path | SourceAddress
 
 
 def parse_rows_address(text: str, folder: Path | None = None) -> RowsAddress:
-    """Where rows are: an address whose scheme is installed, or else a file, in `folder` unless its path is whole."""
+    """The place of rows: an address whose scheme is installed, or a file, in `folder` unless its path is absolute."""
     scheme, colon, _ = text.partition(":")
     if colon and entry_points(group=SOURCE_GROUP, name=scheme):
         return SourceAddress(scheme, text)

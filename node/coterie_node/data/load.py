@@ -44,7 +44,7 @@ from coterie_node.data.streaming import (
 from coterie_node.data.tables.frame import FrameAddress, RowsPlace, open_frame
 from coterie_node.privacy.prints import RawRows
 
-# A Parquet file whose design matrix is larger is read again in each pass.
+# Bytes. A Parquet file whose design matrix is larger is read again in each pass.
 IN_MEMORY = 256 << 20
 # Rows of the design matrix that are made in one go.
 CHUNK = 1 << 16
@@ -52,7 +52,7 @@ CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Summary:
-    """What there is to say about a site's rows without showing any."""
+    """The counts of a site's rows, without any value of them."""
 
     site: str
     file: str
@@ -98,7 +98,7 @@ class Loaded:
 
     @property
     def row_warnings(self) -> tuple[str, ...]:
-        """That more than half of the rows are left out; nothing otherwise."""
+        """A warning if more than half of the rows are left out; nothing otherwise."""
         if 2 * self.dropped <= self.read:
             return ()
         return (
@@ -243,7 +243,7 @@ def _find_most_rows(address: RowsPlace, row: int) -> int | None:
 
 
 def load_columns(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
-    """Read and check the columns that a site holds of its own patients, and what identifies these."""
+    """Read and check the columns that a site has about its own patients, and their identifiers."""
     source, before = open_source(address, design, site, objectors)
     first = check_rows(source, before, FirstPass(design, keep=True))
     raw = raw_of_codes(design.study, [_join_columns(design, first)], first.identifiers, first.missing)
@@ -270,7 +270,7 @@ def load_coded_rows(address: RowsPlace, design: Design, site: str, objectors: fr
 
 
 def load_values(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
-    """Read and check a site's rows as the variables' values, of which some may be missing; no model stands on them."""
+    """Read and check a site's rows as the variables' values, some of which may be missing; no model stands on them."""
     return _load_codes(address, design, site, objectors)[0]
 
 
@@ -330,7 +330,7 @@ def load_site(
     exclude: Path | None = None,
     copies: RowCopies | None = None,
 ) -> Loaded | None:
-    """A site's data in the form that the study's learner reads; None for a helper, who has none.
+    """A site's data in the form that the study's learner reads; None for a helper, which has no data.
 
     `exclude`: a file with the identifiers of patients who object; their rows are no part of anything. `copies`: where
     the checked rows of a file are kept, so that the next call need not read it as text.
@@ -376,7 +376,7 @@ def _is_slow_to_read(path: Path, design: Design) -> bool:
 def _load_by_copy(
     origin: FileOrigin, form: str, design: Design, objectors: frozenset[str], copies: RowCopies
 ) -> Loaded:
-    """A site's data from their checked copy, or from the file, of which a copy is written then."""
+    """A site's data from their checked copy, or from the file, which is then copied."""
     source, before = FileRows(origin), stamp_file(origin)
     key = make_key(design, origin.site, origin.path.suffix.lower(), source.digest(), objectors)
     contents = copies.find(design, key)
@@ -551,7 +551,7 @@ def _contents_of(design: Design, first: FirstPass) -> Contents:
 
 
 def _raw(design: Design, first: FirstPass) -> RawRows:
-    """All values in few bytes; a chunk is let go as soon as it is in."""
+    """All values in few bytes; a chunk is freed as soon as it is in."""
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in design.read}
     while first.chunks:
         for name, values in compact(first.chunks.popleft(), design).items():

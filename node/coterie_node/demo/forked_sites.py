@@ -58,7 +58,7 @@ class WarmProcess:
     sites: int
     _statuses: dict[str, int] = field(default_factory=dict)
     _rest: bytes = b""
-    # Of the process itself, once it has ended: that of each site of which it did not say how it ended.
+    # The status of the process itself, once it has ended: for each site whose end it did not report.
     _own: int | None = None
 
     def find_status(self, name: str, seconds: float) -> int | None:
@@ -136,8 +136,8 @@ def start_forked(place: RunFolder, names: Sequence[str], approved: str) -> dict[
 def fork_sites(place: RunFolder, outputs: Mapping[str, int], start: Callable[[str, int], int]) -> str | None:
     """Import what sites need and fork them: returns the name of its site in each, and None here when all have ended.
 
-    `outputs` has the open file of each site's lines. Where this process has other threads a fork is not safe: `start`
-    starts each site as a new process and returns its number.
+    `outputs` has the open file of each site's lines. If this process has other threads, a fork is not safe: `start`
+    then starts each site as a new process and returns its number.
     """
     # A search for cycles of garbage visits every imported object: here in vain, and in each site it copies their pages.
     gc.disable()

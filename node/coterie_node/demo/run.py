@@ -71,7 +71,7 @@ def demo(place: RunFolder, case: Case, sites: Sequence[str], settings: RunSettin
     certify_study(place)
     if learner_of(load_study(place.study)).needs_channel(load_study(place.study)):
         tell({"trust": describe_trust(load_study(place.study))})
-    # The pooled fit, whose libraries take a second to import, is made beside the sites' processes.
+    # The pooled fit, whose libraries take a second to import, runs beside the sites' processes.
     with ThreadPoolExecutor(1) as beside:
         with run_network(place, sites, settings):
             pooled = beside.submit(case.pooled)
@@ -116,7 +116,7 @@ def rerun(place: RunFolder, case: Case) -> Result:
 
 
 def _await_result(place: RunFolder, name: str, study: str, deadline: float, within: float) -> dict[str, Any]:
-    """What a site's daemon left of a study; DeadlinePassed (CO-R204) names the site without it, and what it waits for.
+    """The result that a site's daemon wrote; DeadlinePassed (CO-R204) names a site without one, and what it waits for.
 
     All sites have one deadline (`time.monotonic`), `within` seconds after the study was decided.
     """
@@ -182,7 +182,7 @@ def prepare_files(place: RunFolder, files: RunFiles, sites: Sequence[str]) -> No
 
 
 def describe_trust(study: Study) -> str:
-    """Who must not collude and what everybody learns, as the learner discloses it."""
+    """The sites that must not collude, and what everybody learns, as the learner discloses it."""
     disclosure = learner_of(study).discloses(study)
     return " ".join((*disclosure.everybody, *disclosure.collusion))
 
@@ -320,7 +320,7 @@ def collect_result(
         message = f"The run does not replay: {outcome.verdict.problem}"
         raise AuditFailed(outcome.verdict.code, message, outcome.verdict.site, outcome.verdict.topic)
     parts = {part: _find_longest(reports, part) for part in ("compute", "ledger", "store")}
-    # Where only the sites know their parts of the result, the demo puts together what its own sites tell it.
+    # If only the sites know their parts of the result, the demo joins the parts of its own sites.
     fits = {name: None if report["fit"] is None else fit_from_json(report["fit"]) for name, report in reports.items()}
     fit = merge_fits(fits | {AUDITOR: outcome.fit}, Design(outcome.study).names)
     cost = Cost(

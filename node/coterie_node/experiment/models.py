@@ -223,7 +223,7 @@ def _list_siloed_columns(rows: TrialRows) -> NamedFits:
 
 
 def restrict_formula(plan: ExperimentPlan, site: str) -> str:
-    """The formula with the terms, functions and offset of which one site has all variables; empty without a term."""
+    """The formula with the terms, functions and offset whose variables one site has; empty without a term."""
     design, here = Design(plan.base), plan.columns[site]
     formula = design.formula
     own = [term for term in formula.terms if all(s in here for name, _ in term for s in design.sources_of(name))]

@@ -41,7 +41,7 @@ class Experiment:
 
     @property
     def setting(self) -> str:
-        """Where it ran, and what looked at what was exchanged."""
+        """The place where it ran, and whether gates judged what was exchanged."""
         return WITH_GATE if self.gated else WITHOUT_GATE
 
     @cached_property

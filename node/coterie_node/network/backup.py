@@ -1,13 +1,13 @@
 """One encrypted file with all that makes a site: keys, sealer, peers' identities, journal, decisions, privacy log.
 
 A backup is a tar archive, encrypted by age (https://age-encryption.org/v1) with a passphrase or for a public key, so
-that the program `age` opens it too. A public key suits a backup that a timer makes: no secret stands there.
+that the program `age` opens it too. A public key suits a backup that a timer makes, because it is no secret.
 
 Not in it: the rows, copies of rows, and blocks of the chain and of the store, which other sites have.
 
-A restored site knows how many records it had at the time of the backup. Where the ledger has more, the privacy log
-lacks them, and every release asks a person (`settle_restoration`). The chain's blocks are in no backup: what a restored
-chain node shows counts once it has caught up.
+A restored site knows how many records it had at the time of the backup. If the ledger has more, the privacy log lacks
+them, and a person must approve every release (`settle_restoration`). The chain's blocks are in no backup: the answers
+of a restored chain node count once it has caught up.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from coterie_node.site.state_copy import STATE_COPY, copy_state, request_copy
 MAX_BACKUP_BYTES, MAX_BACKUP_FILES = 1 << 32, 1 << 20
 COPY_SECONDS = 60.0
 _MANIFEST, RESTORED = "backup.json", "restored.json"
-# What a backup never holds: the chain's blocks, the store's blocks, copies of rows, and what runs now.
+# Never in a backup: the chain's blocks, the store's blocks, copies of rows, and state of running programs.
 HISTORY = ("history.sqlite", "history.sqlite-wal", "history.sqlite-shm")
 LEFT_OUT = ("geth/data", "kubo/repo", "besu/data", "copies", "store", STATE_COPY, RESTORED, *HISTORY)
-# ... and what of these it does hold.
+# ... and the parts of these folders that are in it.
 KEPT = ("kubo/repo/swarm.key",)
 RUNNING = (".ipc", ".part", "-wal", "-shm")
 NAMES_OF_RUNNING = frozenset({"run.json", "log", ".lock"})
@@ -56,9 +56,9 @@ NAMES_OF_RUNNING = frozenset({"run.json", "log", ".lock"})
 
 @dataclass(frozen=True)
 class BackupManifest:
-    """What a backup says of itself: the site, when (seconds since 1970), by which version, and the site's records then.
+    """The description of a backup: site, time (seconds since 1970), version, and the number of the site's records then.
 
-    `records` is None where the chain did not answer: then no record is taken for known.
+    `records` is None if the chain did not answer: then no record counts as known.
     """
 
     format: int
@@ -206,9 +206,9 @@ def settle_restoration(
     read_age: Callable[[], float] = lambda: 0.0,
     oldest: float = math.inf,
 ) -> int:
-    """After a restoration: how many records the ledger has of this site beyond its backup.
+    """After a restoration: how many records of this site the ledger has beyond its backup.
 
-    Where there are any, or nobody knows, the privacy log counts as incomplete. Does nothing the second time.
+    If there are any, or nobody knows, the privacy log counts as incomplete. Does nothing the second time.
     LedgerUnreachable (CO-C302) while the chain node lacks blocks: its newest one has another age (`read_age`, seconds)
     than `oldest` at most, or it has fewer records than the backup knows. What it lacks would never be counted.
     """

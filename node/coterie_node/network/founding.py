@@ -1,4 +1,4 @@
-"""Files with which sites found a network of their own: each makes its keys, all exchange cards, each writes the rest.
+"""Files with which sites found their own network: each makes its keys, all exchange cards, each writes the rest.
 
 A card is public. The same cards give the same genesis at every site, so nobody has to be trusted with it. The swarm's
 key is the one secret that all sites share; it travels outside of the network.
@@ -61,7 +61,7 @@ FOUNDERS = "founders"
 # fewer validators the chain stands still when the one whose turn it is has failed.
 EMPTY_PERIOD, SLEEPING_VALIDATORS = 300, 4
 ANY = "0.0.0.0"
-# A trial's keys guard nothing.
+# The keys of a trial protect nothing.
 TRIAL_SCRYPT = 1 << 12
 # Fixed addresses of the three-site trial in containers: site number k has 10 k + 1 for its chain node and so on.
 TRIAL_NET = "172.28.20"
@@ -70,7 +70,7 @@ TRIAL_PARTS = {"geth": 1, "kubo": 2, "node": 3}
 
 @dataclass(frozen=True)
 class FounderCard:
-    """What founders exchange of a site (founder.json): who makes its blocks, who signs its records, its addresses.
+    """The card of a site that founders exchange (founder.json): its sealer, its signing account, its addresses.
 
     `sealer` and `operator` are accounts, `sealing` a public key (hex), `peer` the Kubo's peer id; `enode` and `swarm`
     say where chain node and Kubo are reached. The seat that a later site asks for is a `SeatCard`.
@@ -121,7 +121,7 @@ _FORMS = {
     "peer": r"[1-9A-HJ-NP-Za-km-z]{40,64}",
     "swarm": r"/(ip4|ip6|dns4|dns6)/[\w.:-]{1,253}/tcp/\d{1,5}",
 }
-# What no two sites have in common.
+# The lines in which no two cards may agree.
 _OWN = ("sealer", "operator", "sealing", "enode", "peer")
 
 
@@ -138,7 +138,8 @@ def check_card(card: FounderCard) -> FounderCard:
 def check_distinct(cards: Iterable[FounderCard]) -> None:
     """ConfigError (CO-F502) if two sites' cards name the same sealer, account, sealing key, chain node or store.
 
-    Who copies a line of another card gets that site's votes against itself, or its place in the lists of peers.
+    A site that copies a line of another card would get that site's votes against itself, or its place in the lists of
+    peers.
     """
     owners: dict[tuple[str, str], str] = {}
     for card in cards:
@@ -285,7 +286,7 @@ def _chain_keys(folder: Path, chain: str, host: str, port: int) -> tuple[str, st
 
 
 def genesis_file(folder: Path, chain: str) -> Path:
-    """Where a site's genesis lies."""
+    """The path of a site's genesis."""
     return folder / ("geth" if chain == "clique" else "besu") / "genesis.json"
 
 
@@ -296,7 +297,7 @@ def _make_genesis(cards: Sequence[FounderCard], period: int) -> str:
 
 
 def _make_sleeping_genesis(folder: Path, cards: Sequence[FounderCard], period: int) -> str:
-    """Of a chain that makes no blocks at rest; StoreFault (CO-C338) for a number of sites that is not proven."""
+    """The genesis of a chain that sleeps; StoreFault (CO-C338) for a number of sites that is not tested."""
     signing, operators = [card.sealer for card in cards], [card.operator for card in cards]
     if cards[0].chain == "clique":
         check_sleep([Geth(folder.absolute() / "geth").ipc] * len(cards))
@@ -366,7 +367,7 @@ class Addresses:
 
 
 def propose_addresses(folder: Path) -> Addresses:
-    """What a site's folder holds of `coterie network keys` and `files`, as node.toml names it; else what is usual."""
+    """Addresses for node.toml: those of `coterie network keys` and `files` in a site's folder, else the usual ones."""
     node, store, file = Geth(folder / "geth"), Kubo(folder / "kubo"), genesis_file(folder, "clique")
     ports = SitePorts.read(folder)
     chain = f"http://{LOOPBACK}:{ports.rpc}?jwt_file=geth/jwt.hex" if node.jwt.exists() else "http://127.0.0.1:8545"

@@ -196,9 +196,9 @@ def await_network(
 ) -> Network:
     """Find the Catalog of these founders, or deploy it, and write network.json.
 
-    Who `deploys` waits for the first block, which a majority of the sealers makes together, and deploys once: a command
-    that is repeated finds what the first one deployed. ConfigError (CO-F508) if the Catalog on the chain has other
-    founders than the cards; the chain node's last fault where `seconds` are over.
+    The site with `deploys` waits for the first block, which needs a majority of the sealers, and deploys once: a
+    command that is repeated finds what the first one deployed. ConfigError (CO-F508) if the Catalog on the chain has
+    other founders than the cards; the chain node's last fault where `seconds` are over.
     """
     url, cards = find_node(folder).chain, [founded.card() for founded in plan.cards]
     with greet_meanwhile(folder):

@@ -79,7 +79,7 @@ class Notifier:
             try:
                 self.work(standing)
                 lost = lost if standing is None else ()
-            except sqlite3.Error as error:  # a full disk, of which the log has more
+            except sqlite3.Error as error:  # a full disk; the log has more about it
                 # Each result is handed over once; what else stands comes again with the next look.
                 results = tuple(notice for notice in standing or () if notice.kind is NoticeKind.RESULT)
                 lost = lost if standing is None else results

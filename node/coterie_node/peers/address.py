@@ -1,4 +1,4 @@
-"""Where a site listens for its peers: a host and a port."""
+"""The address at which a site listens for its peers: a host and a port."""
 
 from __future__ import annotations
 

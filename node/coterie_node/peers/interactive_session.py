@@ -37,7 +37,7 @@ class SessionChannel(Channel, Protocol):
     """A channel that first connects to the other parties; its owner closes it when the session is over."""
 
     def connect(self, seconds: float) -> tuple[str, ...]:
-        """Wait for the other parties; returns those still absent after `seconds`, and none when all know of all."""
+        """Wait for the other parties; returns those absent after `seconds`; none once each knows that all are there."""
 
     def close(self) -> None:
         """Say that nothing more comes."""
@@ -47,7 +47,7 @@ class SessionChannel(Channel, Protocol):
 
 
 class Exchange(Protocol):
-    """Where a site gets its channel for one session of an interactive step."""
+    """The source of a site's channel for one session of an interactive step."""
 
     def channel(self, me: str, session: Hashable, parties: Sequence[str]) -> SessionChannel:
         """This site's channel to the other parties of a session."""
@@ -70,7 +70,7 @@ class MemoryTransport:
         return MemoryChannel(self, me, session, parties)
 
     def missing_parties(self, session: Hashable, parties: Sequence[str], seconds: float) -> tuple[str, ...]:
-        """Who of a session's parties has not come after `seconds`."""
+        """The parties of a session that have not come after `seconds`."""
         with self._news:
             self._news.wait_for(lambda: self._there[session].issuperset(parties), timeout=seconds)
             return tuple(name for name in parties if name not in self._there[session])
@@ -89,7 +89,7 @@ class MemoryChannel:
         self._hub, self._me, self._session, self._parties = hub, me, session, parties
 
     def connect(self, seconds: float) -> tuple[str, ...]:
-        """Who is still absent after `seconds`."""
+        """The parties that are still absent after `seconds`."""
         return self._hub.missing_parties(self._session, self._parties, seconds)
 
     def send(self, to: str, data: bytes) -> None:

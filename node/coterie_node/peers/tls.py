@@ -1,4 +1,4 @@
-"""Where a site talks to its peers in interactive steps: the network's twin of `interactive_session.MemoryTransport`.
+"""The transport of interactive steps between sites: the network's twin of `interactive_session.MemoryTransport`.
 
 A node listens at one address for the sessions of all its studies. A connection begins with a plain
 greeting: session and name, so that the other side knows which peer to expect. Then TLS follows, with the pair's
@@ -116,7 +116,7 @@ class TlsExchange:
         channel.hear(name, secured)
 
     def _welcome(self, caller: PendingConnection) -> tuple[TlsChannel, str, ssl.SSLSocket]:
-        """Who calls for which session; ConnectionEnded unless it is a peer with the right key."""
+        """The caller and the session of a call; ConnectionEnded unless it is a peer with the right key."""
         # Each check comes before the next cost: greeting, session, name, handshake, certificate, and only then welcome.
         # Whatever fails closes the connection, and its caller learns nothing of the sessions that are here.
         with ExitStack() as stack:

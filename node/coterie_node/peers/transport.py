@@ -330,7 +330,7 @@ class TlsChannel:
         )
 
     def _weigh(self, name: str, accused: str) -> str:
-        """Who broke off, as far as the accused do not name each other; empty if they do.
+        """The parties that broke off, as far as the accused do not name each other; empty if they do.
 
         A peer that breaks off may accuse an honest one. That one finds its session with the peer ended, and says so.
         """

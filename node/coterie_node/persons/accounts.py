@@ -93,7 +93,7 @@ class LocalAccounts:
     def refresh(self, person: Person) -> Person | None:
         """The person of a session as the register lists them now; None for one who was removed.
 
-        Who came from an identity provider keeps the roles of the sign-in for as long as the session lasts.
+        A person from an identity provider keeps the roles of the sign-in for as long as the session lasts.
         """
         with self._open() as accounts:
             account = accounts.get(person.account)
@@ -209,7 +209,7 @@ def is_hash_of(hasher: PasswordHasher, hashed: str, text: str) -> bool:
 
 
 def _hash_code(name: str, code: str) -> str:
-    """What the file has of a recovery code; who reads the file has the authenticator's secret anyway."""
+    """The digest of a recovery code in the file; anybody who reads the file has the authenticator's secret anyway."""
     return hashlib.sha256(f"coterie recovery code\n{name}\n{code}".encode()).hexdigest()
 
 

@@ -3,7 +3,8 @@
     persons/subjects.json   {"https://id.example#7f3a": "Ada Berg"}
 
 A provider vouches for the account (issuer and subject). The name is what people print there, and many providers let
-them change it. Who took the name of another person would register a passkey for that person, and sign as two.
+them change it. A person who could take the name of another person would register a passkey for that person, and sign as
+two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the log keeps of one release: who, which columns in which version, of which kind, and in which state."""
+"""The log's entry about one release: the parties, the columns with their versions, its kind, and its state."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ReleaseHead:
         return self.session, tuple(sorted(self.parties))
 
     def covers(self, other: ReleaseHead) -> bool:
-        """Whether this release read all that another one reads of the same rows: the other shows nothing new of them.
+        """Whether this release read all that another one reads of the same rows: then the other shows nothing new.
 
         A row set and a column's version name the same values for ever, once they are in the log.
         """
@@ -97,7 +97,7 @@ class ReleaseHead:
         return same and all(self.columns.get(name) == version for name, version in other.columns.items())
 
     def list_blobs(self) -> list[str]:
-        """The names of the blobs that the log has of what this release read."""
+        """The names of the log's blobs about the columns that this release read."""
         sets = [f"set/{digest}" for digest in (self.rows if self.identified else "", self.matched) if digest]
         columns = self.columns.items()
         values = [f"column/{name}" if self.identified else f"values/{place}" for name, place in columns]
@@ -167,9 +167,9 @@ def _is_version(place: object) -> bool:
 class ReleaseIndex:
     """Releases in memory: by name, by key, and by what they show.
 
-    Of releases that show the same a new one is compared with one, so that a judgement takes as long as there are
-    releases that differ, and not as long as the site's history. `from_bytes` gives each value once for all releases:
-    what two releases show is the same where it is the same objects.
+    A new release is compared with only one of the releases that show the same. So the time of a judgement grows with
+    the number of different releases, and not with the site's history. `from_bytes` gives each value once for all
+    releases: what two releases show is the same where it is the same objects.
     """
 
     def __init__(self) -> None:

@@ -94,7 +94,7 @@ def _number_repeats(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _count_patterns(releases: Sequence[ValueRows], columns: Sequence[str]) -> Whole:
-    """How many rows (r, k) each release has of each pattern of these columns."""
+    """The number of rows (r, k) of each release with each pattern of these columns."""
     words = [_row_words(release, columns) for release in releases]
     patterns = np.unique(np.concatenate(words))
     counts = np.zeros((len(words), len(patterns)), np.int64)

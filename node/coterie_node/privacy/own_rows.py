@@ -21,7 +21,7 @@ MOST_RELEASES = 200
 MOST_ATOMS = 4000
 # So many independent small sets are searched through; beyond it a person is asked.
 MOST_SMALL = 12
-# Of the values common to two releases; when nearly all differ, the column is coded in another way.
+# A fraction of the values that two releases have in common; when nearly all differ, the column is coded in another way.
 _RECODED = 0.9
 _SHOWN = 3
 

@@ -1,8 +1,8 @@
-"""Who knows which pooled sum: masked sums over different parties, put together, must not be one or two sites' own.
+"""The pooled sums that everybody knows: masked sums over several sets of parties must not give those of few sites.
 
-An unknown is a site with a label of its rows (one raw column's units, by a keyed hash: equal labels, equal rows). What
-everybody knows are the sums of which all shares are on record. A sum that one party spoiled, by leaving its share out
-or posting a false one, is known to that party alone: it has the shares of all others, and its own pads take off theirs.
+An unknown is a site with a label of its rows (one raw column's units, by a keyed hash: equal labels, equal rows).
+Everybody knows the sums whose shares are all on record. A sum that one party spoiled, by leaving its share out or
+posting a false one, is known to that party alone: it has the shares of all others, and its own pads take off theirs.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ Unknowns = frozenset[tuple[str, str]]
 
 
 def _find_exposed(new: Unknowns, past: Sequence[Unknowns], most: int) -> Iterator[tuple[str, ...]]:
-    """The sets of at most `most` sites of which a sum follows that did not follow before."""
+    """The sets of at most `most` sites whose sum can now be computed and could not before."""
     rows = list(dict.fromkeys([*past, new]))
     if new in past:
         return

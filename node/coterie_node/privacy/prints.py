@@ -34,7 +34,7 @@ PatientPrints = NDArray[np.uint64]
 MOST_LEVELS = 12
 # A key's length in bytes.
 KEY_BYTES = 32
-# No value has this print: it stands for a value that the log does not know.
+# No value has this print: it means that the log does not know the value.
 UNKNOWN_PRINT = 0
 # Rows that are hashed in one go, so that memory holds a few of them only.
 _CHUNK = 1 << 16
@@ -242,8 +242,8 @@ class RawRows:
 class ColumnPrints(Mapping[str, Fingerprints]):
     """The prints (n,) of each column, made when they are asked for.
 
-    Of rows without identifiers all stay in memory if they are at most _KEPT_BYTES, since former releases are compared
-    with them before they are written; else at most one column's are there.
+    Prints of rows without identifiers all stay in memory up to _KEPT_BYTES, because former releases are compared with
+    them before they are written; else at most one column's are there.
     """
 
     def __init__(self, rows: RawRows, key: bytes) -> None:
@@ -314,7 +314,7 @@ class PrintedRows:
 
     @property
     def repeats(self) -> int:
-        """How many rows are of a patient who has another row as well; 0 where rows are taken for patients."""
+        """The number of rows whose patient has another row as well; 0 where rows are taken for patients."""
         return 0 if self.patients is None else self.n - len(np.unique(self.patients))
 
     def labels(self, key: bytes) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Where the log lies: named blobs that are durable once they are written. A dict is the twin in memory."""
+"""The storage of the log: named blobs that are durable once they are written. A dict is the twin in memory."""
 
 from __future__ import annotations
 

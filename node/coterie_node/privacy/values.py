@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import MOST_LEVELS, FewValues, find_few_distinct
 
-# One value in this share of the rows makes a table of two: is it, or is it not.
+# A value that at least this fraction of the rows has makes a table of two levels: this value, or another one.
 FREQUENT = 0.2
 # The p of the p% rule.
 DOMINANCE = 0.1
@@ -29,22 +29,22 @@ DOMINANCE = 0.1
 _STEPS = 1000
 # Values in more than this share of the steps fill their range.
 _FILLED = 0.5
-# Rows that are looked at first where there are many, and how many that is.
+# The number of rows that are looked at first, if there are at least so many.
 _SAMPLED = 4096
 _MANY_ROWS = 8 * _SAMPLED
-# Share of rows that are exact repeats of others from which they are taken for several rows of a patient.
+# If at least this fraction of the rows repeat others exactly, they count as several rows of a patient.
 REPEATED = 0.05
-# Beyond such a chance that two rows agree in all other columns nothing follows from it when they do.
+# If two rows agree in all other columns with at least such a chance, nothing follows when they do.
 _ALIKE = 0.5
-# How many measurements are looked at first for rows that repeat others.
+# The number of measurements that are looked at first for rows that repeat others.
 _FIRST_MEASURED = (2, 4)
-# Marks that rows are spread over are at least so many times the rows.
+# Rows are spread over at least so many times as many marks.
 _SPARSE = 16
-# Cells of the patterns of some tables that are counted at once.
+# The most cells of patterns that are counted at once.
 _BLOCK_CELLS = 64
 # Values that are looked at in one go, so that they stay in the processor's cache.
 _RUN = 1 << 14
-# Of a sum of squares: a spread below this share of it may be rounding.
+# A fraction of a sum of squares: a spread below it may be rounding.
 _ROUNDED = 1e-6
 # An odd number that spreads the bits of values over 4,096 buckets (Fibonacci hashing).
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -284,9 +284,9 @@ def _find_ends(values: NDArray[Any]) -> tuple[float, float]:
 
 
 def judge_local_weights(column: ColumnValues, floor: int) -> Iterator[Objection]:
-    """Questions about a weight or an offset of which few patients here have a value that most others have not.
+    """Questions about a weight or an offset if few patients here have a value that most others do not have.
 
-    The opening counts no levels of it. Where all others weigh the same, the sums less those without weights are these
+    The opening counts no levels of it. If all others weigh the same, the sums less those without weights are these
     patients' own.
     """
     if column.table is not None and _is_small(column.table.counts(), floor):
@@ -299,7 +299,7 @@ def judge_local_weights(column: ColumnValues, floor: int) -> Iterator[Objection]
 
 
 def judge_local_clusters(column: ColumnValues, floor: int) -> Iterator[Objection]:
-    """Questions about a measurement of which few patients here have one of few values that noise hides."""
+    """Questions about a measurement if few patients here have one of the few values that noise hides."""
     for table in column.clusters:
         if _is_small(table.counts(), floor):
             sentence = (
@@ -358,7 +358,7 @@ def outcome_table(sample: Sample) -> LevelTable | None:
 def _outcome_tables(sample: Sample, columns: Mapping[str, ColumnValues], spread: Collection[str]) -> list[LevelTable]:
     """The outcome as events; of one of the measurements `spread` the places at which its values lie, if they are few.
 
-    Noise may hide such places. Of a measurement that is nearly one patient's these would say the same again.
+    Noise may hide such places. For a measurement whose sum is nearly one patient's, they would say the same again.
     """
     table = outcome_table(sample)
     if table is not None or sample.outcome not in spread:
@@ -453,7 +453,7 @@ def _count_blocks(
 
 
 def _starts(block: _Block, tables: Sequence[LevelTable]) -> Iterator[tuple[int, int]]:
-    """Where each table of a block begins among its levels, and the table's place."""
+    """The place of each table's first level among the levels of a block, and the table's own place."""
     start = 0
     for k in block.tables:
         yield start, k
@@ -569,8 +569,8 @@ def has_dominant_patient(
     """Whether one patient makes up nearly all of the sum of values, or of their squares about the median.
 
     The sum of values is at least the sum of squares by the largest value. Squares about any centre are at least those
-    about the mean, and none is above the range's. Where already this shows that the others are enough, nothing more is
-    looked for. `ends`: the least and the largest, where they are known.
+    about the mean, and none is above the range's. If this already shows that the others are enough, nothing more is
+    computed. `ends`: the least and the largest, where they are known.
     """
     low, high = ends or (float(numbers.min()), float(numbers.max()))
     width, largest = high - low, max(abs(low), abs(high))
@@ -626,8 +626,8 @@ def is_dominated(parts: NDArray[np.float64], p: float = DOMINANCE) -> bool:
 def judge_repeats(sample: Sample, columns: Mapping[str, ColumnValues]) -> Iterator[Objection]:
     """Objections to rows without identifiers of which more repeat others than their columns explain.
 
-    Of rows that agree in the measurement with most values few agree in all other columns as well, unless they are of
-    the same patients. Where the other columns could hardly differ nothing follows.
+    If rows agree in the measurement with most values, few of them agree in all other columns as well, unless they are
+    of the same patients. If the other columns could hardly differ, nothing follows.
     """
     measured = [name for name in sample.values if columns[name].table is None]
     if not measured:
@@ -652,7 +652,7 @@ def judge_repeats(sample: Sample, columns: Mapping[str, ColumnValues]) -> Iterat
 
 
 def _bound_repeats(sample: Sample, names: Sequence[str]) -> int:
-    """At most so many rows repeat another one in these columns: rows less the marks that any of them falls on."""
+    """At most so many rows repeat another one in these columns: the rows less the marks that any of them hits."""
     bits = (_SPARSE * sample.n).bit_length()
     words = _mix_rows(sample, names)
     words ^= words >> np.uint64(29)

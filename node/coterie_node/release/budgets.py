@@ -67,7 +67,7 @@ class Population:
 
 
 def group_populations(log: PrivacyLog) -> list[Population]:
-    """The log's releases by population, without those of which something is lost."""
+    """The log's releases by population, without those that have lost a part."""
     lost, sets = set(log.list_losses()), _RowSets(log)
     heads = [head for head in log.heads() if lost.isdisjoint(head.list_blobs())]
     alike: dict[tuple[object, ...], list[int]] = {}

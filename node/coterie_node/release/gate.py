@@ -166,7 +166,7 @@ class Gate:
     def _weigh(
         self, verdict: GateVerdict, exposure: Exposure, objections: Sequence[Objection]
     ) -> tuple[GateVerdict, Objection, str]:
-        """The verdict with objections: refused, asked about, or let go as a person has said yes to each of them."""
+        """The verdict with objections: refused, asked about, or passed because a person said yes to each of them."""
         digest = self.study.hash.hex()
         left, reason = self.log.list_open(digest, objections)
         objection = pick_gravest(left)

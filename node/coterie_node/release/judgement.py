@@ -91,7 +91,7 @@ from coterie_node.release.models.score_weights import judge_score_weights, log_w
 
 # A column's values.
 _Values = NDArray[Any]
-# Of how many releases, and what was found.
+# The number of releases, and what was found.
 _Known = tuple[int, tuple[Objection, ...]]
 # The number of other releases does not matter any more: this one is in the log, and they are compared with it.
 _IN_LOG = -1
@@ -99,7 +99,7 @@ _IN_LOG = -1
 
 @dataclass
 class Judgement:
-    """What the privacy log says of a study's releases at this site; judged once for each set of parties.
+    """The privacy log's judgement of a study's releases at this site; judged once for each set of parties.
 
     Until `write` is called nothing is in the log. `near`: as in `PrivacyLog.judge`.
     """
@@ -333,14 +333,14 @@ class Judgement:
             terms=terms,
             least_pattern=exposure.least_pattern,
             labels={name: dict(labels) for name, labels in exposure.labels.items()},
-            # Of a published model that is validated only scores are read.
+            # A validation of a published model reads only its scores.
             functions={} if kind == "factor" or study.learner.name == "validate" else log_functions(design),
             derivations={} if kind == "factor" else log_derivations(design),
             weighed=log_row_weights(design),
         )
 
     def _complete_head(self, head: ReleaseHead, design: Design) -> ReleaseHead:
-        """The head with its measured columns, and with what the log has of this very release from before a restart."""
+        """The head with its measured columns, and the log's entries about this same release from before a restart."""
         head, former = (
             replace(head, measured=self._list_measured(head, design)),
             self.log.find(head.session, head.parties),
@@ -453,7 +453,7 @@ class Judgement:
         return name in self._measures and self._measures[name].table is not None
 
     def _find_only_tabled(self, design: Design) -> frozenset[str]:
-        """Columns of which the model reads nothing but derived tables, such as the intervals of cut."""
+        """Columns that the model reads only as derived tables, such as the intervals of cut."""
         forms: dict[str, list[str]] = {}
         for name, part in design.derived.items():
             for source in part.sources:
@@ -540,7 +540,7 @@ class Judgement:
         return self.log.patients().place(self._printed.patients)[1][rows]
 
     def _scores(self, site: Site, exposure: Exposure) -> Iterator[Objection]:
-        """Objections to sums of a model's scores of which one patient has nearly all, or few have a level of them."""
+        """Objections to sums of a model's scores if one patient has nearly all of a sum, or few have a level."""
         if exposure.scores and self._derived is not None and self.floors.cell > 1:
             yield from judge_scores(exposure, self._derived, self._design_of(site), self.floors.cell)
 
@@ -565,7 +565,7 @@ class Judgement:
             keep_cohort(self.log.storage, name, self._print_whole(site, candidate), columns)
 
     def _print_whole(self, site: Site, candidate: Candidate) -> PrintedRows:
-        """All rows of the site, of which the candidate may hold a part."""
+        """All rows of the site; the candidate may be a part of them."""
         part = find_part(site.data)
         raw = None if part is None else raw_rows(replace(site, data=part.whole))
         return candidate.printed if raw is None else self.log.print_rows(raw)
@@ -632,7 +632,7 @@ def judge_weights(design: Design, raw: RawRows, floor: int) -> Iterator[Objectio
 def judge_local_dominance(
     site: Site, raw: RawRows, columns: Mapping[str, ColumnValues], floor: int
 ) -> Iterator[Objection]:
-    """Questions about measurements of which one patient has nearly all at this site: then perhaps in the pool as well.
+    """Questions about measurements if one patient has nearly all of a sum at this site, and so perhaps in the pool.
 
     What is not dominated here is not in the pool: other sites only add to what the largest two leave.
     """
@@ -676,7 +676,7 @@ def _list_weights(design: Design) -> list[str]:
 
 
 def _judge_weighted(design: Design, raw: RawRows) -> Iterator[Objection]:
-    """Objections to a weight, or a weighted column, of which one patient has nearly all: sums would show that patient.
+    """Objections to a weight, or a weighted column, if one patient has nearly all of its sum.
 
     Levels count as columns of 0 and 1, and so does a level that one patient's weight fills.
     """

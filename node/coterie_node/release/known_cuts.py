@@ -64,7 +64,7 @@ def is_cutting(head: ReleaseHead) -> bool:
 
 
 def derive_again(functions: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[Call, tuple[Derived, ...]]]:
-    """The functions that the log keeps of a study."""
+    """The functions of a study that the log keeps."""
     for name, plain in functions.items():
         call = parse_syntax(name, name)
         assert isinstance(call, Call)

@@ -92,7 +92,7 @@ def _orthonormalise(columns: Sequence[Array], order: NDArray[np.intp]) -> Array:
 
 
 def _find_runs(basis: Array, size: int) -> NDArray[np.intp]:
-    """Where runs of `size` rows begin outside of which a combination is nearly 0; none if there are few rows."""
+    """The starts of runs of `size` rows outside of which a combination is nearly 0; none if there are few rows."""
     if len(basis) <= 2 * size:
         return np.empty(0, np.intp)
     leverages = np.concatenate([[0.0], np.cumsum(np.einsum("ij,ij->i", basis, basis))])

@@ -63,7 +63,7 @@ class CountedRanges:
 
     @property
     def place(self) -> str:
-        """Where the log keeps it."""
+        """Its name in the log."""
         key = json.dumps([self.session, self.parties]).encode()
         return f"{PLACE}{hashlib.sha256(key).hexdigest()}"
 

@@ -1,8 +1,8 @@
 """Larger sets of patients whose own sums follow from releases: a difference is a release, and is judged as one.
 
 Thirty patients more than in an earlier study are a plain sum over thirty patients. The log holds their value prints, so
-that patients who have left the file are judged as well. Of masked sums the sites know the pool's counts of levels: what
-these differ by is the count of the patients who came or left.
+that patients who have left the file are judged as well. The sites know the pool's counts of levels of a masked study:
+the difference of two such counts is the count of the patients who came or left.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def judge_sets_of_pool(
 ) -> Iterator[Objection]:
     """Objections to the part of this site in sums of the pool that follow from a release and former ones.
 
-    Of two masked studies whose counts of levels were opened (`opens`: the new one's are) the pool's counts are judged
-    in their place. Those of a table, of curves, of sums in the clear or of three studies nobody has opened: there each
+    If the counts of levels of two masked studies were opened (`opens`: those of the new one are), the pool's counts are
+    judged instead. Those of a table, of curves, of sums in the clear or of three studies nobody has opened: there each
     site's own part must have no small level, so that the pool's has none.
     """
     head = candidate.head

@@ -1,10 +1,11 @@
 """Times that follow from two studies of curves: counts by step on two grids, or of patients in only one of the two.
 
-Events of competing causes are counted by cause. Two studies that each count one cause show together who has neither.
+Events of competing causes are counted by cause. Two studies that each count one cause together show the patients with
+neither.
 
 Cumulative counts at an end of a step of each of two grids differ by the patients who leave between these ends. So over
-the same patients the counts of the joint grid are known, and all of them must stand on the floor. Of two studies whose
-patients differ, the counts at common ends differ by those of the patients in only one of the two.
+the same patients the counts of the joint grid are known, and all of them must stand on the floor. If the patients of
+two studies differ, the counts at common ends differ by those of the patients in only one of the two.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from coterie_learners.core.disclosure import TimeSteps
 from coterie_node.privacy.objections import Grade, Objection
 from coterie_node.privacy.prints import RawRows
 
-# Of a width: how far a time may lie behind an end and be in the step before it.
+# A fraction of a width: how far a time may lie behind an end and still be in the step before it.
 _ROUNDING = 1e-9
 _OF = "events of "
 # Counts of patients, the last axis by step, those before it by table.
 Counts = Mapping[str, NDArray[np.int64]]
 StepPlaces = NDArray[np.int64]
-# Who counts (n,) in which step (n,), by kind.
+# The patients who count (n,) and their steps (n,), by kind.
 Placed = Mapping[str, tuple[NDArray[np.bool_], StepPlaces]]
 
 
 @dataclass(frozen=True)
 class LoggedTimes:
-    """What the log keeps of a study of curves: its grid, and this site's counts on it."""
+    """The log's entry about a study of curves: its grid, and this site's counts on it."""
 
     steps: TimeSteps
     counts: Counts
@@ -71,7 +72,7 @@ def _place_levels(raw: RawRows, name: str) -> tuple[StepPlaces, int]:
 
 
 def _place(steps: TimeSteps, raw: RawRows, causes: tuple[str, ...] | None = None) -> Placed:
-    """Who counts (n,) in which step (n,), by kind; who leaves after the horizon leaves in the last step.
+    """The patients who count (n,) and their steps (n,), by kind; who leaves after the horizon leaves in the last step.
 
     Kinds of columns that are not among the raw ones, of another study, are left out. Events of a category count by
     these causes, or by those that the study shows.
@@ -102,7 +103,7 @@ def _place_events(
     among: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     last: StepPlaces,
 ) -> Placed:
-    """Who has the event in which step, by cause, and who leaves without; `among`: who counts, who has left in time."""
+    """The events in each step by cause, and who leaves without one; `among`: who counts, who has left in time."""
     inside, in_time = among
     codes, levels = np.asarray(raw.values[steps.event]), raw.levels.get(steps.event, ())
     if not causes:
@@ -118,7 +119,7 @@ def judge_joint_grid(new: TimeSteps, former: TimeSteps, study: str, raw: RawRows
     if new.time != former.time or floor < 2:
         return
     codes = [_place_levels(raw, name)[0] for name in new.tables if name in former.tables]
-    # Of one event both studies together show the causes of each.
+    # If both studies are of one event, together they show the causes of each.
     causes = None
     if new.event == former.event:
         causes = tuple(dict.fromkeys((*_list_causes(new, raw), *_list_causes(former, raw))))
@@ -150,7 +151,7 @@ def _shows_full_step(codes: Sequence[StepPlaces], here: Placed, there: Placed) -
 
 
 def _has_event(placed: Placed) -> NDArray[np.bool_]:
-    """Who has an event of any kind (n,)."""
+    """The patients with an event of any kind (n,)."""
     events = [inside for kind, (inside, _) in placed.items() if kind.startswith("events")]
     return np.asarray(np.logical_or.reduce(events), dtype=np.bool_)
 

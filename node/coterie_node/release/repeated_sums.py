@@ -50,7 +50,7 @@ def is_masked(step: Step) -> bool:
 
 
 def list_attempts(history: Iterable[Record | Event], sites: Sequence[str], position: int) -> dict[int, Attempt]:
-    """The attempts of a step in which somebody posted, by number, from all that the ledger holds of a study."""
+    """The attempts of a step in which somebody posted, by number, from all entries of a study."""
     active, attempts = set(sites), dict[int, Attempt]()
     for entry in history:
         if isinstance(entry, Record):
@@ -65,7 +65,7 @@ def list_attempts(history: Iterable[Record | Event], sites: Sequence[str], posit
         elif entry.name == "SiteExcluded":
             site = str(details["silent"])
             active.discard(site)
-            # Who has posted is not silent: most sites voted that the post cannot be used.
+            # A site that has posted is not silent: most sites voted that its post is unusable.
             if at is not None and site in at.posted:
                 at.unusable.add(site)
         elif entry.name == "SiteLeft":

@@ -1,1 +1,1 @@
-"""Who approved a study at each site, as the persons signed it and as the ledger has it."""
+"""The approvals of a study at each site, as the persons signed them and as the ledger has them."""

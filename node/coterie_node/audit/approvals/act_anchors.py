@@ -22,7 +22,7 @@ def find_anchors(
     files: Collection[str],
     registered: int | None = None,
 ) -> tuple[LogHead, ...]:
-    """The heads in the statements that the ledger has of a site, in the order of the joins.
+    """The heads in a site's statements whose digests are on the ledger, in the order of the joins.
 
     `statements`: those in the site's folder. `files`: SHA-256 of its files of signatures in another form, which have no
     head. `registered`: since when the site has a register, in seconds since 1970; from then on it joins on statements

@@ -53,7 +53,7 @@ class SignedJoin:
 
 
 def check_signatures(ledger: Ledger, blobs: BlobStore, number: int, domain: ActDomain) -> tuple[SignedJoin, ...]:
-    """Who signed the approvals of a study; AuditFailed (CO-A210 to CO-A214) names the site whose do not hold."""
+    """The signers of a study's approvals; AuditFailed (CO-A210 to CO-A214) names a site whose approvals do not hold."""
     view, entries = ledger.view(number), list(ledger.history())
     keys = {site: frozenset(list_site_keys(entries, site)) for site in view.terms.sites}
     proposed = min((e.time for e in entries if _is_named(e, "StudyProposed", number)), default=0)

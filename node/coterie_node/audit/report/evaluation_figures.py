@@ -46,7 +46,7 @@ def _write_path(points: Sequence[tuple[float, float]]) -> str:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where numbers of a range stand in pixels."""
+    """The places of a range's numbers in pixels."""
 
     x_end: float = 1.0
     y_low: float = 0.0

@@ -58,12 +58,12 @@ ODD = frozenset(
     | {"SiteLeft", "StepReopened", "UnavailabilityVoted", "AbortVoted", "StudyDeclined"}
     | {"SupersessionVoted", "StudySuperseded"}
 )
-# More steps than this are counted, not listed; `coterie audit history` has them all.
+# At most so many steps are listed, and the others only counted; `coterie audit history` has them all.
 MOST_STEPS = 400
 DECIMALS = 6
 # Counts of rows in a report are multiples of this, or of the study's floor if that is more.
 BAND = 5
-# What became of rows with missing values, by the study's rule.
+# The treatment of rows with missing values, by the study's rule.
 _MISSING = {"drop": "left out", "refuse": "not accepted", "keep": "kept, and missing values counted"}
 
 NOT_PROVED = (
@@ -72,17 +72,17 @@ NOT_PROVED = (
     "That rows which a site left out were left out rightly; counts are the site's own word, and so are the rulings of "
     "its release gate.",
     "That sites did not agree with each other outside the ledger, or read their data before they approved.",
-    "Who wrote this page: it is not signed, and anybody can change its words. Trust the command that repeats it.",
+    "The author of this page: it is not signed, and anybody can change its words. Trust the command that repeats it.",
     "Anything about causes: the model describes associations in the sites' data.",
 )
 
 
 @dataclass(frozen=True)
 class ReportSource:
-    """Where a study was read from: what it rests on in sentences, and the command that repeats the check.
+    """The source of a study: what its proof needs, in sentences, and the command that repeats the check.
 
-    `signed`: which persons approved at each site. `row_warnings` and `flows`: what a site that makes the report knows
-    of its own rows, and no auditor.
+    `signed`: which persons approved at each site. `row_warnings` and `flows`: what the site that makes the report knows
+    about its own rows; an auditor has none.
     """
 
     trust: tuple[str, ...]
@@ -141,13 +141,13 @@ class AuditReport:
 
     @property
     def approvals(self) -> list[HistoryEntry]:
-        """Who proposed and joined, when, and to which rows it committed."""
+        """The sites that proposed and joined, when, and the rows to which each committed."""
         names = ("StudyProposed", "StudyJoined", "StudyStarted", "StudyCompleted")
         return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in names]
 
     @property
     def signatures(self) -> list[str]:
-        """Which persons approved at each site, when and with what meaning, in sentences."""
+        """The persons who approved at each site, when and with what meaning, in sentences."""
         return [line for join in self.source.signed for line in join.sentences]
 
     @property
@@ -160,12 +160,12 @@ class AuditReport:
 
     @property
     def anomalies(self) -> list[HistoryEntry]:
-        """Whatever did not go straight on."""
+        """Every event that interrupted the study."""
         return [to_history_entry(e) for e in self.entries if isinstance(e, Event) and e.name in ODD]
 
     @property
     def supersession(self) -> str:
-        """That the study's result is superseded, by which and why; empty if it is not."""
+        """A sentence that the result is superseded, by which study and why; empty if it is not."""
         if self.view is None or not self.view.superseded:
             return ""
         return next((remark for remark in self.replay.remarks if "is superseded" in remark), self._state_supersession())
@@ -195,7 +195,7 @@ class AuditReport:
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """The records as rows of the step table, with what the replay did with each."""
+        """The records as rows of the step table, each with what the replay did with it."""
         by_position = {p.position: p for p in self.progress}
         superseded_keys = {(r.site, r.seq) for r in self.superseded}
         return [
@@ -226,14 +226,14 @@ class AuditReport:
 
     @property
     def rulings(self) -> list[dict[str, Any]]:
-        """Per site and ruling of the release gate: how many payloads."""
+        """The number of payloads by site and ruling of the release gate."""
         own = [r for r in self.records if r.kind != "server"]
         counts = Counter((r.site, describe_ruling(r.post.verdict).rsplit(" ", 1)[0] or "not judged") for r in own)
         return [{"site": site, "ruling": ruling, "count": count} for (site, ruling), count in sorted(counts.items())]
 
     @property
     def refused(self) -> bool:
-        """Whether a payload is on record that its site's gate refused, which no honest node posts."""
+        """Whether a payload is on record although its site's gate refused it; no honest node posts such a payload."""
         return any(r.post.verdict[0] == Ruling.REFUSED for r in self.records)
 
     @property
@@ -292,7 +292,7 @@ class AuditReport:
 
     @property
     def validates(self) -> bool:
-        """Whether the study evaluates a given model, and fits none."""
+        """Whether the study evaluates a given model instead of fitting one."""
         return self.fit is not None and self.fit.family == VALIDATION
 
     @property
@@ -409,12 +409,12 @@ def make_report(
 
 
 def report_failure(outcome: Replay, source: ReportSource, now: datetime) -> AuditReport:
-    """The report of what could not even be read."""
+    """The report of a study or bundle that could not be read."""
     return AuditReport(outcome, source, now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), versions=versions())
 
 
 def versions() -> dict[str, str]:
-    """What the verdict was computed with."""
+    """The versions with which the verdict was computed."""
     return {"coterie": version("coterie"), "Python": platform.python_version(), "numpy": version("numpy")}
 
 
@@ -546,7 +546,7 @@ def _methods_of_models(report: AuditReport) -> str:
 
 
 def _describe_sites(contributors: Sequence[str], study: Study) -> str:
-    """How many sites the model is of, and whose rows it does not hold."""
+    """The number of sites in the model, and the sites whose rows are not in it."""
     gone = [name for name in study.sites if name not in contributors]
     if not gone:
         return f"{len(study.sites)} sites"

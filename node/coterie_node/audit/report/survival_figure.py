@@ -51,7 +51,7 @@ class _Frame:
 
     @property
     def start(self) -> float:
-        """Where curves begin: all survive, and no one has had the event."""
+        """The value at which curves begin: all survive, and nobody has had the event."""
         return 0.0 if self.cause else 1.0
 
     @property
@@ -67,11 +67,11 @@ class _Frame:
         return [self.width * k for k in range(0, steps + 1, stride)]
 
     def x(self, time: float) -> float:
-        """Where a time stands."""
+        """The place of a time."""
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * time / self.horizon
 
     def y(self, survival: float) -> float:
-        """Where a survival or an incidence stands."""
+        """The place of a survival or an incidence."""
         return _TOP + _PLOT * (1.0 - survival)
 
     def draw_path(self, times: Sequence[float], values: Sequence[float]) -> list[Point]:

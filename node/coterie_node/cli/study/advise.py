@@ -96,7 +96,7 @@ def _try_advice(study: Study, item: Advice, sizes: Mapping[str, int], events: fl
 
 
 def _check_options(study: Study, advice: Advice) -> Advice:
-    """The advice, or why the learner would not take this study with the options that it knows of those given."""
+    """The advice, or why the learner would not take this study with those of the given options that it knows."""
     if not advice.fits:
         return advice
     asked, family = _find_family(study), _family_without_choice(advice.learner)

@@ -44,7 +44,8 @@ def show_command(
 ) -> None:
     """Show what a study does: sites, model, what leaves a site, and who must be trusted with what.
 
-    Of a study on the ledger also its state, what this site's policy says of it, and its document as it was hashed.
+    For a study on the ledger it also shows its state, what this site's policy says about it, and its document as it was
+    hashed.
     """
     if Path(which).suffix in (".toml", ".json"):
         from coterie_node.cli.study.advise import show_file
@@ -104,7 +105,7 @@ def result_command(
 
 
 def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[str]:
-    """Who is no longer in a study, and whether its rows are in the result."""
+    """The sites that are no longer in a study, and whether their rows are in the result."""
     gone = [name for name in view.terms.sites if name not in view.parties]
     excluded = [name for name in gone if name not in contributors]
     late = [name for name in gone if name in contributors]
@@ -113,7 +114,7 @@ def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[
 
 
 def _describe_gain(folder: SiteFolder, view: StudyView) -> list[str]:
-    """What joining bought this site: of its own rows, so in the text for its people and in no file format."""
+    """What this site gained by joining: about its own rows, so only in the text for its people, in no file."""
     gain = folder.read_gain(view.id, view.terms.hash)
     return [f"{gain} Only {folder.name} knows this; `coterie study gain {view.id}` shows more."] if gain else []
 

@@ -1,4 +1,4 @@
-"""`coterie study supersede|withdraw`: what a site says of a finished study, and what it takes back.
+"""`coterie study supersede|withdraw`: what a site states about a finished study, and what it takes back.
 
 As with every decision, a command writes into the node's folder, and the daemon puts it on the ledger.
 """

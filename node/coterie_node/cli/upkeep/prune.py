@@ -1,4 +1,4 @@
-"""`coterie prune`: let go of the payloads of ended studies."""
+"""`coterie prune`: delete the payloads of ended studies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def prune_command(
     studies: Annotated[list[int], typer.Argument(help="Numbers of the studies.")],
     bundles: Annotated[Path, typer.Option(help="Folder with the bundles that `coterie audit export` made of them.")],
     node: NodeOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, and let go of nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, and delete nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Delete the payloads of ended studies from this site's store, and destroy its sealing keys of them.
@@ -41,6 +41,6 @@ def prune_command(
         ]
     if not dry_run and isinstance(store, PinnedStore):
         store.collect()
-    said = "Nothing is let go of: this is a dry run." if dry_run else "They are deleted from this site's store."
+    said = "Nothing is deleted: this is a dry run." if dry_run else "They are deleted from this site's store."
     lines = [*(pruning.text for pruning in prunings), said]
     print_document([pruning.as_dict() for pruning in prunings], "\n".join(lines), as_json)

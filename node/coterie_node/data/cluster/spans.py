@@ -29,7 +29,7 @@ Sum = TypeVar("Sum")
 
 @dataclass(frozen=True)
 class Span:
-    """Whole blocks of rows, of which the first has the number `first`, and where their rows are, in order."""
+    """Whole blocks of rows, the first with the number `first`, and the places of their rows, in order."""
 
     first: int
     cuts: tuple[Cut, ...]

@@ -18,7 +18,7 @@ from coterie_node.errors import ConfigError
 
 @dataclass(frozen=True)
 class DraftFiles:
-    """Where a draft was written."""
+    """The files of a draft."""
 
     study: Path
     mappings: Mapping[str, Path]
@@ -28,7 +28,7 @@ def draft_from_files(paths: Sequence[Path], out: Path, column_names: Mapping[str
     """Read each site's file or source and draft a study; StudyError (CO-S110) if they have no column in common."""
     names = [name_site_of(path) for path in paths]
     if len(set(names)) < len(names):
-        raise StudyError("CO-S110", f"The files give the sites {names}, of which two are the same. Rename a file.")
+        raise StudyError("CO-S110", f"The files give the sites {names}, two of which are the same. Rename a file.")
     sources = {name: path for path, name in zip(paths, names, strict=True) if is_source(path)}
     heads = {name: _read_head(path, name, out) for name, path in sources.items()}
     looks = (look_at_source if is_source(path) else look_at_file for path in paths)

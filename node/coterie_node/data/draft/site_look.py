@@ -93,7 +93,7 @@ def _note_copies(looks: Sequence[ColumnProfile], columns: Mapping[str, Texts]) -
 
 
 def _find_order(looks: Sequence[ColumnProfile], columns: Mapping[str, Texts]) -> tuple[tuple[str, str], ...]:
-    """Pairs of date columns of which the first is hardly ever later than the second."""
+    """Pairs of date columns whose first date is hardly ever later than the second."""
     both_of = zip(looks, columns.values(), strict=True)
     dates = {look.name: _read_days(look.form, texts) for look, texts in both_of if look.kind == "date"}
     pairs = []

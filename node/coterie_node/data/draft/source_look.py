@@ -24,7 +24,7 @@ OLDEST = 120.0
 
 @dataclass(frozen=True)
 class Declared:
-    """What a source says of a column: its kind, and levels, range and unit if it knows them; or why it is left out."""
+    """A source's facts about a column: kind, and levels, range and unit if it knows them; or why it is left out."""
 
     kind: ColumnKind
     levels: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ def _declare_covariate(covariate: Covariate) -> Declared:
 
 
 def declare_field(field: RedcapField) -> Declared | None:
-    """What a dictionary says of a field; None where it leaves the type open."""
+    """The facts of a dictionary about a field; None where it leaves the type open."""
     unit = split_unit(field.label)[1]
     if field.identifies:
         return Declared("apart", apart="the dictionary says that it identifies patients")

@@ -39,7 +39,7 @@ def split_file(path: Path, by: str, folder: Path) -> list[Path]:
         )
     names = {site: name_site(site) for site in lines}
     if len(set(names.values())) < len(names):
-        text = f"The column {quote(by)} has {join_values(sorted(names), 8)}, of which two are one name of a site"
+        text = f"The column {quote(by)} has {join_values(sorted(names), 8)}, two of which give the same name of a site"
         raise origin.error("CO-D125", f"{text}. Spell each site in one way.")
     header = [name for name in table.header if name != by]
     return list(_write_parts({names[site]: rows for site, rows in lines.items()}, header, form.separator, folder))

@@ -1,7 +1,7 @@
 """The mapping: a TOML file at the site that names its rows, how they are written, and what their codes mean.
 
-The same mapping serves every study of the site: a study reads the columns that it needs. Its digest stands in the
-snapshot that the site commits to, so that a later mapping is seen.
+The same mapping serves every study of the site: a study reads the columns that it needs. Its digest is in the snapshot
+that the site commits to, so that a changed mapping is noticed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TableForm(Frozen):
     """How the file is written.
 
     decimal and thousands: the letters in its numbers. skip: lines before the header. header: names of the columns, of a
-    file that has none. missing: words that stand for no value in any column, beside those that always do.
+    file that has none. missing: words that mean missing in any column, besides those that always do.
     """
 
     separator: Annotated[str, Field(pattern=r"^[,;|\t]$")] = ","
@@ -59,7 +59,7 @@ class TableForm(Frozen):
 class ColumnMapping(Frozen):
     """What one variable of the study is in the site's file.
 
-    source: the column's name in the file. missing: words and numbers that stand for no value. levels: the study's level
+    source: the column's name in the file. missing: words and numbers that mean missing. levels: the study's level
     of each of the file's. yes and no: what is 1 and 0, in any case of letters. unit: of the file's values, for people;
     the study's value is the file's times `factor`, divided by `divisor`, plus `offset`. date: how dates are written;
     with `since` the value is the number of days since that day, or since the date in another column of the file.
@@ -131,7 +131,7 @@ class DateRules(Frozen):
 
 
 class DatabaseAccess(Frozen):
-    """How to reach a database; no secret stands in it.
+    """How to reach a database; it has no secret.
 
     database: a SQLAlchemy address without a password. password_file, password_variable: where the password is. seconds:
     how long the query may take.
@@ -149,7 +149,7 @@ class DatabaseAccess(Frozen):
 
 
 class SqlQuery(DatabaseAccess):
-    """A query on a database, of which the site's rows are the result."""
+    """A query on a database; its result is the site's rows."""
 
     query: Annotated[str, Field(min_length=1, max_length=1_000_000)]
 
@@ -169,7 +169,7 @@ class OmopSource(DatabaseAccess, OmopRows):
 
 
 class RedcapForm(Frozen):
-    """That the file is a raw export of REDCap. dictionary: the file of its data dictionary. event: the one to read."""
+    """A raw export of REDCap. dictionary: the file of its data dictionary. event: the one to read."""
 
     dictionary: Annotated[Text, Field(min_length=1)]
     event: Text = ""
@@ -179,7 +179,7 @@ class DaskSource(Frozen):
     """Parts of rows on a Dask cluster that runs already.
 
     scheduler: its address. files: the parts' paths as the workers see them, with * and ?; their order is that of their
-    names. seconds: how long nothing may come back before the cluster is given up. ca, certificate, key: PEM files
+    names. seconds: the longest time without an answer before the cluster is given up. ca, certificate, key: PEM files
     beside the mapping, for an address that begins with tls.
     """
 
@@ -222,7 +222,7 @@ class SiteMapping(Frozen):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the mapping does, in hexadecimal digits: where the file lies is no part of it."""
+        """SHA-256 of what the mapping does, in hexadecimal digits: the place of the file is no part of it."""
         place = {"file": True, "dask": True}
         plain = self.model_dump(mode="json", exclude_defaults=True, exclude=place, by_alias=True)
         return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -41,7 +41,7 @@ class MappedRows:
             yield {name: self._convert(name, conversion, batch) for name, conversion in self.plan.items()}
 
     def places(self, rows: Sequence[int]) -> list[str]:
-        """Where the rows are in the site's own file."""
+        """The places of the rows in the site's own file."""
         return self.table.places(rows)
 
     def stamp(self) -> str:

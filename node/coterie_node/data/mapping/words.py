@@ -31,7 +31,7 @@ def describe_mapping(mapping: SiteMapping, names: Iterable[str]) -> list[str]:
 
 
 def describe_column(rule: ColumnMapping) -> str:
-    """Where a variable comes from, and what is done to it."""
+    """The source of a variable, and how it is converted."""
     unit = f" in {rule.unit}" if rule.unit else ""
     parts = [f"column {quote(rule.source)}{unit}"]
     if rule.levels:

@@ -12,7 +12,7 @@ from coterie_node.analysis.pooled import Reference
 from coterie_node.demo.cases import nhefs
 from coterie_node.demo.cases.case import Case
 
-# Of nobody's paper: near a fit of these data, and somewhat too sure of itself.
+# Coefficients of no paper: near a fit of these data, but somewhat too large.
 MODEL = {"(Intercept)": -8.9, "age": 0.13, "sex[female]": -0.55, "smokeyrs": 0.015}
 _COLUMNS = ("age", "sex", "race", "smokeyrs")
 _STUDY = """\

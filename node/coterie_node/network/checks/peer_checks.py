@@ -37,7 +37,7 @@ from coterie_node.site.folder import SiteFolder
 
 @dataclass(frozen=True)
 class Peers:
-    """What a site's folder knows of the other sites, and what its chain node and its store say; None: not asked."""
+    """The other sites in a site's folder, and those that its chain node and its store report; None: not asked."""
 
     home: SiteFolder
     cards: Mapping[str, FounderCard]
@@ -81,7 +81,7 @@ def check_store_of(peers: Peers) -> Iterator[CheckResult]:
 
 
 def check_peers_of(peers: Peers, ledger: EthereumLedger) -> Iterator[CheckResult]:
-    """Who is seen on the chain and in the swarm, and which ports of the others answer."""
+    """The sites that are seen on the chain and in the swarm, and the ports of other sites that answer."""
     yield run_check("chain peers", lambda: _check_chain_peers(peers, ledger))
     yield run_check("swarm peers", lambda: _check_swarm_peers(peers, ledger))
     if peers.others:

@@ -23,7 +23,7 @@ from coterie_node.network.membership.signed_statement import SignedStatement
 MAX_HEARTBEAT_BYTES = 1 << 16
 # Seconds by which the clocks of two sites, and the time on the way, may differ.
 MAX_AGE = 300
-# Who names no member counts under this name.
+# Heartbeats that name no member are counted under this name.
 NOBODY = "?"
 Names = Annotated[tuple[Name, ...], Field(max_length=253)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]

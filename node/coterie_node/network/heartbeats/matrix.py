@@ -140,7 +140,8 @@ def _find_troubles(rows: Sequence[SitePulse]) -> Iterator[Trouble]:
 def _count_behind(row: SitePulse, alive: Iterable[SitePulse]) -> int:
     """Blocks that others had when they spoke, and this site not yet when it spoke at the same time or later.
 
-    Of two minutes between two heartbeats the chain makes 24 blocks or more: an older heartbeat is behind without fault.
+    In the two minutes between two heartbeats the chain makes 24 blocks or more, so an older heartbeat may be behind
+    without a fault.
     """
     before = (other.head for other in alive if (other.age or 0) >= (row.age or 0))
     return max(before, default=0) - row.head

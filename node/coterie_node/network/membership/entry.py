@@ -7,8 +7,8 @@
        the others     vote for the same card; more than half of the sites decide
 
 Invariants. An invitation opens for one card alone, for so many days, and once. It is signed by the member's key, which
-the newcomer finds in the Catalog of its own chain. Its fingerprint is compared by telephone: who makes a whole false
-network can sign as it likes.
+the newcomer finds in the Catalog of its own chain. Its fingerprint is compared by telephone: somebody who builds a
+whole false network can sign anything.
 """
 
 from __future__ import annotations

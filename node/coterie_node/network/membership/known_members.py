@@ -21,7 +21,7 @@ from coterie_node.network.site_ports import SitePorts
 from coterie_node.site.cards import check_site_name
 from coterie_node.site.folder import SiteFolder
 
-# Where the cards of sites go whose seats are revoked: their keys are never used again, and the record stays.
+# The folder for the cards of revoked sites: their keys are never used again, and the record stays.
 REVOKED_FOLDER = "revoked"
 
 
@@ -73,7 +73,7 @@ def write_peers(home: SiteFolder) -> None:
 
 
 def _read_addresses(store: Kubo) -> tuple[str, str]:
-    """Where a store listens, as its configuration has it: in a container that is not loopback."""
+    """The address at which a store listens, by its configuration: in a container it is not loopback."""
     try:
         addresses = json.loads(read_private(store.config, "the store's configuration"))["Addresses"]
         return str(addresses["Swarm"][0]), str(addresses["API"])

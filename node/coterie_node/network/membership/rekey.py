@@ -5,8 +5,8 @@
 
 Stores with the old key and with the new one do not talk to each other. Until all have taken the order over, a study
 waits for payloads of the others (CO-C201), and goes on by itself. Invariant: an order is newer than every one that the
-site took over before, so that nobody brings an old key back. Of two orders of the same second, that with the larger
-fingerprint is the newer one at every site.
+site took over before, so that nobody brings an old key back. If two orders are of the same second, the one with the
+larger fingerprint counts as newer at every site.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def take_order(
 
 
 def compare_peers(home: SiteFolder, sites: Sequence[SiteEntry], connected: Sequence[str]) -> Takeover:
-    """Who is seen in the swarm, of the other active sites, by the ids of the store's peers."""
+    """The other active sites that are seen in the swarm, by the ids of the store's peers."""
     there = find_swarm_peers(name_swarm_peers(Peers.load(home), sites), connected)
     others = sorted(site.name for site in sites if site.active and site.name != home.name)
     seen = tuple(name for name in others if name in there)

@@ -1,4 +1,4 @@
-"""This site's votes about who makes blocks, as files that the daemon carries to its own chain node until they pass."""
+"""This site's votes about sealers, as files that the daemon passes to its own chain node until they pass."""
 
 from __future__ import annotations
 

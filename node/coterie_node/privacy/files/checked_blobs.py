@@ -1,6 +1,6 @@
 """A blob with a digest of its name and content before it, so that a cut, changed or renamed file is no other blob.
 
-The digest finds accidents. Who may write into the folder has the key of the log as well.
+The digest finds accidents. Anybody who may write into the folder has the key of the log as well.
 """
 
 from __future__ import annotations

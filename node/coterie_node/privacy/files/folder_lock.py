@@ -24,7 +24,7 @@ class InUse(OSError):
 
 @dataclass
 class FolderLock:
-    """Lock on the file `.lock` of a folder; who holds it may take it again. OSError if the file cannot be made."""
+    """Lock on the file `.lock` of a folder; its holder may take it again. OSError if the file cannot be made."""
 
     folder: Path
     _threads: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)

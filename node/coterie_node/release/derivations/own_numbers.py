@@ -1,8 +1,8 @@
 """Derived numbers that are a sum of multiples of their own sources, except for few patients.
 
 `2 * lab + (visit_number == 18)` looks like a measurement. Less twice the sums of `lab`, which another study shows, its
-sums are those of one patient. A sum of multiples is recognised by some rows of which all are alike: it is solved on
-random ones and tried on all (Fischler and Bolles, Random sample consensus, Communications of the ACM 24, 1981).
+sums are those of one patient. A sum of multiples is recognised by some rows that all follow it: it is solved on random
+ones and tried on all (Fischler and Bolles, Random sample consensus, Communications of the ACM 24, 1981).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _EXPLAINED = 0.8
 def judge_own_numbers(
     numbers: Mapping[str, NDArray[Any]], values: Mapping[str, NDArray[Any]], design: Design, sizes: Sizes
 ) -> Iterator[Objection]:
-    """Objections to derived numbers (n,) of which few patients of this site lack what all others have.
+    """Objections to derived numbers (n,) that follow a rule for all patients of this site except for few.
 
     `values`: the raw columns (n,) and all derived ones.
     """

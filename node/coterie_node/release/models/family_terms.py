@@ -72,7 +72,8 @@ def _judge_offset(
 ) -> Iterator[Objection]:
     """Objections to an offset under which few patients have nearly all of the first sums, at the model without terms.
 
-    `y`, `offset` and `weights` (n,). Where a score is a sum of whole outcomes it counts events, which others judge.
+    `y`, `offset` and `weights` (n,). A score that is a sum of whole outcomes counts events, and other rules judge
+    these.
     """
     mean = float(y @ weights / weights.sum())
     low, high = family.ends
