@@ -26,7 +26,7 @@ SECONDS_A_YEAR = 365.25 * 86400
 
 @runtime_checkable
 class PinnedStore(Protocol):
-    """A store that keeps what is pinned, and lets go of the rest when it is asked to."""
+    """A store that keeps pinned payloads, and deletes the rest on request."""
 
     def unpin(self, cid: str) -> None:
         """Let the next collection take a payload; no error if it was not pinned."""
@@ -37,7 +37,7 @@ class PinnedStore(Protocol):
 
 @dataclass(frozen=True)
 class Pruning:
-    """What was, or would be, let go of one study: payloads and their bytes; whether a sealing key was destroyed."""
+    """What was, or would be, deleted of one study: payloads and their bytes; whether a sealing key was destroyed."""
 
     study: int
     payloads: int
@@ -59,7 +59,7 @@ class Pruning:
 def check_age(ledger: Ledger, view: StudyView, years: float, now: float) -> None:
     """ConfigError for a study that has not ended (CO-F521), or before its date (CO-F522); `now` in seconds since 1970.
 
-    The later of two clocks would let go too early, so the earlier one counts: the ledger's, or this machine's.
+    The earlier of two clocks counts, the ledger's or this machine's, because the later one could delete too early.
     """
     if view.state not in (State.COMPLETED, State.ABORTED):
         message = f"Study {view.id} is {view.state.name.lower()}: its sites may need each payload yet"
@@ -109,7 +109,7 @@ def prune(
     if not dry:
         for cid in payloads:
             store.unpin(cid)
-        # Last: a key that is destroyed cannot be asked for again if a payload could not be let go.
+        # Last: a destroyed key cannot be restored if a payload could not be deleted.
         if sealed:
             destroy(vault, session)
     return Pruning(view.id, len(payloads), sum(payloads.values()), bundle.name, sealed)

@@ -11,7 +11,7 @@ from coterie_node.run.reasons import describe_reason
 
 @dataclass(frozen=True)
 class StudyEnd:
-    """Who ended a study, the reason's code, and the site whose fault it was; empty if nobody's is on record.
+    """The site that ended a study, the reason's code, and the site at fault; empty if nobody's is on record.
 
     `blamed`: the site that the one that ended the study had voted against, where no other site could confirm it.
     """
@@ -95,7 +95,7 @@ def _read_loss(event: Event, cause: str) -> Loss:
     return Loss(name, position, f"{words.format(site=name, position=position)}: {cause}")
 
 
-# Where an event names the site, and what it says.
+# The field in which an event names the site, and the sentence about it.
 _LOST = {
     "SiteExcluded": ("silent", "{site} was excluded at step {position}"),
     "SiteLeft": ("", "{site} left at step {position}"),

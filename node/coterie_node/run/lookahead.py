@@ -1,6 +1,6 @@
 """What a site works out ahead of the ledger: the next server's post, which anybody can compute from the posts so far.
 
-Where blocks take time, a site that waited for each server's record would lose one block in each round. It computes the
+If blocks take time, a site that waited for each server's record would lose one block in each round. It computes the
 server's post itself, feeds its machine with it, and sends its own next record behind it, so that one block takes both.
 The ledger decides: the record names the post that it builds on, so that the contract refuses it if the server posts
 something else. Nothing of a prediction is read as the server's word until the ledger confirms it.

@@ -39,7 +39,8 @@ WORDS_PER_NUMBER = 2
 class PayloadPreview:
     """One payload of one site, with the gate's verdict.
 
-    `disclosed`: what the learner says of the step. `sums`: this site's numbers under its masks, where there are masks.
+    `disclosed`: the learner's sentences about the step. `sums`: this site's numbers under its masks, where there are
+    masks.
     """
 
     site: str

@@ -48,8 +48,8 @@ def steps(ledger: Ledger, blobs: BlobStore, number: int, study: Study, tolerance
 def list_contributors(view: StudyView, entries: Iterable[Record | Event]) -> tuple[str, ...]:
     """The sites whose rows the result of a study holds, in the study's order.
 
-    Of a completed study these are the sites that posted at the last step of all sites: one that leaves after that step
-    is none of the study's parties any more. Of any other study, and without such a step, they are the parties.
+    In a completed study these are the sites that posted at the last step of all sites: a site that leaves after that
+    step is no party any more. In any other study, and without such a step, they are the parties.
     """
     each = [e for e in entries if isinstance(e, Record) and e.post.study == view.id and e.kind == "each"]
     last = max(((record.post.position, record.post.attempt) for record in each), default=None)

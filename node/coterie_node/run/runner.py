@@ -2,7 +2,7 @@
 
 Simulation and daemon call `turn()`; there is no other loop body. An auditor is a Follower, which reads only.
 
-Where the runner stands is read from the ledger and from few fields of its own, so that a crash loses nothing:
+The runner reads its state from the ledger and from few fields of its own, so that a crash loses nothing:
 
     state        how it shows                           what a turn does                                 next
     -----------  -------------------------------------  -----------------------------------------------  -----------
@@ -194,7 +194,7 @@ class Runner(Follower):
         return (behind or self._posts(open_) or self._foresees(step, view)) and not self.matches_ledger()
 
     def _posts(self, open_: OpenStep) -> bool:
-        """Whether this party posts now: once for each attempt; `posted` is what the ledger has of this attempt."""
+        """Whether this party posts now: once for each attempt; `posted` are the ledger's records of this attempt."""
         return self._codec.name in open_.posters and self._codec.name not in open_.posted
 
     def _foresees(self, step: Step, view: StudyView) -> bool:

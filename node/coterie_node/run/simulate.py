@@ -27,7 +27,7 @@ from coterie_node.run.study_files import study_terms
 from coterie_node.run.view_grants import View, join_views
 
 ProgressObserver = Callable[[Progress], None]
-# Of pads that wait for the second site of their pair: those of 200 sites and ten columns are 21 MB.
+# Bytes of pads that wait for the second site of their pair: those of 200 sites and ten columns are 21 MB.
 MOST_PAD_BYTES = 1 << 26
 
 

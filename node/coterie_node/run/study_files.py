@@ -129,7 +129,7 @@ def check_silence_rule(study: Study) -> None:
 
 
 def study_terms(study: Study) -> Terms:
-    """What the contract holds of a study: its hash, its sites in turn order, its schedule and its deadlines.
+    """The terms of a study in the contract: its hash, its sites in turn order, its schedule and its deadlines.
 
     Nobody is excluded below the number of sites with which the study can go on.
     """
@@ -148,7 +148,7 @@ def study_terms(study: Study) -> Terms:
 
 
 def differing_terms(terms: Terms, study: Study) -> tuple[str, ...]:
-    """Where the ledger's terms of a study are not its document's, in words; empty if they are the same."""
+    """The ledger's terms of a study that differ from its document, in words; empty if they are the same."""
     wanted = study_terms(study)
     pairs = ((field.name, getattr(terms, field.name), getattr(wanted, field.name)) for field in fields(Terms))
     return tuple(

@@ -1,7 +1,7 @@
 """card.json: the name and the public keys with which a hospital asks the sites for a seat in their Catalog.
 
-The `FounderCard` of `coterie network keys` (founder.json) is another card: it also says who makes blocks and where the
-site's chain node and store are reached, which the founders need before there is a Catalog.
+The `FounderCard` of `coterie network keys` (founder.json) is another card: it also has the sealer and the addresses of
+the site's chain node and store, which the founders need before there is a Catalog.
 """
 
 from __future__ import annotations

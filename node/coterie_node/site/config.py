@@ -72,7 +72,7 @@ class StorePart(Frozen):
 
 
 class ApiPart(Frozen):
-    """Where the node answers for its health and its metrics."""
+    """The address of the node's health and metrics."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
@@ -119,7 +119,7 @@ AddressText = Annotated[str, AfterValidator(_check_address)]
 
 
 class TalkPart(Frozen):
-    """Where this node listens for its peers in interactive steps, and where these do."""
+    """The addresses at which this node and its peers listen in interactive steps."""
 
     listen: AddressText | None = None
     peers: dict[Name, AddressText] = Field(default_factory=dict)

@@ -99,11 +99,11 @@ class NodeServices:
     """What the daemon works with: the seams are the ledger, the store, the journal and the clock.
 
     `epoch` is the time in seconds since 1970. `block_age` is that of the newest block in seconds, and `period` the
-    seconds between two; 0 where blocks come as they are wanted. `describe_gain` says of a finished study what joining
-    it bought this site; empty where there is nothing to say. `observe` takes what stands now that people get notices
-    of, and never waits (False: it takes nothing now); None where nobody does. `rest` is the pause in seconds between
-    two looks at the ledger while no study needs this site; 0 looks as often as at work. `tidy` is called when a study
-    has left memory, and `settle` before the work of each tick: it raises while this site may not work yet.
+    seconds between two; 0 where blocks come as they are wanted. `describe_gain` says what this site gained by joining a
+    finished study; empty where there is nothing to say. `observe` takes what stands now that people get notices of, and
+    never waits (False: it takes nothing now); None where nobody does. `rest` is the pause in seconds between two looks
+    at the ledger while no study needs this site; 0 looks as often as at work. `tidy` is called when a study has left
+    memory, and `settle` before the work of each tick: it raises while this site may not work yet.
     """
 
     home: SiteFolder
@@ -615,7 +615,7 @@ class Daemon:
         return True
 
     def _describe_gain(self, task: StudyTask, runner: Runner) -> str:
-        """What joining bought this site; a defect there keeps no result back."""
+        """What this site gained by joining; a defect there keeps no result back."""
         try:
             return self.services.describe_gain(runner.machine.site, runner.machine.result)
         except (*DEFECTS, *MORE_DEFECTS) as defect:

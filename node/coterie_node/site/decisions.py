@@ -42,7 +42,7 @@ FileIdentity = tuple[int, int, int]
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 HASH = re.compile("[0-9a-f]{64}")
-# Of the file that holds one decision: the study's hash, and which decision about it.
+# The name of a decision's file: the study's hash, and the number of the decision about it.
 NAME = re.compile(r"([0-9a-f]{64})\.(\d{4,})\.json")
 Action = Literal["propose", "approve", "decline", "abort", "withdraw"]
 
@@ -79,7 +79,7 @@ class Decision(Frozen):
 
 
 class Binding(Frozen):
-    """The one proposal that a decision runs: its number on a network, who proposed it, and the digest of its terms."""
+    """The one proposal for which a decision counts: its number on a network, its proposer, the digest of its terms."""
 
     network: str
     number: int
@@ -125,11 +125,11 @@ class DecisionFolder:
             replace_private(place, decision.model_dump_json(indent=2) + "\n")
 
     def count(self, study: bytes) -> int:
-        """How often something was decided about a study."""
+        """The number of decisions about a study."""
         return len(self._list_decisions(study))
 
     def counts(self) -> Mapping[bytes, int]:
-        """How often something was decided, by the study's hash; the same object until the folder changes."""
+        """The number of decisions by the study's hash; the same object until the folder changes."""
         listed = self._listing.read()
         former, counts = self._counted
         if listed is not former:
@@ -217,7 +217,7 @@ class DecisionFolder:
         return [self.root / name for name in names if name.endswith(".bound")]
 
     def studies(self) -> tuple[bytes, ...]:
-        """Hashes of the studies about which something was decided."""
+        """Hashes of the studies with a decision."""
         return tuple(self.counts())
 
     def list_signed_files(self) -> frozenset[str]:
@@ -231,7 +231,7 @@ class DecisionFolder:
         return tuple(study for study, decision in newest.items() if decision and decision.action == "propose")
 
     def document(self, study: bytes) -> Path:
-        """Where a proposed study's document is kept."""
+        """The file of a proposed study's document."""
         return self.root / f"{study.hex()}.study"
 
     def read_document(self, study: bytes) -> bytes:
@@ -247,7 +247,7 @@ class DecisionFolder:
         return [path.read_bytes() for path in sorted(self.root.glob("*.study")) if path.name.startswith(digits)]
 
     def certificate(self, study: bytes) -> Path:
-        """Where a proposed study's "equals pooled" certificate is kept."""
+        """The file of a proposed study's "equals pooled" certificate."""
         return self.root / f"{study.hex()}.certificate"
 
     def save_document(self, study: bytes, document: bytes) -> None:
@@ -273,7 +273,7 @@ def make_decision(
     by: str = "",
     signatures: tuple[SignedAct, ...] = (),
 ) -> Decision:
-    """A decision of this moment by the persons who signed it, about the proposal that `view` shows."""
+    """A decision of this moment by the persons who signed it, about the proposal in `view`."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     by = by or ", ".join(act.text.name for act in signatures)[:200]
     try:
@@ -314,7 +314,7 @@ def collect_signatures(latest: Decision | None, decision: Decision, new: SignedA
 
 
 def _select_decisions(names: Collection[str]) -> list[str]:
-    """Those of a study's files that hold a decision; not what people leave beside them."""
+    """The files of a study that hold a decision, without other files in the folder."""
     return sorted(name for name in names if NAME.fullmatch(name))
 
 

@@ -4,7 +4,8 @@
         decisions/  ballots/  copies/  faults/  persons/  privacy/  releases/  results/
 
 Two finders open one: `find_node` the folder that `coterie init` made, and `RunFolder.site` a site's part of a run's
-folder (`coterie demo --keep`, `coterie devnet up`). Every command works on what they return, and asks no further.
+folder (`coterie demo --keep`, `coterie devnet up`). Every command works on the folder that they return, whichever it
+is.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from coterie_node.site.votes import BallotBox
 
 KEYS, PASSPHRASE, NETWORK = "keys", "passphrase", "network.json"
-# What an address may name: the file with the secret or the token that opens it.
+# The keys of an address that may name a file with its secret or token.
 TOKEN_OPTIONS = ("jwt_file", "token_file")
 
 
@@ -122,7 +123,7 @@ class SiteFolder:
 
     @property
     def ballots(self) -> BallotBox:
-        """What this site's people say on the ledger beside decisions."""
+        """Statements of this site's people for the ledger, besides decisions."""
         from coterie_node.site.votes import BallotBox  # a reader needs no votes
 
         return BallotBox(self.root / "ballots")
@@ -152,11 +153,11 @@ class SiteFolder:
         return self.root / "results"
 
     def read_row_warnings(self, number: int, study: bytes) -> tuple[str, ...]:
-        """What the result of a study (its number, its hash) warns of this site's rows; nothing without a result."""
+        """Warnings about this site's rows in the result of a study (its number, its hash); none without a result."""
         return tuple(map(str, self._read_result(number, study).get("row_warnings", ())))
 
     def read_gain(self, number: int, study: bytes) -> str:
-        """What joining a study (its number, its hash) bought this site, in one sentence; empty without a result."""
+        """What this site gained by joining a study (its number, its hash), in one sentence; empty without a result."""
         return str(self._read_result(number, study).get("gain", ""))
 
     def read_flow(self, number: int, study: bytes) -> Flow | None:
@@ -164,7 +165,7 @@ class SiteFolder:
         return parse_flow(self._read_result(number, study).get("flow"))
 
     def _read_result(self, number: int, study: bytes) -> dict[str, Any]:
-        """What the node wrote about a study that has ended; nothing for another study or an unreadable file."""
+        """The result that the node wrote about an ended study; nothing for another study or an unreadable file."""
         try:
             result = json.loads((self.results / f"{number}.json").read_bytes())
         except (OSError, ValueError):

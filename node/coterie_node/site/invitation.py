@@ -1,4 +1,4 @@
-"""An invitation: what a new site must know of a network, as a file that holds no secret.
+"""An invitation: what a new site must know about a network, in a file without secrets.
 
 The passphrases, the swarm key and tokens go another way. Both ends compare the fingerprint by telephone.
 """
@@ -23,7 +23,7 @@ Peer = Annotated[str, Field(max_length=300, pattern=r"^[\x21-\x7e]*$")]
 
 
 class Contracts(Frozen):
-    """Where the Catalog is, and the keys of the sites that founded it."""
+    """The Catalog's address, and the keys of the sites that founded it."""
 
     chain_id: Annotated[int, Field(ge=1, lt=1 << 63)]
     catalog: Annotated[str, Field(pattern="^0x[0-9a-fA-F]{40}$")]

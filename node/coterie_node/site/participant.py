@@ -131,7 +131,7 @@ def _check_takes_part(study: Study, name: str) -> None:
 
 
 def open_exchange(place: RunFolder, name: str, keys: SiteKeys, ledger: Ledger, network: Network) -> Exchange | None:
-    """Where this site talks to its peers in interactive steps; None where the run's folder names no addresses."""
+    """The transport of this site in interactive steps; None where the run's folder names no addresses."""
     addresses = place.addresses()
     if addresses is None:
         return None

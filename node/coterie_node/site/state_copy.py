@@ -1,8 +1,8 @@
 """A copy of the journal and of the privacy log as of one moment, for a backup.
 
-One process holds the journal. Where that is the daemon, the command leaves a request in the site's folder, and the
-daemon makes the copy between two moves, when neither file changes. The request's removal says that the daemon has
-answered. Where it could not write the copy, there is none.
+One process holds the journal. If that is the daemon, the command leaves a request in the site's folder, and the daemon
+makes the copy between two moves, when neither file changes. The request's removal says that the daemon has answered. If
+it could not write the copy, there is none.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The studies of this site, and which of them the daemon looks at in one round.
 
 A study is watched from the moment when this site's people decide about it until it is over. Any member can propose
-studies that name this site, so that the others are only looked at a few at a time: the cost of a round does not grow
-with their number. They are looked at nevertheless, because the status says how each ended.
+studies that name this site. So the daemon looks at only a few of the others in each round, and the cost of a round does
+not grow with their number. It looks at them because the status says how each ended.
 
-A study that is over leaves memory: what the status says of it is on the disk, and is read by its number. So the memory
-of a daemon does not grow with the studies that it has had.
+A study that is over leaves memory: its status is on the disk, and is read by its number. So the memory of a daemon does
+not grow with its past studies.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class StudyList:
             self.retire(task)
 
     def retire(self, task: StudyTask) -> None:
-        """Let a study that is over leave memory; one that others took the number of is forgotten already."""
+        """Let a study that is over leave memory; a study whose number another one has taken is forgotten already."""
         if self.going.get(task.number) is not task:
             return
         self.ended.put(task)
@@ -143,7 +143,7 @@ class StudyList:
         return going or any(other == proposer for _, other in self.ended.list_same(hash))
 
     def take_displaced(self) -> list[StudyTask]:
-        """The studies whose numbers others have got since the last call, as after a reorganisation."""
+        """The studies whose numbers went to others since the last call, as after a reorganisation."""
         displaced, self._displaced = self._displaced, []
         return displaced
 

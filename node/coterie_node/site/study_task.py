@@ -36,7 +36,7 @@ from coterie_node.site.watch.log import code_of, error_sentence
 
 
 class TaskState(Enum):
-    """Where a study is at this site; the values are those of the status and of the metrics."""
+    """The state of a study at this site; the values are those of the status and of the metrics."""
 
     WAITING = "waiting"
     WORKING = "working"
@@ -123,7 +123,7 @@ class Wait:
 
 
 def describe_vain_wait(sites: Sequence[str], seats: Sequence[SiteEntry], study: int) -> str:
-    """What people must know of a wait for sites of which one has no seat any more; empty if all have one."""
+    """What people must know about a wait for sites if one of them has no seat any more; empty if all have one."""
     active = {seat.name for seat in seats if seat.active}
     gone = ", ".join(site for site in sites if site not in active)
     if not gone:

@@ -1,1 +1,1 @@
-"""What this release reads and writes of other releases: the table that an upgrade goes by, and who runs another one."""
+"""The forms that this release exchanges with other releases, and the sites that run another one."""

@@ -77,5 +77,5 @@ def _open_log(folder: SiteFolder) -> PrivacyLog:
 
 
 def _list_folders(folder: SiteFolder) -> list[ApprovalFolder]:
-    """Where payloads wait: a daemon has a folder for each study, a process of a run one for its only study."""
+    """The folders in which payloads wait: a daemon has one for each study, a process of a run one for its study."""
     return [ApprovalFolder(place) for place in (folder.releases, *sorted(folder.releases.glob("*/")))]

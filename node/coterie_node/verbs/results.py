@@ -1,4 +1,4 @@
-"""The result of a study that a node has written, with what the ledger says of it."""
+"""The result of a study that a node has written, with the ledger's facts about it."""
 
 from __future__ import annotations
 

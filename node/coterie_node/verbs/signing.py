@@ -1,4 +1,4 @@
-"""Who decides: a person of the site's register, who signs, or an unnamed operator at a site that has no register."""
+"""The signer of a decision: a person of the site's register, or an unnamed operator at a site without a register."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from coterie_node.site.votes import Ballot
 
 
 class PersonSigner(Protocol):
-    """Where the signature of a person comes from."""
+    """The source of a person's signature."""
 
     def sign(self, home: SiteFolder, act: ActKind, subject: ActSubject) -> SignedAct:
         """The person's signature under an act, checked and written into the site's log; ConfigError without one."""

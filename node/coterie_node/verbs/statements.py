@@ -1,4 +1,4 @@
-"""What a site says of a finished study, and what it takes back; the daemon puts it on the ledger."""
+"""A site's statements about a finished study, and what it takes back; the daemon puts it on the ledger."""
 
 from __future__ import annotations
 

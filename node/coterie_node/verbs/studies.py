@@ -63,7 +63,7 @@ def show_study(folder: SiteFolder, which: str) -> dict[str, Any]:
 
 
 def read_status(folder: SiteFolder, which: str) -> dict[str, Any]:
-    """Where a study is, which sites it waits for, how it ended, and its last error at this site."""
+    """The state of a study, the sites that it waits for, how it ended, and its last error at this site."""
     with folder.open_ledger() as ledger:
         view = ledger.view(find_study_number(ledger, which))
         summary = _row(folder, ledger, view) | {"proposer": view.proposer} | describe_progress(ledger, view)
@@ -190,7 +190,7 @@ def _policy(folder: SiteFolder, proposal: Study) -> str:
 
 
 def describe_progress(ledger: Ledger, view: StudyView) -> dict[str, Any]:
-    """What `study status` says of a study from the ledger alone: joinings, open step, votes, losses and end."""
+    """The rows of `study status` from the ledger alone: joinings, open step, votes, losses and end."""
     entries = list(ledger.history(view.id))
     records = [e for e in entries if isinstance(e, Record)]
     summary: dict[str, Any] = {**describe_joinings(entries), "records": len(records)}

@@ -1,4 +1,4 @@
-"""Who may sign in, as the page sees it: `persons/` has the accounts, the codes and the locks."""
+"""The accounts of persons who may sign in, as the page sees them: `persons/` has accounts, codes and locks."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class PageSession:
 
 
 class PageSessions(Protocol):
-    """Where sessions are kept."""
+    """The storage of sessions."""
 
     def begin(self, person: Person | None = None) -> PageSession:
         """A new session under a new name."""

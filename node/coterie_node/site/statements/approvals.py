@@ -1,4 +1,4 @@
-"""What a site's persons sign about studies, and what the site says of it on the ledger when it joins one."""
+"""What a site's persons sign about studies, and the site's statement about it when it joins one."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class ActSubject:
 
 
 def make_domain(network: Network) -> ActDomain:
-    """Where a signature of this network counts."""
+    """The domain in which a signature of this network counts."""
     return ActDomain(chain_id=network.chain_id, catalog=network.catalog.lower())
 
 
 def name_unnamed(site: str) -> str:
-    """Who acts at a site that has no register of persons."""
+    """The name of the one who acts at a site without a register of persons."""
     return f"unnamed operator of {site}"
 
 

@@ -1,4 +1,4 @@
-"""What a site says of a study that has ended: that another result replaces it, and that its rows were inspected.
+"""A site's statements about an ended study: that another result replaces it, and that its rows were inspected.
 
 The ledger takes a supersession with the SHA-256 of its reason. The reason is one raw block of that digest in the store,
 so that every reader of the ledger finds the text.
@@ -29,7 +29,7 @@ StudyNumber = Annotated[int, Field(ge=1, lt=1 << 64)]
 
 
 class InspectionVerdict(IntEnum):
-    """What came out when a site computed its own posts again; the number goes on the ledger."""
+    """The outcome when a site computed its own posts again; the number goes on the ledger."""
 
     PASSED = 1
     FAILED = 2
@@ -44,7 +44,7 @@ VERDICT_WORDS = {
 
 
 class Supersession(Frozen):
-    """That a completed study's result is superseded: by another study's (0: by none), and why, in words for all."""
+    """States that a completed study's result is superseded, by which study's (0: none), with a reason for all to read."""
 
     study: StudyNumber
     reason: Annotated[Text, Field(min_length=1)]
@@ -58,7 +58,7 @@ class Supersession(Frozen):
 
 
 class Attestation(Frozen):
-    """That this site computed its own posts in an ended study again: from rows of which digest, and what came out."""
+    """States that this site computed its posts of an ended study again: the digest of the rows, and the outcome."""
 
     study: StudyNumber
     snapshot: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

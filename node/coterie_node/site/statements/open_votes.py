@@ -18,7 +18,7 @@ _WORDS = {
     "AbortVoted": "to abort",
     "SupersessionVoted": "to supersede",
 }
-# Where a vote's entry names the site that it is about.
+# The field in which a vote's entry names the site that it is about.
 _SUBJECTS = ("name", "silent", "culprit")
 
 

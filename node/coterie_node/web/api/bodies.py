@@ -22,7 +22,7 @@ SignedText = Annotated[
 
 
 class SigningBody(Frozen):
-    """Where the site has a register: a person's signature, or the person who asks for the text to sign."""
+    """At a site with a register: a person's signature, or the person who asks for the text to sign."""
 
     signature: SignedText = None
     person: Annotated[

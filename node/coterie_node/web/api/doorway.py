@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_REQUEST_BYTES = (1 << 20) + (1 << 15)
 MAX_DEPTH = 24
 MAX_PATH, MAX_QUERY, MAX_HEAD_BYTES = 300, 2000, 16_384
-# Headers of which two would mean two things to two programs.
+# Headers that two programs could read differently if they are sent twice.
 SINGLE = (
     b"authorization",
     b"content-length",
@@ -127,7 +127,7 @@ def measure_depth(body: bytes, enough: int) -> int:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """What the application receives: the body, and then what the server says of the connection."""
+    """What the application receives: the body, and then the server's messages about the connection."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

@@ -29,7 +29,7 @@ from coterie_node.web.api.tokens import ApiToken, Refused
 SCOPE = "x-coterie-scope"
 REPLAYED = "Idempotency-Replayed"
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-# Of single answers, which nobody asks for twice, no tag is made.
+# Single answers get no tag, because nobody asks for them twice.
 MAX_TAGGED_BYTES = 1 << 22
 
 

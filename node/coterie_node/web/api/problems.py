@@ -13,7 +13,7 @@ from coterie_node.site.watch.log import error_sentence
 from coterie_node.web.api.tokens import Refused
 
 PROBLEM = "application/problem+json"
-# Of single codes: what is not there, and fields that are out of their bounds.
+# HTTP statuses of single codes: things that do not exist, and fields out of their bounds.
 STATUS_OF_CODE = {
     **dict.fromkeys(("CO-F304", "CO-F332", "CO-F311", "CO-A201"), 404),
     **dict.fromkeys(("CO-F322", "CO-F501"), 422),

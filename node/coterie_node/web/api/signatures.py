@@ -1,4 +1,4 @@
-"""Who stands behind an act that comes through the API: the token's holder, or a person of the site's register."""
+"""The one who acts through the API: the token's holder, or a person of the site's register."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PersonSignatures(Protocol):
     """The persons of a site who sign."""
 
     def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> SignatureRecord:
-        """Who signed this act; Refused (CO-H111) if it needs a person's signature and has none that counts."""
+        """The signer of this act; Refused (CO-H111) if it needs a person's signature and has none that counts."""
 
 
 class NoRegister:

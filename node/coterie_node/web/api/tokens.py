@@ -42,7 +42,7 @@ class Refused(NodeError):
 
 
 class ApiToken(Frozen):
-    """One token: who holds it, what it may do, from when until when (seconds since 1970), and SHA-256 of its secret."""
+    """One token: its holder, its scopes, its times (seconds since 1970), and the SHA-256 of its secret."""
 
     id: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
     name: Annotated[Text, Field(min_length=1)]
@@ -53,7 +53,7 @@ class ApiToken(Frozen):
 
     @property
     def person(self) -> Person:
-        """Who acts with the token, with the roles that its scopes name."""
+        """The person who acts with the token, with the roles that its scopes name."""
         return Person(f"token:{self.id}", self.name, frozenset(self.scopes))
 
 

@@ -1,1 +1,1 @@
-"""What the page knows of its site now: the ledger as one thread follows it, jobs, and parts that are sent live."""
+"""The page's present knowledge of its site: the ledger as one thread follows it, jobs, and parts that are sent live."""

@@ -1,4 +1,4 @@
-"""A live part in pieces: who has seen it before is sent what is another now.
+"""A live part in pieces: a viewer who has seen it before gets only what changed.
 
 A part is HTML. A piece of it is one element with an id, and stands between the marks `<!--piece ID-->` and
 `<!--/piece-->`; no piece is inside of another. What a peer writes is escaped, so that it never makes a mark.

@@ -21,7 +21,7 @@ from coterie_node.run.codec import fetch
 from coterie_node.run.follower import read_figures
 
 MOST_POSTS = 20_000
-# Of larger posts the page reads nothing.
+# The page does not read larger posts.
 MAX_POST_BYTES = 1 << 22
 
 

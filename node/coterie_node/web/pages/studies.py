@@ -56,7 +56,7 @@ class StudyLine:
 
 
 def show_first(visit: Visit) -> Response:
-    """The list of studies is the first page; for who runs a node that cannot read its ledger, the first steps are."""
+    """The list of studies is the first page; for an operator whose node cannot read its ledger, the first steps."""
     snapshot = visit.services.site.read()
     is_new = bool(snapshot.problem) and not snapshot.studies and visit.person.may(Role.OPERATE)
     return RedirectResponse("/setup" if is_new else "/studies", 303)
@@ -96,7 +96,7 @@ def make_line(site: SiteReader, look: StudyLook, now: int) -> StudyLine:
     """One study in the list."""
     view = look.view
     decision = site.decisions.latest(view.terms.hash, view.id)
-    # Of a study that is over the line says the same until its entries or the decision change.
+    # The line of a study that is over stays the same until its entries or the decision change.
     if look.is_over:
         make = partial(_write_line, site, look, decision, now)
         return site.keep(f"line {view.id}", (look, decision), make, lambda line: bool(line.name))
@@ -158,7 +158,7 @@ def list_unlisted(site: SiteReader) -> list[tuple[str, str]]:
 
 
 def _group(site: SiteReader, look: StudyLook, action: str, state: str) -> tuple[str, str]:
-    """Where a study stands in the list, and what to say of it there."""
+    """The place of a study in the list, and the words for it there."""
     view = look.view
     if state in ("done", "superseded"):
         return "done", ""

@@ -33,7 +33,7 @@ from coterie_node.web.rendering import render
 
 @dataclass(frozen=True)
 class StudyHead:
-    """What stands above each page of a study: its line in the list, and how it stands on the ledger."""
+    """The head of each page of a study: its line in the list, and its state on the ledger."""
 
     line: StudyLine
     look: StudyLook
@@ -98,7 +98,7 @@ def describe_disclosure(study: Study) -> dict[str, tuple[str, ...]]:
 
 
 def list_joinings(look: StudyLook) -> list[dict[str, Any]]:
-    """Who joined and when, with which software, and whether persons signed."""
+    """The sites that joined, when and with which software, and whether persons signed."""
     events = [e for e in look.entries if isinstance(e, Event) and e.name == "StudyJoined"]
     joined = {event.site: event for event in events}
     return [_describe_joining(site, joined.get(site)) for site in look.view.terms.sites]
@@ -113,7 +113,7 @@ def _describe_joining(site: str, event: Event | None) -> dict[str, Any]:
 
 
 def _read_jobs(visit: Visit, head: StudyHead) -> dict[str, Any]:
-    """The looks at this site's rows, which quote values: for those who decide alone."""
+    """The jobs that read this site's rows and quote values: only for persons who decide."""
     if not visit.person.may(Role.APPROVE):
         return {"check": None, "dry": None, "check_rows": [], "check_heads": HEADS}
     jobs, number = visit.services.jobs, head.line.number
