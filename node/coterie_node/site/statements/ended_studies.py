@@ -44,7 +44,7 @@ VERDICT_WORDS = {
 
 
 class Supersession(Frozen):
-    """States that a completed study's result is superseded, by which study's (0: none), with a reason for all to read."""
+    """States that a completed study's result is superseded, by which other (0: none), with a reason for all to read."""
 
     study: StudyNumber
     reason: Annotated[Text, Field(min_length=1)]
