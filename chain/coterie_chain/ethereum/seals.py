@@ -121,7 +121,7 @@ class Clique:
         while self.recent and self.recent[0][0] + limit <= header.number:
             self.recent.popleft()
         if by not in self.allowed:
-            _refuse(header, f"0x{by.hex()} sealed it, who is none of the {len(self.allowed)} signers")
+            _refuse(header, f"0x{by.hex()} sealed it, and is not one of the {len(self.allowed)} signers")
         if by in {address for _, address in self.recent}:
             _refuse(header, f"0x{by.hex()} sealed it, and one of the {limit - 1} blocks before it")
         turn = sorted(self.allowed)[header.number % len(self.allowed)] == by
@@ -190,10 +190,8 @@ class Qbft:
         seal_signers = {recover_signer(digest, *_split_signature(seal), what) for seal in extra.seals}
         strangers = seal_signers - set(extra.validators)
         if strangers:
-            _refuse(
-                header,
-                f"{_format_addresses(strangers)[0]} sealed it, who is none of the {len(extra.validators)} validators",
-            )
+            stranger, count = _format_addresses(strangers)[0], len(extra.validators)
+            _refuse(header, f"{stranger} sealed it, and is not one of the {count} validators")
         quorum = -(-2 * len(extra.validators) // 3)
         if len(seal_signers) < quorum:
             _refuse(header, f"{len(seal_signers)} of {len(extra.validators)} validators sealed it, and {quorum} must")

@@ -196,7 +196,7 @@ def _make_score_design(study: Study, design: Design, treatment: str) -> Design:
     others = [name for term in formula.terms if term != alone for name, _ in term]
     sources = {source for name in others for part in design.parts_of(name) for source in design.sources_of(part)}
     if alone not in formula.terms or treatment in sources:
-        message = f"The treatment {treatment!r} is no term of its own in the formula, or stands in a product"
+        message = f"The treatment {treatment!r} is not a term by itself in the formula, or is in a product"
         raise StudyError("CO-S351", f"{message}. Write `outcome ~ {treatment}` and the covariates of the score.")
     covariates = [":".join(_write_factor(*factor) for factor in term) for term in formula.terms if term != alone]
     text = f"{treatment} ~ {' + '.join(covariates) or '1'}"

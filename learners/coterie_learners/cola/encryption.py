@@ -133,7 +133,7 @@ def _context(data: bytes) -> Any:
     try:
         return ts.context_from(data)
     except (RuntimeError, ValueError) as error:
-        raise ProtocolError("CO-P553", f"The key is none that TenSEAL can read: {str(error)[:100]}.") from None
+        raise ProtocolError("CO-P553", f"TenSEAL cannot read the key: {str(error)[:100]}.") from None
 
 
 def _load_vector(scheme: Scheme, context: Any, blob: bytes) -> Any:
@@ -143,7 +143,7 @@ def _load_vector(scheme: Scheme, context: Any, blob: bytes) -> Any:
     try:
         return (ts.bfv_vector_from if scheme == "bfv" else ts.ckks_vector_from)(context, blob)
     except (RuntimeError, ValueError) as error:
-        raise ProtocolError("CO-P551", f"A ciphertext is none that TenSEAL can read: {str(error)[:100]}.") from None
+        raise ProtocolError("CO-P551", f"TenSEAL cannot read a ciphertext: {str(error)[:100]}.") from None
 
 
 def _library() -> Any:

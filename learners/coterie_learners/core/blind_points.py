@@ -46,7 +46,7 @@ def raise_points(exponent: bytes, points: Points) -> Points:
         for at in range(0, len(raw), POINT_BYTES):
             out += multiply(exponent, raw[at : at + POINT_BYTES])
     except CryptoError:
-        raise NoPoint(f"element {at // POINT_BYTES} of {len(points)} is none of the group") from None
+        raise NoPoint(f"element {at // POINT_BYTES} of {len(points)} is not in the group") from None
     return _rows(out)
 
 

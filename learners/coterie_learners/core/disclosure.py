@@ -209,7 +209,7 @@ def _list_breaches(exposure: Exposure, floors: Floors) -> Sequence[str | None]:
 def _check_rows(exposure: Exposure, floors: Floors) -> str | None:
     if exposure.rows >= floors.rows:
         return None
-    return f"it stands on fewer than {floors.rows} rows. Take part with more rows, or agree on another floor."
+    return f"it is from fewer than {floors.rows} rows. Take part with more rows, or agree on another floor."
 
 
 def _check_parameters(exposure: Exposure, floors: Floors) -> str | None:

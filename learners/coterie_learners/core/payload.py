@@ -88,7 +88,7 @@ def decode(raw: bytes) -> tuple[Stamp, Payload]:
     """The inverse of encode, for bytes from anywhere; ProtocolError CO-P1xx says what is wrong."""
     stamp, arrays = decode_own(raw)
     if encode(stamp, arrays) != raw:
-        raise _reject("CO-P109", "The payload is not in canonical form: other bytes stand for the same values.")
+        raise _reject("CO-P109", "The payload is not in canonical form: other bytes have the same values.")
     return stamp, arrays
 
 

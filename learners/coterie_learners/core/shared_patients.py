@@ -153,7 +153,7 @@ def check_list(payload: Payload) -> None:
     points = payload["points"]
     size = len(points)
     if not 1 <= size <= _MOST or size & (size - 1):
-        raise ProtocolError("CO-P548", f"A list of {size} elements is none that a site makes (a power of two).")
+        raise ProtocolError("CO-P548", f"A list of {size} elements has no length that a site makes (a power of two).")
     if len(np.unique(_words(points))) != size:
         raise ProtocolError(
             "CO-P542",

@@ -282,7 +282,7 @@ def check_cox_plan(plan: CoxPlan) -> None:
     if formula.outcome != options.event or not formula.terms or not formula.intercept:
         message = f"The formula is {plan.study.formula!r}"
         advice = f"Write `{options.event} ~` and the covariates, without -1"
-        raise StudyError("CO-S337", f"{message}. {advice}; baseline hazards stand for the intercept.")
+        raise StudyError("CO-S337", f"{message}. {advice}; baseline hazards take the place of the intercept.")
     _check_baseline(plan)
     _check_errors(plan)
     _check_methods(plan)
@@ -336,7 +336,7 @@ def _check_sites(plan: CoxPlan) -> None:
 def _check_baseline(plan: CoxPlan) -> None:
     options, common = plan.options, plan.options.baseline == "common"
     if common != (options.time_grid is not None):
-        message = 'A baseline in common stands on a `time_grid`, and baseline = "site" has none'
+        message = 'A common baseline needs a `time_grid`, and baseline = "site" has none'
         raise StudyError("CO-S344", f'{message}. Set baseline = "common" and time_grid both, or neither.')
     if common:
         check_grid(plan.study, options.time, plan.grid, plan.strata)

@@ -105,7 +105,7 @@ def _end(own: Script) -> Fit:
 def describe_split(study: Study) -> str:
     """How patients were held out, in a sentence."""
     if study.evaluate.where:
-        return f"The evaluation stands on rows that fulfil `{study.evaluate.where.strip()}`; the fit has not seen them."
+        return f"The evaluation uses rows that fulfil `{study.evaluate.where.strip()}`; the fit has not seen them."
     who = "patients" if study.patient else "rows"
     share = f"{100 * study.evaluate.held_out:g} % of the {who}"
     return f"The fit holds {share} out, by a hash under {find_seed(study)!r}; it has not seen them."

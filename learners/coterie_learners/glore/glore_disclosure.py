@@ -40,7 +40,7 @@ _PATTERNS = (
     "each follow.",
 )
 _WEIGHTS = (
-    "Weights stand in every sum: where all patients of a level weigh the same, its sum is their number times that.",
+    "Weights are part of every sum: where all patients of a level weigh the same, its sum is their number times that.",
 )
 
 _COUNTS = ("The sums for the shape of the counts tell in the end how many patients have each count.",)

@@ -42,7 +42,7 @@ def disclose_models(study: Study) -> Disclosure:
     whole = disclose_rounds(study, plan.masked, "counts" if plan.opens else "none", extras)
     steps = tuple(step for step in whole.steps if not step.occasional)
     cohort = (
-        "All models stand on one cohort: the rows that lack none of the columns of any of them. So no two of them "
+        "All models use one cohort: the rows that lack none of the columns of any of them. So no two of them "
         "differ by a patient.",
     )
     return replace(whole, steps=tuple(map(partial(_of_each, plan), steps)), everybody=(*whole.everybody, *cohort))

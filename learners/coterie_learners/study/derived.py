@@ -356,7 +356,7 @@ def _read_number(call: Call, node: Node | None, default: float = math.nan) -> fl
         return math.inf
     if isinstance(node, Constant) and math.isfinite(node.value):
         return node.value
-    raise _error(call, f"takes declared numbers, and {write_node(node)} is none")
+    raise _error(call, f"takes declared numbers, and {write_node(node)} is not one")
 
 
 def _read_texts(call: Call, node: Node | None) -> tuple[str, ...]:

@@ -520,7 +520,7 @@ def _check_weights(design: Design, name: str) -> None:
     declared, formula = design.study.variables[name], design.formula
     covariates = {source for part in design.list_covariates() for source in design.sources_of(part)}
     if name in (formula.outcome, formula.offset) or name in covariates:
-        raise StudyError("CO-S204", f"{name!r} weighs the rows; it cannot stand in the formula as well.")
+        raise StudyError("CO-S204", f"{name!r} weighs the rows; it cannot be in the formula as well.")
     if declared.type not in ("number", "count") or declared.bounds[0] <= 0.0:
         raise StudyError(
             "CO-S210",

@@ -510,7 +510,7 @@ class Study(Frozen):
             raise StudyError("CO-S102", f"{where} is not a study: {_explain(error)}") from None
         except ValueError as error:
             raise StudyError(
-                "CO-S101", f"{where} is not TOML: {error}. Correct the file; a text stands in quotation marks."
+                "CO-S101", f"{where} is not TOML: {error}. Correct the file; put a text into quotation marks."
             ) from None
 
     @classmethod

@@ -142,9 +142,7 @@ class _Reader:
         for key, term in terms.items():
             if key not in out:
                 name = ":".join(variable for variable, _ in term)
-                raise self._error(
-                    f"it takes `+` between terms, and `-` for one that it has: {name!r} is none before it"
-                )
+                raise self._error(f"it takes `+` between terms, and `-` for an earlier term: {name!r} is not one")
             del out[key]
 
     def _term(self, node: Node, top: bool = False) -> Terms:
@@ -199,7 +197,7 @@ class _Reader:
         if node.name != ".":
             return {frozenset([(node.name, 1)]): ((node.name, 1),)}
         if not self._others:
-            raise self._error("'.' stands for declared variables, and there are none without another role")
+            raise self._error("'.' means all declared variables without another role, and there are none")
         return {frozenset([(name, 1)]): ((name, 1),) for name in self._others}
 
     def _call(self, node: Call, top: bool) -> Terms:
@@ -236,7 +234,7 @@ class _Reader:
 
     def _check_count(self, count: int) -> None:
         if count > MAX_COLUMNS:
-            message = f"The formula stands for more than {MAX_COLUMNS} terms (a*b*c stands for 7)"
+            message = f"The formula means more than {MAX_COLUMNS} terms (a*b*c means 7)"
             raise StudyError("CO-S203", f"{message}. Use a shorter formula, or `:` for single products.")
 
     def _error(self, message: str) -> StudyError:

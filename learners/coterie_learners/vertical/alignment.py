@@ -252,7 +252,7 @@ class Matches:
             what = (
                 f"This site posted {pluralise(len(own_tags), 'patient')}, and its rows have {len(self.own.order)} now"
             )
-            raise DataError("CO-D131", f"{what}. Put the file back with which the study began.")
+            raise DataError("CO-D131", f"{what}. Put the file back that the study began with.")
         order = np.argsort(own_tags)
         places = order[np.searchsorted(own_tags, self.common, sorter=order)]
         return np.asarray(self.own.order[places])

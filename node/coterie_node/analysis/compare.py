@@ -82,7 +82,7 @@ def _check_rows(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     _check_cohorts(first, second)
     differences = list(_list_differences(first, second))
     if differences:
-        message = f"The results stand on other rows or outcomes: {'; '.join(differences)}"
+        message = f"The results have other rows or outcomes: {'; '.join(differences)}"
         remedy = "Let both studies name one cohort, with the columns that it has complete: [cohort] name, complete"
         raise ConfigError("CO-F349", f"{message}. {remedy}.")
 
@@ -93,7 +93,7 @@ def _check_cohorts(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     if None in cohorts or cohorts[0] == cohorts[1]:
         return
     names = " and ".join(_name_cohort(result) for result in (first, second))
-    message = f"The studies stand on other patients, as their documents on the ledger say: {names}"
+    message = f"The studies have other patients, as their documents on the ledger say: {names}"
     raise ConfigError("CO-F349", f"{message}. Let both name one cohort, with the same columns complete.")
 
 

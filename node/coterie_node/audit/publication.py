@@ -81,7 +81,7 @@ def check_publication(published: Mapping[str, Any], name: str, outcome: Replay) 
 
 def _check(published: Mapping[str, Any], name: str, outcome: Replay) -> None:
     if outcome.study is None or not isinstance(outcome.fit, Fit):
-        message = f"The replay arrives at no model with which {name} can be compared"
+        message = f"The replay gives no model, so {name} cannot be compared with one"
         raise AuditFailed("CO-A110", f"{message}. Name the study of this result, or ask a site for a grant.")
     details = {"details": dict(outcome.fit.details)}  # as far as an auditor has them
     model = {"model": make_model_card(outcome.study)}

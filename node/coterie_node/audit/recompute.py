@@ -112,7 +112,7 @@ def sign_inspection(folder: SiteFolder, view: StudyView, inspection: Inspection)
         message = f"Study {view.id} is {view.state.name.lower()}; an inspection is signed once it has ended"
         raise ConfigError("CO-F333", f"{message}. Look at `coterie study status {view.id}`.")
     if not inspection.digest:
-        message = f"{inspection.site} committed to no rows in study {view.id}, so that there are none to sign for"
+        message = f"{inspection.site} committed to no rows in study {view.id}, so there are none to sign for"
         raise ConfigError("CO-F333", f"{message}. Leave out --sign.")
     statement = Attestation(study=view.id, snapshot=inspection.digest, verdict=inspection.verdict)
     BallotBox(folder.root / "ballots").record(Ballot(motion="attest", subject=str(view.id), statement=statement))

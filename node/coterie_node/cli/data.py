@@ -86,7 +86,7 @@ def profile_command(
     ],
     out: Annotated[Path, typer.Option(help="New file for the profile (JSON).")],
     site: Annotated[str | None, typer.Option(help="The site's name. Default: the file's.")] = None,
-    floor: Annotated[int, typer.Option(min=FLOOR, help="Fewest rows that anything in the profile stands on.")] = FLOOR,
+    floor: Annotated[int, typer.Option(min=FLOOR, help="Fewest rows behind anything in the profile.")] = FLOOR,
     study: Annotated[Path | None, typer.Option(help="Profile the variables of this study, in its words.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -41,7 +41,7 @@ _Period = Annotated[int, typer.Option(min=1, help="Seconds between blocks.")]
 def keys_command(
     folder: _Folder,
     site: _SiteOption,
-    host: Annotated[str, typer.Option(help="IP address at which the other sites reach this one.")],
+    host: Annotated[str, typer.Option(help="IP address of this site for the other sites.")],
     chain: Annotated[str, typer.Option(help=f"Kind of chain: {' or '.join(CHAIN_KINDS)} (Besu).")] = "clique",
 ) -> None:
     """Make this site's keys and print its card, which is public, for the others."""

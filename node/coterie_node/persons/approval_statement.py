@@ -206,7 +206,7 @@ def _judge_act(act: SignedAct, statement: ApprovalStatement, facts: JoinFacts) -
         raise _fail("CO-A213", facts, (faults or [f"{name} is not in its register of persons"])[0])
     early = text.number and text.time < facts.proposed - CLOCK_SKEW
     if early or max(text.time, statement.time) > facts.joined + CLOCK_SKEW or text.time > statement.time + CLOCK_SKEW:
-        raise _fail("CO-A213", facts, f"{name} signed at a time at which this study could not be approved")
+        raise _fail("CO-A213", facts, f"{name} signed when this study could not be approved")
 
 
 def _fail(code: str, facts: JoinFacts, what: str) -> AuditFailed:

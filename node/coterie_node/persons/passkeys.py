@@ -55,7 +55,7 @@ def _find_fault(client: bytes, data: bytes, challenge: bytes, origin: str) -> st
         fields = from_json(client)
         kind, answered, where = fields["type"], fields["challenge"], fields["origin"]
     except (ValueError, KeyError, TypeError):
-        return "has client data that are none"
+        return "has client data of another form"
     host = urlsplit(origin).hostname or ""
     flags = data[32]
     if kind != "webauthn.get" or fields.get("crossOrigin", False) is not False:

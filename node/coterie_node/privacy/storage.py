@@ -176,7 +176,7 @@ def report_damage(place: str, what: str) -> StoreFault:
     return StoreFault(
         "CO-C214",
         f"{message}. Put the folder `privacy` of one backup back, whole. If there is none, move this file away: then "
-        "every release asks a person.",
+        "a person must approve every release.",
     )
 
 

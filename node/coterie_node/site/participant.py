@@ -257,9 +257,7 @@ def pin_rows(node: Node, number: int) -> None:
     source, digest = node.rows.source, node.rows.source.digest()
     label = f"rows/{node.network.scope}/{number}"
     if node.journal.vault.get(label, digest) != digest:
-        message = (
-            f"{node.name}: {source.origin.name} is not the {source.origin.kind} with which study {number} began here."
-        )
+        message = f"{node.name}: study {number} began here with another {source.origin.kind} than {source.origin.name}."
         raise DataError("CO-D131", f"{message} Put that one back, or have the study aborted and propose it again.")
     if node.rows.before is not None:
         check_unchanged(source, node.rows.before)  # or it is not the one that was read

@@ -89,7 +89,7 @@ def _refuse_second_vote(folder: SiteFolder, motion: Motion, name: str) -> None:
     how = has_voted(folder, motion, name)
     if how:
         message = f"{folder.name} has voted to {motion} {name} already: {how}"
-        raise ConfigError("CO-F528", f"{message}. For another vote take this one back: coterie site withdraw {name}")
+        raise ConfigError("CO-F528", f"{message}. To vote otherwise, take this one back: coterie site withdraw {name}")
 
 
 def withdraw_votes(folder: SiteFolder, name: str, by: str = "", signer: PersonSigner | None = None) -> list[OpenVote]:

@@ -61,7 +61,7 @@ def test_a_signer_out_of_turn_is_accepted_with_its_difficulty(clique: CliqueSimu
 
 def test_a_stranger_s_seal_is_refused(clique: CliqueSimulator) -> None:
     clique.seal(EVE)
-    expect_refused_header(clique.headers, f"0x{EVE.address.hex()} sealed it, who is none of the 3 signers")
+    expect_refused_header(clique.headers, f"0x{EVE.address.hex()} sealed it, and is not one of the 3 signers")
 
 
 def test_a_signer_that_has_just_sealed_is_refused(clique: CliqueSimulator) -> None:
@@ -86,7 +86,7 @@ def test_a_difficulty_that_is_not_the_turn_s_is_refused(clique: CliqueSimulator,
 
 def test_a_header_changed_after_it_was_sealed_is_refused(clique: CliqueSimulator) -> None:
     clique.headers[-1] = replace_fields(clique.headers[-1], gasUsed=b"\7")
-    expect_refused_header(clique.headers, "sealed it, who is none of the 3 signers")
+    expect_refused_header(clique.headers, "sealed it, and is not one of the 3 signers")
 
 
 def test_a_seal_that_no_key_can_make_is_refused(clique: CliqueSimulator) -> None:
@@ -140,7 +140,7 @@ def test_two_votes_of_three_drop_a_signer_and_its_seals_end(clique: CliqueSimula
     clique.seal(vote=(dropped, False))
     assert accept_headers(clique.headers).signers == format_signers(*rest)
     clique.seal(dropped)
-    expect_refused_header(clique.headers, "who is none of the 2 signers")
+    expect_refused_header(clique.headers, "and is not one of the 2 signers")
 
 
 def test_a_dropped_signer_s_own_votes_are_forgotten(clique: CliqueSimulator) -> None:
@@ -223,7 +223,7 @@ def test_a_later_round_is_signed_with_its_number(qbft: QbftSimulator) -> None:
     assert accept_headers(qbft.headers).sealed == 4
     seals = [v.sign(b"\1" * 32) for v in qbft.validators]
     qbft.headers[-1] = replace_fields(qbft.headers[-1], extraData=encode_qbft_extra(qbft.validators, None, 301, seals))
-    expect_refused_header(qbft.headers, "who is none of the 4 validators")
+    expect_refused_header(qbft.headers, "and is not one of the 4 validators")
 
 
 def test_votes_of_more_than_half_admit_a_validator(qbft: QbftSimulator) -> None:

@@ -217,7 +217,7 @@ def test_the_check_finds_what_is_missing_wrong_far_off_double_and_out_of_order(t
     assert "creatinine: 1 row lies far from the others: line 7 55.0" in notes
     assert "admission is later than discharge in 1 row: line 8" in notes
     assert "do not have their declared form: admission: line 9" in notes
-    assert "1 patients have several rows (2 rows, at most 2 of one)" in notes
+    assert "1 patient has several rows (2 rows, at most 2 of one)" in notes
 
 
 def test_copies_of_whole_rows_are_counted_where_no_column_names_patients(tmp_path: Path) -> None:
@@ -292,11 +292,12 @@ def test_the_column_wrong_counts_rows_and_a_remedy_stands_below(tmp_path: Path) 
 
 def test_a_code_for_missing_outside_the_range_is_named_with_the_line_of_the_mapping(tmp_path: Path) -> None:
     rows = "40,male,0,1,1\n-9,female,1,2,2\n-9,male,0,3,2\n12,male,0,4,1\n"
-    note = 'age: -9 in 2 rows may stand for no value; if so, a mapping has missing = ["-9"] under [columns.age]'
+    note = "age: -9 in 2 rows may mean that the value is missing; if so, "
+    note += 'a mapping has missing = ["-9"] under [columns.age]'
     check = check_rows(tmp_path, rows)
-    assert [text for text in check.notes if "no value" in text] == [note]
+    assert [text for text in check.notes if "is missing; if so" in text] == [note]
     mended = check_rows(tmp_path, rows, '[columns.age]\nmissing = ["-9"]\n')
-    assert [text for text in mended.notes if "no value" in text] == []
+    assert [text for text in mended.notes if "is missing; if so" in text] == []
 
 
 def test_a_unit_that_nothing_converts_and_a_column_of_no_study_are_named(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_server_that_says_nothing_is_left_in_time(tmp_path: Path, monkeypatch:
         ),
         ("sqlite:////nowhere/x.db", QUERY, "CO-D175", "unable to open"),
         ("postgresql://u:secret@127.0.0.1/x", QUERY, "CO-D174", "has a password"),
-        ("mysql://u@127.0.0.1/x", QUERY, "CO-D174", "mysql is none of"),
+        ("mysql://u@127.0.0.1/x", QUERY, "CO-D174", "mysql is not one of"),
         ("nonsense:x", QUERY, "CO-D174", "no address"),
     ],
 )

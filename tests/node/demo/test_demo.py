@@ -302,7 +302,7 @@ def test_rows_exchanged_after_the_study_began_are_refused(network: DemoNetwork) 
     pin_rows(node, number)
     part = network.place.site("south")
     file_of(part.data).write_text("\n".join(file_of(part.data).read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(DataError, match="is not the file with which study"):
+    with pytest.raises(DataError, match="began here with another file than"):
         pin_rows(node, number)
 
 

@@ -502,7 +502,7 @@ def methods(report: AuditReport) -> str:
     verb, what, rounds = ("fitted", "model", rounds) if fits else ("made", "formula of the table", "")
     formula = f"The {what} was {study.formula}"
     if study.models:
-        formula = "All models stand on the rows that have every column of any of them"
+        formula = "All models use the same rows: those that have the columns of all models"
     verb = "made" if report.validates else verb
     return (
         f"We {verb} a {model}{patients} at {_describe_sites(contributors, study)} with Coterie "

@@ -28,7 +28,7 @@ def predict_command(
     model: ModelName = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.9999, help="Confidence level of the limits.")] = 0.95,
     at: Annotated[
-        list[float] | None, typer.Option(help="Time at which survival is predicted; may be repeated.")
+        list[float] | None, typer.Option(help="Time for which survival is predicted; may be repeated.")
     ] = None,
 ) -> None:
     """Predict the outcome of rows with a published model: linear predictor, response, errors and limits.

@@ -80,7 +80,7 @@ def enter_command(
     folder: Annotated[Path, typer.Argument(help="The site's folder.")],
     invitation: Annotated[Path | None, typer.Argument(help="Second step: the invitation's file.")] = None,
     site: Annotated[str | None, typer.Option(help="First step: name of this site.")] = None,
-    host: Annotated[str | None, typer.Option(help="First step: address at which the others reach this one.")] = None,
+    host: Annotated[str | None, typer.Option(help="First step: address of this site for the other sites.")] = None,
     ports: Annotated[int | None, typer.Option(help="First step: the first of five ports in a row.")] = None,
     data: Annotated[
         str, typer.Option(help="Second step: this site's rows, a file of the site's or the working folder.")

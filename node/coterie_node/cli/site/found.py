@@ -42,7 +42,7 @@ _Only = Annotated[str | None, typer.Option(help="One program: geth, kubo or node
 def create_network_command(
     folder: _Folder,
     site: Annotated[str | None, typer.Option(help="First step: name of this site.")] = None,
-    host: Annotated[str | None, typer.Option(help="First step: address at which the others reach this one.")] = None,
+    host: Annotated[str | None, typer.Option(help="First step: address of this site for the other sites.")] = None,
     ports: Annotated[int | None, typer.Option(help="First step: the first of five ports in a row.")] = None,
     data: Annotated[
         str, typer.Option(help="Second step: this site's rows, a file of the site's or the working folder.")
@@ -77,7 +77,7 @@ def create_network_command(
 def make_site_keys(folder: Path, site: str | None, host: str | None, ports: int | None) -> None:
     """Make a new site's folder with keys, ports and card; ConfigError (CO-F303) without name and address."""
     if site is None or host is None:
-        message = f"{folder} has no card yet, and a site needs its name and the address at which the others reach it"
+        message = f"{folder} has no card yet, and needs the site's name and its address for the other sites"
         raise ConfigError("CO-F303", f"{message}. Give --site and --host.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)

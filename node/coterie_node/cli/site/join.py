@@ -74,7 +74,7 @@ def join_command(
     if not wanted:
         print("Compare it with the inviter's by telephone before you approve a study.")
     if home.config.site not in seats:
-        print(f"{home.config.site} has no seat there yet. Send the sites its card.json, on which they vote:")
+        print(f"{home.config.site} has no seat there yet. Send its card.json to the sites; they vote on it:")
         print("coterie site admit card.json")
 
 

@@ -21,7 +21,7 @@ Days = Annotated[int, typer.Option("--days", help="Days until it ends: 1 to 366.
 
 @token.command("create")
 def create_token_command(
-    name: Annotated[str, typer.Argument(help="Who or what uses it; stands beside what is done with it.")],
+    name: Annotated[str, typer.Argument(help="Who or what uses it; is stored with what is done with it.")],
     scope: Scopes,
     days: Days = 30,
     node: NodeOption = None,

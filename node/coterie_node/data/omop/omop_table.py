@@ -24,7 +24,7 @@ DIALECTS = {
 def write_query(rows: OmopRows, kind: str) -> str:
     """The query's text for a kind of database; DataError for another kind, ConfigError (CO-F231) without SQLAlchemy."""
     if kind not in DIALECTS:
-        raise DataError("CO-D174", f"The database is of the kind {kind}, which is none of {', '.join(DIALECTS)}.")
+        raise DataError("CO-D174", f"The database is of the kind {kind}, which is not one of {', '.join(DIALECTS)}.")
     import_extra("sqlalchemy", "sql", "An OMOP definition")
     from coterie_node.data.omop.statement import compile_statement  # with SQLAlchemy, which only databases need
 

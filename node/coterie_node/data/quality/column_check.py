@@ -116,7 +116,7 @@ class ColumnTally:
     def _list_missing_codes(self) -> list[str]:
         """Numbers outside the range that files often have in place of a missing value."""
         return [
-            f"{value:g} in {count_rows(count)} may stand for no value; if so, a mapping has "
+            f"{value:g} in {count_rows(count)} may mean that the value is missing; if so, a mapping has "
             f'missing = ["{value:g}"] under [columns.{self.name}]'
             for value, count in self.outside.items()
         ]

@@ -89,7 +89,8 @@ def _check_address(origin: Origin, url: Any, kind: str) -> None:
     if url.password is not None or "password" in url.query:
         raise origin.error("CO-D174", "The address has a password. Name `password_file` or `password_variable`.")
     if kind not in SERVERS:
-        raise origin.error("CO-D174", f"{kind} is none of {', '.join(SERVERS)}. Export the rows, or use one of them.")
+        message = f"{kind} is not one of {', '.join(SERVERS)}"
+        raise origin.error("CO-D174", f"{message}. Export the rows, or use one of them.")
     if not url.database and kind in IN_FILES:
         raise origin.error("CO-D174", f"The address names no file. Write {kind}:////whole/path.")
     allowed = OPTIONS.get(kind, frozenset())

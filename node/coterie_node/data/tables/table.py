@@ -111,4 +111,4 @@ def open_table(origin: FileOrigin, dialect: Dialect, sheet: str = "") -> SiteTab
 
         return read_statistics_file(origin)
     kinds = ".csv, .txt, .tsv, .parquet, .xlsx, .dta, .sav, .zsav, .por, .sas7bdat or .xpt"
-    raise origin.error("CO-D119", f"The ending {quote(suffix)} is none of {kinds}. Export the rows as one of them.")
+    raise origin.error("CO-D119", f"The ending {quote(suffix)} is not one of {kinds}. Export the rows as one of them.")

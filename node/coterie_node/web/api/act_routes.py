@@ -164,7 +164,7 @@ def _read_card(card: dict[str, Any] | None, site: str) -> SeatCard:
     except ValidationError:
         seat = None
     if seat is None or seat.name != site:
-        raise ConfigError("CO-F501", f"The card is none of {site}. Send the content of its card.json.")
+        raise ConfigError("CO-F501", f"The card is not that of {site}. Send the content of its card.json.")
     return seat
 
 

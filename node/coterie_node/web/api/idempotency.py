@@ -68,7 +68,7 @@ class IdempotencyKeys:
                 self._base.execute("INSERT INTO requests (id, token, digest, at) VALUES (?, ?, ?, ?)", values)
                 return None
         if row[0] != digest:
-            raise Refused("CO-H108", "The idempotency key stands for another request. Take a new key.", 422)
+            raise Refused("CO-H108", "The idempotency key was used for another request. Take a new key.", 422)
         if row[2] is None:
             raise Refused("CO-H109", "The first request of this idempotency key is at work. Ask again later.", 409)
         return Stored(row[2], row[3], row[4])

@@ -35,5 +35,5 @@ def _read(cursor: str) -> int:
         text = ""
     match = _FORM.fullmatch(text)
     if match is None or _write(int(match[1])) != cursor:
-        raise Refused("CO-H117", "The cursor is none that this API gave. Begin without one.", 422)
+        raise Refused("CO-H117", "This API did not give the cursor. Begin without one.", 422)
     return int(match[1])
