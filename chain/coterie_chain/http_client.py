@@ -209,7 +209,7 @@ class _Response(http.client.HTTPResponse):
     """An answer whose head is read line by line; the body is read as ever."""
 
     def begin(self) -> None:
-        """Read the head; one of WIRE_FAULTS if it is none."""
+        """Read the head; one of WIRE_FAULTS if it has another form."""
         version, status = _read_status(self.fp)
         for _ in range(_MAX_CONTINUES):
             if status != HTTPStatus.CONTINUE:

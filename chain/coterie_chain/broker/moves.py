@@ -36,7 +36,7 @@ class Move:
 
 
 def decode_move(message: bytes) -> Move | None:
-    """The move of a message; None for a message that is none."""
+    """The move of a message; None for another kind of message."""
     try:
         token, by, time, name, arguments = from_json(message)
         move = Move(token, by, time, name, _from_plain(arguments, 0))

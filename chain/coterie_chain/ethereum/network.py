@@ -54,7 +54,7 @@ class Network:
 
     @classmethod
     def from_json(cls, text: str) -> Network:
-        """The network that a `network.json` describes; LedgerMismatch if it is none."""
+        """The network that a `network.json` describes; LedgerMismatch if it is another contract."""
         try:
             # Not json.loads: py_ecc lifts Python's recursion limit, so that nested brackets crash the process.
             raw = from_json(text)
@@ -67,7 +67,7 @@ class Network:
 
 
 def read_keys(names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Keys of sites by name, as pairs; ValueError for an address that is none."""
+    """Keys of sites by name, as pairs; ValueError for a text that is no address."""
     return tuple((str(name), to_checksum_address(key)) for name, key in names.items())
 
 

@@ -1,7 +1,7 @@
 """Statements that a site signs off the ledger, with the key that signs its transactions.
 
-A signature is over SHA-256 of a purpose and the text. The purpose has a line of its own, so that no statement stands
-for another, and no transaction or block of a chain can be read as one: those are hashed by Keccak.
+A signature is over SHA-256 of a purpose and the text. The purpose has a line of its own, so that no statement can pass
+for another one. No transaction or block of a chain can pass for a statement, because these are hashed by Keccak.
 """
 
 from __future__ import annotations

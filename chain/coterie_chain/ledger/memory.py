@@ -1,8 +1,9 @@
 """The ledger's memory twin: the rules, a list of entries, and a clock that the caller injects.
 
-Theory of operation. A MemoryChain stands for the chain and a MemoryLedger for one site's access to it. Each call first
-makes its move in the Rules, which raise PostRejected, and then appends what the contracts would log. A refused move
-therefore leaves no entry. The states of a study are in the table of `rules.py`; the entries that a call appends are:
+Theory of operation. A MemoryChain is the twin of the chain, and a MemoryLedger that of one site's access to it. Each
+call first makes its move in the Rules, which raise PostRejected, and then appends what the contracts would log. A
+refused move therefore leaves no entry. The states of a study are in the table of `rules.py`; the entries that a call
+appends are:
 
     call                 always                         with the move's outcome
     propose              StudyProposed, StudyJoined     StudyStarted, if no other site has to join

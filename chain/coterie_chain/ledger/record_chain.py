@@ -10,7 +10,7 @@ from eth_hash.auto import keccak
 from coterie_chain.ledger.protocol import Post
 from coterie_chain.store.cid import DAG_PB, RAW, Cid, parse_cid
 
-# What stands for a CID that no store of this system can have: its codec and digest, in hex.
+# The text for a CID that no store of this system can have: its codec and digest, in hex.
 UNUSABLE = "unusable"
 
 

@@ -63,9 +63,9 @@ def deploy(
     """Deploy a Catalog with its first sites (their ids are ignored: they count from 1 in this order).
 
     `account` pays the gas, at `gas_price` wei above the base fee (by default 0 on Anvil, where a throw-away account
-    will do, and 1 elsewhere); it gets no rights. Nothing is signed for another chain than `chain_id`, where it is
-    known. Returns when the Catalog has its `confirmations`, and the node shows its code at the address that the
-    payer's key and nonce give.
+    will do, and 1 elsewhere); it gets no rights. If `chain_id` is known, nothing is signed for another chain. Returns
+    when the Catalog has its `confirmations`, and the node shows its code at the address that the payer's key and nonce
+    give.
     """
     founders = tuple(founders)
     with Rpc(url) as rpc:
@@ -175,7 +175,7 @@ def _fetch_receipt(rpc: Rpc, name: str) -> _Receipt | None:
 
 
 def _check_receipt(rpc: Rpc, receipt: _Receipt, catalog: str) -> None:
-    """LedgerMismatch (CO-C313) for no contract, or another than ours; LedgerUnreachable (CO-C303) for a later block."""
+    """LedgerMismatch (CO-C313) for no contract or another one; LedgerUnreachable (CO-C303) for a later block."""
     if not receipt.ok or receipt.address is None:
         raise LedgerMismatch(
             "CO-C313",

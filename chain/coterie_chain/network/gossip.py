@@ -84,7 +84,7 @@ class MemoryEar:
 
 
 def _read_messages(body: bytes) -> Iterator[bytes]:
-    """The messages in lines of JSON; a line that is none, as the last one may be, is left out."""
+    """The messages in lines of JSON; a line of another form, as the last one may be, is left out."""
     for line in body.split(b"\n")[:MAX_MESSAGES]:
         try:
             data = str(from_json(line)["data"])

@@ -277,7 +277,7 @@ def unmask_tables(plan: TablePlan, tables: Mapping[str, Payload]) -> Payload:
 
 
 def mask_part(site: Site, plan: TablePlan, model: Payload, pooled: Payload) -> Payload:
-    """This site's part of the test, of the rows that the fit stands on, under masks."""
+    """This site's part of the test, from the rows of the fit, under masks."""
     table = own_table(plan, site, pooled)
     part = table_agreement.measure_tables(plan, {"sum": pooled}, model["estimates"], {site.name: table})[0]
     return masked_sum.mask_sums(site, _TEST_TOPIC, part)

@@ -1,1 +1,1 @@
-"""What every learner stands on: the protocol of steps, payloads, masked sums, fits and their disclosure."""
+"""What every learner uses: the protocol of steps, payloads, masked sums, fits and their disclosure."""

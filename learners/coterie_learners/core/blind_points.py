@@ -39,7 +39,7 @@ def hash_to_points(domain: bytes, identifiers: Iterable[bytes]) -> Points:
 
 
 def raise_points(exponent: bytes, points: Points) -> Points:
-    """Each element (n, 32) raised by an exponent of 32 secret bytes; NoPoint for a number that is none."""
+    """Each element (n, 32) raised by an exponent of 32 secret bytes; NoPoint for a number that is no point."""
     raw, out = np.ascontiguousarray(points).tobytes(), bytearray()
     multiply = bindings.crypto_scalarmult
     try:

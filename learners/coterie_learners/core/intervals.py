@@ -80,7 +80,7 @@ def _cover(middle: Array, reach: Array) -> Intervals:
 def merge_intervals(terms: Posts, columns: int, order: Mapping[str, Sequence[int]] | None) -> Intervals:
     """The intervals of all columns from the sites' posts: by owner in its `order`, or of rows the ones that have all.
 
-    ProtocolError for intervals that are none.
+    ProtocolError for numbers that are no intervals.
     """
     owners = terms if order is None else {name: terms[name] for name in order}
     posted = {name: _read(name, post, columns if order is None else len(order[name])) for name, post in owners.items()}

@@ -112,7 +112,7 @@ def size_of(shapes: Shapes) -> int:
 def mask_short(site: Site, topic: str, values: Array, peers: Sequence[str]) -> NDArray[np.uint64]:
     """Values as 64-bit fixed point (40 bits of fraction) under pairwise masks with `peers`, for large sums.
 
-    Unlike `mask_sums` it is for a sum whose reader is none of the parties, so that two parties are enough.
+    Unlike `mask_sums` it is for a sum whose reader is no party, so that two parties are enough.
     """
     if not np.all(np.abs(values) < SHORT_LIMIT / (len(peers) + 1)):
         message = f"A value of {np.max(np.abs(values)):.3g} does not fit the secure sum's range"

@@ -131,7 +131,7 @@ def raise_patients(site: Site, own: OwnPatients, rounds: tuple[Posts, ...]) -> P
     """The list that the site before this one posted, raised by this site's exponent and sorted again.
 
     ProtocolError for a list whose length no site can have or that changed on its way, for a second list in one step,
-    and for elements that are none.
+    and for elements that are not in the group.
     """
     study, number = site.study, len(rounds)
     source, topic = site_before(study, site.name, 1), f"{_RAISE}/{number}"

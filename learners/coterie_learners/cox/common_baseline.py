@@ -210,7 +210,7 @@ def _expose_counts(plan: CoxPlan, multiple: int, pooled: PooledCounts | None, si
 
 
 def _expose_sums(plan: CoxPlan, t: int, pooled: PooledCounts | None, site: Site, payload: Payload) -> Exposure:
-    """Sums over risk sets: their differences stand on what passed the floor with the grid."""
+    """Sums over risk sets: their differences are sums that passed the floor with the grid."""
     return _expose(plan, site, pooled, f"Sums over risk sets of round {t}", first=False)
 
 

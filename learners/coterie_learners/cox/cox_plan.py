@@ -84,7 +84,7 @@ class CoxPlan:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Names of the coefficients; the baseline hazards stand for an intercept."""
+        """Names of the coefficients; the baseline hazards take the place of an intercept."""
         return tuple(name for name in self.design.names if name != INTERCEPT)
 
     @property

@@ -107,7 +107,7 @@ def count_rows(plan: CoxPlan, placed: PlacedRows) -> dict[str, Array]:
 
 
 def passes_patterns(plan: CoxPlan, placed: PlacedRows, patterns: Places, measured: int, floor: int) -> bool:
-    """Whether what neighbouring steps show of this site stands on the floor, for reasons that this module says."""
+    """Whether the sums that neighbouring steps show of this site reach the floor, as this module explains."""
     if floor <= 1:
         return True
     counts = count_rows(plan, placed)

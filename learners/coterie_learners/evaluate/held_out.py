@@ -1,6 +1,6 @@
 """A learner that fits on a part of each site's patients and evaluates its model on the others.
 
-The learner's own steps stand on the rows of the fit, those of the evaluation on the held-out rows (`parts`); the
+The learner's own steps use the rows of the fit, those of the evaluation the held-out rows (`parts`); the
 release gate judges each part as a release of its own. The evaluation's sums are masked where the learner's are.
 """
 

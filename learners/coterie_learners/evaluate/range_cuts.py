@@ -3,8 +3,8 @@
 Each count gives the outcomes' sum in each of its ranges. What follows of both are sums and differences of these: of
 some ranges of the one less some of the other, over the patients who are in just one of the two unions. In the graph
 whose points are the ranges of both, and whose edges are the patients by the two ranges that each is in, these are the
-patients whose edge leaves a set of points. So no such sum stands on fewer patients than the least cut of a connected
-part of the graph (Stoer and Wagner, J ACM 1997;44:585-591, doi:10.1145/263867.263872).
+patients whose edge leaves a set of points. So no such sum is from fewer patients than the least cut of a connected part
+of the graph (Stoer and Wagner, J ACM 1997;44:585-591, doi:10.1145/263867.263872).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coterie_learners.numeric.array import Array
 def cross_ranges(first: BinPlaces, second: BinPlaces) -> Array:
     """Patients (v, v) by range in one count (n,) and in another one (n,); -1 where a patient is in only one of them.
 
-    The ranges of both are points, and one more stands for what is outside of a count.
+    The ranges of both are points, and one more point is for the patients outside of a count.
     """
     size, other = int(first.max(initial=-1)) + 1, int(second.max(initial=-1)) + 1
     outside = size + other

@@ -18,7 +18,7 @@ from coterie_learners.study.elsewhere import over_blocks
 from coterie_learners.study.rows import Block, Rows
 from coterie_learners.sums.frame import Frame
 
-# A row's probability below this is none.
+# Below this a row's probability counts as zero.
 _TINY = 1e-300
 
 

@@ -64,7 +64,7 @@ from coterie_learners.study.document import Schedule, Study
 
 _VERSION = "4"
 _TOPIC = "fit"
-# In place of a result's size: why there is none.
+# Instead of a result's size: the reason why there is no result.
 TOO_FEW, UNSETTLED = (1 << 64) - 1, (1 << 64) - 2
 
 
@@ -241,7 +241,7 @@ def _read_questions(site: Site, plan: SharedPlan) -> tuple[str, list[bytes], byt
 def _run_party(
     site: Site, plan: LassoPlan, session: Session, randomness: Randomness, own: Summands, cuts: Sequence[int]
 ) -> Payload:
-    """Compute with the two other parties, then tell the suppliers the result, or why there is none."""
+    """Compute with the two other parties, then send the suppliers the result, or the reason why there is none."""
     trio = ThreePartyShamir(plan.numbers, session, plan.computing, randomness)
     suppliers = [name for name in site.study.sites if name not in plan.computing]
     try:

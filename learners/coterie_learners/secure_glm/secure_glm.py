@@ -132,7 +132,7 @@ def _run_party(
     randomness: Randomness,
     share: Callable[[ThreePartyShamir], SharedRows],
 ) -> Payload:
-    """Compute with the two other parties, then tell the suppliers the result, or why there is none."""
+    """Compute with the two other parties, then send the suppliers the result, or the reason why there is none."""
     trio = ThreePartyShamir(plan.numbers, session, plan.computing, randomness)
     suppliers = [name for name in site.study.sites if name not in plan.computing]
     try:

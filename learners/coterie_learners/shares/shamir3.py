@@ -71,7 +71,7 @@ class ThreePartyShamir:
         self.session.send(self.names[party], self.limbs.write(limbs))
 
     def receive(self, party: int, count: int) -> Array:
-        """So many residues (limbs, n) from a party; ProtocolError if they are none."""
+        """So many residues (limbs, n) from a party; ProtocolError if they are not residues."""
         return self.gather_limbs(self.names[party], count)
 
     # Input and output
@@ -100,7 +100,7 @@ class ThreePartyShamir:
         return self.field.from_limbs(self.gather_limbs(name, int(np.prod(shape))), shape)
 
     def gather_limbs(self, name: str, count: int) -> Array:
-        """So many residues (limbs, count) from a site; ProtocolError if they are none."""
+        """So many residues (limbs, count) from a site; ProtocolError if they are not residues."""
         limbs = read_limbs(self.session.receive(name, self.field.width * count), self.field.width)
         if not self.limbs.is_below_prime(limbs):
             message = f"A number is not below the field's prime of {self.field.bits} bits."

@@ -8,7 +8,7 @@ _START = datetime.date(1970, 1, 1)
 
 
 def read_day(text: str) -> float | None:
-    """The days since 1970-01-01 of a date as YYYY-MM-DD; None for what is none."""
+    """The days since 1970-01-01 of a date as YYYY-MM-DD; None for any other text."""
     try:
         return float((datetime.date.fromisoformat(text) - _START).days) if len(text) == 10 else None
     except ValueError:

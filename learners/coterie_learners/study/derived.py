@@ -33,7 +33,7 @@ FEWEST_DIGITS, MOST_LABEL_DIGITS = 3, 12
 # The levels of a comparison.
 LOGICAL = ("FALSE", "TRUE")
 
-# What people may look for that is none of these functions, and what to write instead.
+# Functions of other programs that are not among these, and what to write instead.
 ALTERNATIVES = {
     "scale": "write I((x - 50) / 10) with declared constants",
     "factor": "declare the variable as a category",

@@ -241,7 +241,7 @@ class Design:
         return tuple(out)
 
     def parts_of(self, name: str) -> tuple[str, ...]:
-        """The variables that a part of a term stands for: itself, or what a function makes."""
+        """The variables of a part of a term: itself, or the arguments of a function."""
         return tuple(part.name for part in self.functions[name]) if name in self.functions else (name,)
 
     def derive(self, codes: Codes) -> Codes:
@@ -452,7 +452,7 @@ def _product_range(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]
 
 
 def _list_free(study: Study) -> tuple[str, ...]:
-    """The declared variables that `.` stands for: those without another role than that of a covariate."""
+    """The declared variables that `.` means: those with no other role than that of a covariate."""
     options = study.learner.options
     roles = {options.get("weights"), *(options.get(key) for key in COLUMN_KEYS)}
     offset = set(re.findall(r"offset\(\s*([A-Za-z_][A-Za-z0-9_]*)\s*\)", study.formula[:MAX_FORMULA]))

@@ -166,7 +166,7 @@ class RowRules(Frozen):
 class Floors(Frozen):
     """What no payload of a site may disclose; a site may set stricter floors.
 
-    rows: the fewest rows a payload may stand on. cell: the smallest count of patients, above zero, that its readers may
+    rows: the fewest rows behind a payload. cell: the smallest count of patients, above zero, that its readers may
     solve from it. events_per_parameter: the fewest events (or rows) of this site for each coefficient. rebuild: whether
     columns may come back row by row. sensitive: covariates that a group must not share a level of, all of it.
     """
@@ -208,12 +208,12 @@ class LinkageRules(Frozen):
 
 
 class CohortRules(Frozen):
-    """The patients that a study stands on.
+    """The patients of a study.
 
-    name: each site keeps the study's patients under this name, and later studies of the name stand on exactly these,
-    though the files grow. complete: rows that lack one of these columns are no part of it, whatever the formula reads.
-    where: conditions that rows (then patients) fulfil, one after the other; order: the column by which a patient's
-    visits follow each other.
+    name: each site keeps the study's patients under this name, and later studies of the name use exactly these
+    patients, though the files grow. complete: rows that lack one of these columns are no part of it, whatever the
+    formula reads. where: conditions that rows (then patients) fulfil, one after the other; order: the column by which a
+    patient's visits follow each other.
     """
 
     name: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9-]{0,30})?$")] = ""

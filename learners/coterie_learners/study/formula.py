@@ -37,7 +37,8 @@ Terms = dict[frozenset[tuple[str, int]], FormulaTerm]
 class Formula:
     """A parsed formula: outcome, terms as tuples of (variable, power), intercept or not, offset variable or none.
 
-    A part of a term may be a function of variables: its text stands for the variable, and `functions` has its syntax.
+    A part of a term may be a function of variables: its text takes the place of the variable, and `functions` has its
+    syntax.
     """
 
     outcome: str
@@ -51,8 +52,8 @@ class Formula:
 def parse_formula(text: str, declared: tuple[str, ...] = ()) -> Formula:
     """Parse `outcome ~ terms`; StudyError names the part that is not understood.
 
-    `declared`: the variables that `.` stands for, the outcome among them or not. Terms are counted before they are
-    made: `a*b*c*...` of 30 variables stands for a thousand million of them.
+    `declared`: the variables that `.` means, with or without the outcome. Terms are counted before they are
+    made: `a*b*c*...` of 30 variables means a thousand million of them.
     """
     if len(text) > MAX_FORMULA:
         raise StudyError(

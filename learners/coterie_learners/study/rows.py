@@ -19,8 +19,8 @@ Codes: TypeAlias = Mapping[str, NDArray[Any]]
 class Block:
     """Some rows: design x (m, p) and outcome y (m,), in the variables' own units unless a frame was put on them.
 
-    If there are any: `offset` (m,) of the linear predictor; `weight` (m,) of each row (a row stands for so many
-    patients); `prior` (m,), the study's weights of the likelihood; `group` (m,), the number of each row's patient here.
+    If there are any: `offset` (m,) of the linear predictor; `weight` (m,): the number of patients of each row; `prior`
+    (m,), the study's weights of the likelihood; `group` (m,), the number of each row's patient here.
     """
 
     x: Array
@@ -119,7 +119,7 @@ class ArrayRows:
 
 
 class WeightedRows:
-    """Rows in memory of which each stands for so many, in one block."""
+    """Rows in memory, each with a number of patients, in one block."""
 
     def __init__(self, x: Array, y: Array, weight: Array) -> None:
         kept = weight > 0.0
@@ -127,7 +127,7 @@ class WeightedRows:
 
     @property
     def n(self) -> int:
-        """Number of rows that these stand for."""
+        """Number of patients of these rows."""
         weight = self._block.weight
         return 0 if weight is None else round(float(weight.sum()))
 

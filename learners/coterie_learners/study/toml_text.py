@@ -16,7 +16,7 @@ _DEEP = re.compile(r"(?:[\[{]\s*){64}")
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text; ValueError for what is none, or is beyond the bounds."""
+    """The tables of a TOML text; ValueError for other text, and for text beyond the bounds."""
     if len(text) > MAX_TOML:
         raise ValueError(f"it has {len(text)} characters; the limit is {MAX_TOML}")
     if _LONG_KEY.search(text):

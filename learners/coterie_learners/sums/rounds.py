@@ -45,7 +45,8 @@ class Model:
     """Family, columns and kind of sum of a study.
 
     `linear`: the outcome is measured, so that it has a centre and a scale too. `weighting`: what the weights are.
-    `profiled`: each site has an intercept that it keeps, and the first coefficient is none. `firth`: Firth's score.
+    `profiled`: each site has an intercept that it keeps, so the first coefficient is no intercept. `firth`: Firth's
+    score.
     """
 
     family: Family

@@ -5,7 +5,7 @@ study allows (the declared one times a divisor of the number of steps), whether 
 each is 0 or at least `disclosure.cell`, or the stricter floor of the site's own policy, and nowhere have all patients
 at risk an event. The narrowest width at which every site passes is taken; so even all other sites together see no small
 count of one. Then, once, the numbers of events, of censored patients and, with late entry, of entries, by stratum,
-group and step of that width. Events of competing causes are counted by cause, and each count stands on the floor.
+group and step of that width. Events of competing causes are counted by cause, and the floor holds for each count.
 
 Masked (the default with three sites or more): only their sums over the sites exist outside a site. Plain: every member
 reads each site's counts. The product-limit estimate is a function of these sums (Kaplan and Meier, JASA 1958;53:457).
@@ -121,7 +121,7 @@ def expose_steps(plan: CurvePlan, multiple: int, labels: PostedLabels, site: Sit
 
 
 def list_time_steps(plan: CurvePlan, multiple: int) -> TimeSteps:
-    """The grid of steps of so many declared widths, and what stands on it."""
+    """The grid of steps of so many declared widths, and the counts on it."""
     o, grid = plan.options, plan.grid
     tables = tuple(name for name in (o.strata, o.group) if name is not None)
     return TimeSteps(o.time, o.event, o.entry or "", tables, grid.width * multiple, grid.steps // multiple)

@@ -174,7 +174,7 @@ def _discloses(study: Study) -> Disclosure:
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:
-    """For studies that ask for it: any formula could stand for a table, and most stand for a model."""
+    """For studies that ask for it: any formula could be that of a table, and most are those of a model."""
     asked = study.learner.name == "table_one"
     if not asked:
         return Suitability(8, False, "it describes patients and fits no model; ask for it by its name.")

@@ -141,7 +141,7 @@ def raise_list(site: Site, own: OwnPoints, rounds: tuple[Posts, ...]) -> Payload
     """The list that the site before this one posted, raised by this site's exponent.
 
     ProtocolError for a list that is too long, or longer than when it began its way; for a second list in one step; and
-    for elements that are none.
+    for elements that are not in the group.
     """
     study, number = site.study, len(rounds)
     topic, source = f"align/raise/{number}", site_before(study, site.name, 1)

@@ -2,11 +2,11 @@
 
 The likelihood ratio (Wilks, Ann Math Stat 1938;9:60-62) is chi-squared on the difference of the degrees of freedom
 where the dispersion is known; elsewhere the difference of the deviances over the larger model's dispersion is F, as R's
-`anova(small, large, test = "F")` has it. Models that stand on other rows are not compared.
+`anova(small, large, test = "F")` has it. Models of other rows are not compared.
 
-Two deviances differ by the likelihood ratio only where both are against one saturated model. Those of negative binomial
-models are not, as each has its own shape: likelihoods themselves are compared, as R's `anova` of `glm.nb` does. So are
-the partial likelihoods of Cox models.
+Two deviances differ by the likelihood ratio only if both are against one saturated model. Those of negative binomial
+models are not, because each has its own shape: likelihoods themselves are compared, as R's `anova` of `glm.nb` does. So
+are the partial likelihoods of Cox models.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
-    """Two results as `--json` prints them; ConfigError (CO-F349) where they stand on other rows, or other models."""
+    """Two results as `--json` prints them; ConfigError (CO-F349) if they have other rows, or are other models."""
     _check_rows(first, second)
     criteria = {name: (first.get(name), second.get(name)) for name in CRITERIA}
     test, reason = _test_models(first, second)
@@ -180,7 +180,7 @@ def _is_robust_cox(result: Mapping[str, Any]) -> bool:
 
 
 def _list_terms(result: Mapping[str, Any]) -> list[str]:
-    """The terms of a result; the sites' own intercepts stand for a common one, and for what they add to it."""
+    """The terms of a result; the sites' own intercepts count as a common one and their differences from it."""
     own = [INTERCEPT, SITES] if _keeps_intercepts(result) else []
     return own + [str(row["term"]) for row in result["terms"]]
 

@@ -93,7 +93,7 @@ class ConformanceReport:
 
 
 def _pairs(fit: Fit) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Estimate and standard error by term, of each model; 0 stands for an error where the method has none."""
+    """Estimate and standard error by term, of each model; 0 means that the method has no standard errors."""
     for name, model in fit.models.items():
         yield from ((f"{name}: {term}", pair) for term, pair in _pairs(model))
     if fit.models:

@@ -353,7 +353,7 @@ def _grade(machine: Machine, outcome: str) -> str:
 
 
 def failure(error: Exception, runner: Follower | None = None) -> Verdict:
-    """The verdict that an error of the record stands for."""
+    """The verdict of an error of the record."""
     steps, unchecked = (runner.machine.checked, runner.machine.unchecked) if runner else (0, 0)
     return Verdict(
         verdict=FAIL,

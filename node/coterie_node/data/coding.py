@@ -80,7 +80,7 @@ def _code_dates(column: Values) -> Coded:
 
 
 def _read_date(text: str) -> float | None:
-    """The day of a date, behind which a time of day may stand; None for what is none."""
+    """The day of a date, behind which a time of day may stand; None for any other text."""
     return read_day(text[:10]) if len(text) == 10 or text[10:11] in ("T", " ") else None
 
 
@@ -217,7 +217,7 @@ def _floats(column: Values) -> Array:
 
 def _through_dictionary(column: DictionaryValues, variable: Variable) -> Coded:
     entries = _code_as_it_is(column.dictionary, variable)
-    # A null index stands for no entry: it points to one more, which is missing.
+    # A null index means no entry: it points to one more, which is missing.
     none = len(entries.values)
     index = np.nan_to_num(_floats(column.indices), nan=none).astype(np.intp)
     return Coded(np.append(entries.values, np.nan)[index], np.append(entries.missing, True)[index])

@@ -270,7 +270,7 @@ def load_coded_rows(address: RowsPlace, design: Design, site: str, objectors: fr
 
 
 def load_values(address: RowsPlace, design: Design, site: str, objectors: frozenset[str] = frozenset()) -> Loaded:
-    """Read and check a site's rows as the variables' values, some of which may be missing; no model stands on them."""
+    """Read and check a site's rows as the variables' values, some of which may be missing; no model uses them."""
     return _load_codes(address, design, site, objectors)[0]
 
 

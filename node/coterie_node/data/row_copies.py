@@ -37,7 +37,7 @@ from coterie_node.privacy.prints import RawRows
 
 _MAGIC = b"coterie rows 2\0\0"
 HEADER_BYTES = len(_MAGIC) + 64
-# What reads and checks: a copy of another program is none.
+# The program that reads and checks: a copy of another one does not count.
 PROGRAM = (_MAGIC.hex(), version("coterie"), find_arrow_version(), np.__version__)
 # Bytes of one copy, of all copies of a site, and of the disk that no copy takes from the journal and the results.
 LARGEST, LARGEST_FOLDER, SPARE = 1 << 30, 4 << 30, 1 << 30

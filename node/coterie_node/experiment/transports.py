@@ -58,12 +58,12 @@ Transport = Callable[[Mapping[str, SiteKeys]], AbstractContextManager[Handles]]
 
 
 class ComputingMachine(Machine):
-    """A machine whose every post of its own rows in a round takes so much longer: it stands for more rows."""
+    """A machine whose every post of its own rows in a round takes so much longer, as with more rows."""
 
     seconds = 0.0
 
     def draft(self, parties: tuple[str, ...], attempt: int, channel: Channel | None = None) -> Payload:
-        """The post of the open step, after the time that it stands for."""
+        """The post of the open step, after the time that more rows would take."""
         if self.seconds and self.awaits is not None and self.awaits.who == "each" and self.awaits.topic[-1].isdigit():
             time.sleep(self.seconds)
         return super().draft(parties, attempt, channel)

@@ -126,7 +126,7 @@ _OWN = ("sealer", "operator", "sealing", "enode", "peer")
 
 
 def check_card(card: FounderCard) -> FounderCard:
-    """The card; ConfigError (CO-F325, CO-F501) for a name, a key or an address that is none."""
+    """The card; ConfigError (CO-F325, CO-F501) for a name, a key or an address of another form."""
     check_site_name(card.site)
     for what, form in _FORMS.items():
         if re.fullmatch(form, getattr(card, what), re.ASCII) is None:

@@ -80,7 +80,7 @@ class FoundedCard(Frozen):
     swarm: CardText
 
     def card(self) -> FounderCard:
-        """The card; ConfigError (CO-F325, CO-F501) where a line of it is none."""
+        """The card; ConfigError (CO-F325, CO-F501) if a line of it has another form."""
         return check_card(self.raw_card)
 
     @property

@@ -112,7 +112,7 @@ class SitePrograms:
         return True
 
     def stop(self, only: str | None = None) -> None:
-        """End all programs, the daemon first, or one of them; ConfigError (CO-F305) for a name that is none."""
+        """End all programs, the daemon first, or one of them; ConfigError (CO-F305) for any other name."""
         only = OTHER_NAMES.get(only, only) if only is not None else None
         if only is not None and only not in RECIPES:
             message = f"A site has no program {only[:40]!r}"

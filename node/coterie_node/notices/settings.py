@@ -36,7 +36,7 @@ def _check_url(text: str) -> str:
 
 
 def read_hours(text: str) -> tuple[time, ...]:
-    """Begin and end of quiet hours; nothing for a text that is none."""
+    """Begin and end of quiet hours; nothing for any other text."""
     matches = [_CLOCK.fullmatch(part) for part in text.split("-")]
     return tuple(time(int(m[1]), int(m[2])) for m in matches if m)
 

@@ -130,7 +130,7 @@ class LocalAccounts:
         return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=f"Coterie {site}"), codes
 
     def _find_stranger(self, name: str) -> PasswordAccount:
-        """What stands for a name without an account, whose password nobody knows; the oldest are forgotten."""
+        """The account for a name without one, with a password that nobody knows; the oldest are forgotten."""
         while len(self._strangers) >= MOST_STRANGERS:
             self._strangers.popitem(last=False)
         return self._strangers.get(name) or PasswordAccount(password=self._nobody)

@@ -27,7 +27,7 @@ class LikelihoodPoint:
     """Coefficients (p,) with the score (p,), the expected information (p, p) and the log-likelihood there.
 
     `scale` is the dispersion by which the log-likelihood is to be divided (1 where it is known); `size` the sum of
-    squares that the outcomes' own rounding stands on.
+    squares whose rounding is that of the outcomes.
     """
 
     beta: Array

@@ -86,7 +86,7 @@ AGGREGATES: Mapping[str, Aggregate] = {
 def combine_visits(values: Array, visits: Visits) -> Array:
     """One number (g,) for all of a patient's values, which others than these hardly have; of one visit its value.
 
-    It stands for the raw values where the privacy log compares patients between studies; it is no digest that keeps
+    The privacy log compares patients between studies by it instead of the raw values; it is no digest that keeps
     values secret, and never leaves a site.
     """
     out = np.full(visits.count, np.nan)

@@ -25,7 +25,7 @@ from coterie_learners.study.syntax import Bracket, Call, Chain, Node, Symbol, pa
 if TYPE_CHECKING:
     from coterie_learners.study.document import Study
 
-# A number that stands for all visits of a patient (`combine_visits`), or for a raw value.
+# A number in place of all visits of a patient (`combine_visits`), or of a raw value.
 BEHIND = Variable(type="number", range=(-1e300, 1e300))
 Mask = NDArray[np.bool_]
 

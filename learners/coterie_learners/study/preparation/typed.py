@@ -48,7 +48,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Scope:
-    """What names stand for, what makes errors, and whether visits have an order and patients an identifier."""
+    """The meaning of names, what makes errors, and whether visits have an order and patients an identifier."""
 
     names: Mapping[str, ValueType]
     explain: MakeError

@@ -11,7 +11,8 @@ from coterie_node.errors import AuditFailed
 from coterie_node.persons.act_log import LogHead
 from coterie_node.persons.approval_statement import ApprovalStatement
 
-# How much later than a register a join without it may stand on the ledger: it was on its way, and clocks differ.
+# Seconds by which a join without a statement may be later on the ledger than the register: it was on its way, and
+# clocks differ.
 CLOCK_SECONDS = 300
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 INDENT = "  "
-# What begins a command in LaTeX, or a cell in Markdown, with what stands for it.
+# Characters that begin a command in LaTeX, or a cell in Markdown, with their replacements.
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
 _LATEX |= {letter: rf"\{letter}" for letter in "&%$#_{}"}
 _MARKDOWN = {letter: rf"\{letter}" for letter in r"\|*_`[]<>~"}

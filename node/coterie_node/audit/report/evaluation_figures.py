@@ -53,7 +53,7 @@ class _Frame:
     y_end: float = 1.0
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """A point; what is outside stands on the edge."""
+        """A point; points outside are drawn on the edge."""
         across = min(max(x / self.x_end, 0.0), 1.0)
         up = min(max((y - self.y_low) / (self.y_end - self.y_low), 0.0), 1.0)
         return _LEFT + _SIDE * across, _TOP + _SIDE * (1.0 - up)

@@ -73,7 +73,7 @@ class Flow:
 
 
 def parse_flow(plain: object) -> Flow | None:
-    """The flow of a stored result; None for what is none."""
+    """The flow of a stored result; None for any other value."""
     try:
         return Flow.from_dict(plain) if isinstance(plain, dict) else None
     except (LookupError, TypeError, ValueError):

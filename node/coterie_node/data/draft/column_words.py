@@ -1,4 +1,4 @@
-"""The distinct values of one column, counted: which stand for no value, which are numbers, dates, yes and no."""
+"""The distinct values of one column, counted: those that mean missing, numbers, dates, yes and no."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ColumnWords:
 
     @cached_property
     def words_for_missing(self) -> tuple[str, ...]:
-        """Words that stand for no value, such as `unbekannt`."""
+        """Words that mean missing, such as `unbekannt`."""
         known = {word.casefold() for word in load_vocabulary()["missing"]["words"]}
         return tuple(sorted(word for word in self.counts if word.casefold() in known))
 
@@ -74,7 +74,7 @@ class ColumnWords:
 
     @cached_property
     def doubtful_codes(self) -> tuple[float, ...]:
-        """Numbers such as 99 that may stand for no value, but lie near the others."""
+        """Numbers such as 99 that may mean missing, but lie near the others."""
         known = {float(code) for code in load_vocabulary()["missing"]["numbers"]}
         likely = {value for value in self.measurements if value in known and abs(value) >= 88.0}
         return tuple(sorted(value for value in likely if self._is_heaped(value)))

@@ -44,7 +44,7 @@ class Guess:
 
 
 def look_at_column(column: ColumnWords, floor: int = 0) -> ColumnProfile:
-    """The profile of one column; with a floor nothing in it stands on fewer rows."""
+    """The profile of one column; with a floor nothing in it is from fewer rows."""
     header = printable(column.header)[:200]
     if not all(_is_plain(word) for word in (column.header, *column.values)):
         reason = "its name or its values have control characters, or are too long"

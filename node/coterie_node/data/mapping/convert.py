@@ -49,7 +49,7 @@ class Conversion:
         return self._read_numbers(column) if self.kind in ("number", "count") else column
 
     def _blank(self, column: Values) -> Values:
-        """The column as text or doubles, null where a declared word stands for no value."""
+        """The column as text or doubles, null where a declared word means missing."""
         plain = decode(column)
         if not pa.types.is_string(plain.type):
             plain = pc.cast(plain, pa.float64(), safe=False) if self._is_number(plain) else pc.cast(plain, pa.string())

@@ -22,7 +22,7 @@ class DateForm:
 
     @classmethod
     def parse(cls, text: str) -> DateForm:
-        """Read a form; ValueError for what is none."""
+        """Read a form; ValueError for any other text."""
         match = _FORM.fullmatch(text)
         if match is None or len({match[1], match[3], match[4]}) != 3:
             raise ValueError("a date is DD, MM and YYYY in some order, with one sign between them or none")

@@ -84,7 +84,7 @@ def check_data(address: RowsAddress, study: Study, site: str) -> DataCheck:
     design = Design(study, site)
     source, _ = open_source(address, design, site)
     joined = study.preparation is not None and study.preparation.by_patient
-    names = design.used if joined else design.read  # what stands for all visits of a patient is no value to look at
+    names = design.used if joined else design.read  # a value of all visits of a patient is no value to look at
     tallies = {name: ColumnTally(name, design.declaration(name)) for name in names}
     rows, complete = 0, 0
     people: Counter[tuple[str, ...]] = Counter()

@@ -1,4 +1,4 @@
-"""A profile: what a site's columns are, in bands and round numbers that stand on enough rows; no row is in it.
+"""A profile: a site's columns, in bands and round numbers from enough rows; no row is in it.
 
 Without a floor a profile stays at home (a draft of files on one machine). With a floor k, levels that fewer than k rows
 have are left out, ranges begin at the k-th smallest and end at the k-th largest value and are rounded outward, middle
@@ -31,8 +31,8 @@ class ColumnProfile(Frozen):
     """One column: its name in the file, the variable that it seems to hold, and what is known of its values.
 
     quarters: the values below which a quarter, half and three quarters of the rows lie, in two digits. codes: words and
-    numbers that seem to stand for no value. form: of a date. apart: why the column is no variable. question: what a
-    person has to confirm.
+    numbers that seem to mean missing. form: of a date. apart: why the column is no variable. question: what a person
+    has to confirm.
     """
 
     name: Text
