@@ -53,7 +53,7 @@ _HAZARD_CLOSING = (
 )
 _ARM_COUNTS = "The opening counts each level of all sites together, and those in it with and without the treatment."
 _SOLVABLE = (
-    "Where few patterns of covariates, treatment and outcome occur, readers can solve the patients of each pattern.",
+    "If few patterns of covariates, treatment and outcome occur, readers can solve the patients of each pattern.",
 )
 
 

@@ -51,16 +51,16 @@ class StepDisclosure:
     @property
     def line(self) -> str:
         """The step in words."""
-        sender = {"each": "each site", "server": "the server of the turn"}.get(self.who, self.who.removeprefix("only:"))
-        content = f"The sites compute together: {self.what}." if self.talks else f"{self.what}, from {sender}."
+        sender = {"each": "Each site", "server": "The server of the turn"}.get(self.who, self.who.removeprefix("only:"))
+        what = f"{self.what[0].lower()}{self.what[1:]}"
+        content = f"The sites compute together: {self.what}." if self.talks else f"{sender} posts {what}."
         rebuilds = "".join(f" {sentence}" for sentence in self.rebuilds)
         return f"{self.topic}: {content} {self._name_readers()}{_PROTECTIONS[self.protection]}{rebuilds}"
 
     def _name_readers(self) -> str:
         if self.readers is None:
-            return "Every member of the study and everybody who can read the store reads it."
-        verb = "reads" if len(self.readers) == 1 else "read"
-        return f"Only {' and '.join(self.readers)} {verb} it."
+            return "Every member of the study and everybody who can read the store can read this."
+        return f"Only {' and '.join(self.readers)} can read this."
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from coterie_learners.sums.opening.disclosure import (
 _SUMS = (
     "Score, information and logarithm of the partial likelihood over its own risk sets; numbers of patients and events"
 )
-_WIDTHS = "Whether what neighbouring steps show of its rows stands on the floor, by width of the steps"
+_WIDTHS = "Whether the sums that neighbouring steps show of its rows reach the floor, by width of the steps"
 
 
 def disclose_cox(plan: CoxPlan) -> Disclosure:

@@ -27,7 +27,7 @@ def disclose_evaluated(plan: EvaluationPlan) -> tuple[StepDisclosure, ...]:
     """What the opening of the evaluated rows discloses; nothing in the clear."""
     if not plan.masked:
         return ()
-    what = f"Of {_name_patients(plan)}: how many have each level, and the outcome, and whether it has any"
+    what = f"For {_name_patients(plan)}: how many have each level, and the outcome, and whether it has any"
     stop = (
         "The study stops before its fit, and names the level, if the evaluated patients of the pool that have it, or "
         "the outcome, are fewer than the floor, or at one or two sites."
@@ -38,7 +38,7 @@ def disclose_evaluated(plan: EvaluationPlan) -> tuple[StepDisclosure, ...]:
 def _disclose_spread(plan: EvaluationPlan, protection: Protection) -> tuple[StepDisclosure, ...]:
     if plan.grid.scale != "spread":
         return ()
-    what = f"By outcome, the number of {_name_patients(plan)}, the sum of the model's logits, and of their squares"
+    what = f"The number of {_name_patients(plan)} by outcome, the sum of the model's logits, and of their squares"
     return (
         StepDisclosure("evaluation/logits", "each", what, None, protection, _LOGITS),
         StepDisclosure("evaluation/spread", "server", "Centre and width of the grid of scores"),
@@ -65,7 +65,7 @@ def _describe_halves(plan: EvaluationPlan) -> str:
 
 def _describe_counts(plan: EvaluationPlan) -> str:
     what = "patients with and without the outcome, and sums of scores, by range of the score; squares of score minus"
-    return f"Of {_name_patients(plan)}: {what} outcome ({_name_groups(plan)})"
+    return f"For {_name_patients(plan)}: {what} outcome ({_name_groups(plan)})"
 
 
 def _describe_calibration(plan: EvaluationPlan) -> str:

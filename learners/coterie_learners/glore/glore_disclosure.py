@@ -26,7 +26,7 @@ _AGREEMENT = "Sums for the test whether the sites agree"
 _TABLES = (
     "Readers can solve from the first round the number of rows, the outcome's sum, and every two-way table of binary "
     "covariates, also with a binary outcome.",
-    "Where few patterns of covariates occur, two or three rounds give the count of each pattern.",
+    "If few patterns of covariates occur, two or three rounds give the count of each pattern.",
 )
 
 
@@ -86,7 +86,7 @@ def disclose_rounds(study: Study, masked: bool, opens: OpeningMode, extras: Extr
     kinds = list_cell_kinds(design)
     sums, test = _PROFILE if extras.profiled else _SUMS, _MEAT if extras.robust else _AGREEMENT
     rounds = sums if extras.apart else f"{sums}. With the last of them: {test[0].lower()}{test[1:]}"
-    late = test if extras.apart else f"{test}, where no step foresaw the last sums"
+    late = test if extras.apart else f"{test}, if no step before foresaw the last sums"
     steps = (
         *disclose_opening(opens),
         StepDisclosure("stats/*", "each", rounds, None, protection, rebuilds, cells=kinds),

@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from coterie_learners.glore.glore import GlorePlan
 
 _POINTS = "Score and deviance at two points for each coefficient, near the limits of its interval"
-_SOLVABLE = (
-    "Where no more patterns of covariates occur than numbers are posted, readers can solve each one's patients.",
-)
+_SOLVABLE = ("If no more patterns of covariates occur than numbers are posted, readers can solve each one's patients.",)
 # What a round changes of each point.
 _MOVING = ("points", "steps", "scores", "information", "settled")
 # The 0.95 quantile of chi-squared on one degree of freedom.

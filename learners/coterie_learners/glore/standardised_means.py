@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from coterie_learners.glore.glore import GlorePlan
 
 _WHAT = "Sums over its rows of the model's means, and of their derivatives, with everybody at each level of {name}"
-_SOLVABLE = ("Where no more patterns of covariates occur than numbers are posted, readers can solve each's patients.",)
+_SOLVABLE = ("If no more patterns of covariates occur than numbers are posted, readers can solve each's patients.",)
 # Sums of means of all sites may differ from what rows have by so much of themselves.
 _ROUNDING = 1e-9
 

@@ -25,7 +25,7 @@ def disclose_table(plan: CharacteristicsPlan) -> Disclosure:
 
 def _describe_floors(plan: CharacteristicsPlan) -> str:
     by = " by group and" if plan.groups else ""
-    return f"For each variable, whether its counts{by} for all patients are 0 or at least {plan.floor}"
+    return f"For each variable whether its counts{by} for all patients are 0 or at least {plan.floor}"
 
 
 def _describe_counts(plan: CharacteristicsPlan) -> str:
@@ -39,8 +39,8 @@ def _list_columns(plan: CharacteristicsPlan) -> tuple[StepDisclosure, ...]:
     if not plan.options.by_site:
         return ()
     what = (
-        "A column of its own patients in the clear, without groups: what the table shows, where every site passes the "
-        "floor with it"
+        "A column of its own patients in the clear, without groups: what the table shows, as far as every site passes "
+        "the floor with it"
     )
     return (StepDisclosure("columns", "each", what, None, "plain"),)
 

@@ -75,7 +75,7 @@ def test_valoris_discloses_factors_by_site_and_a_sum_in_the_aggregated_mode() ->
 
 def test_what_no_step_seals_is_read_by_members_and_by_readers_of_the_store() -> None:
     step = StepDisclosure("sums", "each", "Sums")
-    assert "Every member of the study and everybody who can read the store reads it." in step.line
+    assert "Every member of the study and everybody who can read the store can read this." in step.line
     assert "store" not in replace(step, readers=("north",)).line
 
 

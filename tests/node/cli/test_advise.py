@@ -90,7 +90,7 @@ def test_several_models_are_for_glore_and_shown_one_by_one(tmp_path: Path) -> No
     assert "crude: died ~ sex\n" in shown
     assert "full: died ~ sex + stage, firth = true" in shown
     assert "all 2 models stand on one: of died, sex, stage no row may lack one" in shown
-    assert "For each model: sums over its rows" in shown
+    assert "Each site posts for each model: sums over its rows" in shown
     described = json.loads(CliRunner().invoke(app, ["study", "show", str(path), "--json"]).output)
     assert len(described["models"]) == 2
 
@@ -395,7 +395,7 @@ def test_other_models_on_the_evaluated_patients_are_foreseen(tmp_path: Path, eva
 def test_show_prints_what_leaves_and_which_sites_to_trust(file: Path) -> None:
     output = run("study", "show", file)
     assert "What leaves a site, and who reads it:" in output
-    assert "encrypted over its masks (bfv), from each site" in output
+    assert "encrypted over its masks (bfv). Every member" in output
     assert "s1 holds the key and learns the summed table" in output
     description = json.loads(run("study", "show", file, "--json"))
     fit = ["only:s1", "each", "server", "only:s1", "each", "server", "server"]
