@@ -62,7 +62,8 @@ PROPOSAL_GAS = 1_500_000
 # A vote is counted seat by seat: these are enough for 253 of them, and for the Model of the site admitted.
 VOTE_GAS = ADMISSION_GAS = 4_000_000
 DECLINE_GAS = 20_000
-# Wei that a new key gets from each who votes for it and has it: records for ever at one wei per gas. What that costs.
+# Wei that a new key gets from each voter that has them: enough for all its records at one wei per gas; and the gas of
+# sending.
 ENDOWMENT, PLAIN_GAS = 10**18, 21_000
 # No move needs as much.
 MAX_GAS = 8_000_000
@@ -186,7 +187,7 @@ class EthereumLedger:
 
     @property
     def sealing(self) -> str:
-        """Who seals the chain's blocks, by the first header: "clique", "qbft", or "none" for a development chain."""
+        """The kind of block seals, by the first header: "clique", "qbft", or "none" for a development chain."""
         return self._read_sealing().kind
 
     def _read_sealing(self) -> Sealing:
@@ -197,7 +198,7 @@ class EthereumLedger:
 
     @property
     def peers(self) -> int | None:
-        """How many other nodes this site's chain node talks to; None where it does not tell at this address."""
+        """The number of peers of this site's chain node; None if it does not report them at this address."""
         try:
             return self._rpc.call_quantity("net_peerCount")
         except NodeRefused:
@@ -205,7 +206,7 @@ class EthereumLedger:
 
     @property
     def client(self) -> str:
-        """Name and version of this site's chain node, as it says; empty where it does not tell at this address."""
+        """Name and version that this site's chain node reports; empty if it does not report them at this address."""
         try:
             return str(self._rpc.call("web3_clientVersion"))
         except NodeRefused:

@@ -46,13 +46,14 @@ QUIET_POLL, QUIET_MARGIN = 0.25, 0.05
 CLOCK_MARGIN = 2.0
 # Studies whose terms are kept in memory: more than run at a time.
 MAX_TERMS = 256
-# States that are asked for with a new block, before somebody wants them: of the studies read at the block before.
+# The most states that are requested with a new block in advance: those of the studies that were read at the block
+# before.
 MAX_EARLY_STATES = MAX_BATCH // 2
 # After so many looks in a row at new blocks that had nothing for this network, each takes the longest pause at least.
 MAX_VAIN_LOOKS = 20
 _CATALOG, MODEL = load_codec("Catalog"), load_codec("Model")
 
-# A view: whose, at which address, its name and arguments.
+# A view: its contract's name, address, its own name and its arguments.
 View = tuple[Codec, str, str, Sequence[object]]
 
 
@@ -79,7 +80,7 @@ class Rhythm:
 
 
 class Reader:
-    """What a network holds, `confirmations` blocks below the newest.
+    """The entries and state of a network, `confirmations` blocks below the newest.
 
     `poll` is the longest pause in seconds between two looks at the chain in `wait`; `clock` is the block ("latest" or
     "pending") that gives the time. On a chain that sleeps, the newest block's time stands still, and `wall` gives the

@@ -30,8 +30,8 @@ Request = tuple[str, Sequence[object]]
 
 # Fewer than any node refuses (Geth takes 1,000, and answers with 25 MB).
 MAX_BATCH = 100
-# A long answer, such as the logs of many blocks, may take so many times what a silence may. A short one may take it
-# once, and so may the answers to so few requests.
+# A long answer, such as the logs of many blocks, may take so many times the limit of a silence. A short answer may take
+# it once, and so may the answers to so few requests.
 _ANSWER_FACTOR, _SHORT_ANSWER, _SHORT_BATCH = 12, 1 << 22, 8
 # Letters of a node's own words that an error quotes.
 _MAX_REASON = 500
@@ -147,7 +147,7 @@ class Rpc:
         try:
             answers = self._post(body, limit, within)
         except _Garbled as fault:
-            # So says a node, or a proxy before it, that takes no batches.
+            # A node, or a proxy before it, that takes no batches answers so.
             raise _NoBatch(fault.code, fault.message) from None
         if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
             garbled = self.explain_garbled("a batch")
@@ -241,7 +241,7 @@ class _NoBatch(LedgerUnreachable):
 
 
 class EarlyAnswers:
-    """A chain node, of which answers are asked for together before they are needed: a look is then one exchange.
+    """A chain node whose answers are requested together before they are needed: a look is then one exchange.
 
     Each early answer is used once, by the same request. Whatever the node does not answer early is asked for when it is
     needed, with the faults that this has. One thread at a time.

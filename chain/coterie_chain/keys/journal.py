@@ -114,7 +114,7 @@ class MemoryJournal:
                     journal.mark_mined(scope, nonce)
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing to close."""
 
 
 class SqliteJournal:
@@ -242,7 +242,7 @@ class SqliteJournal:
         self._migrate(version or 1, is_new=version == 0)
 
     def _migrate(self, version: int, *, is_new: bool) -> None:
-        """Bring the journal forward, all of the way or not at all; what it was stays beside it."""
+        """Convert the journal to this release's form, whole or not at all; a copy of the old one stays beside it."""
         newest = 1 + len(self._migrations)
         if version > newest:
             message = f"The journal {self._path} is of version {version}, and this release knows {newest}"

@@ -87,7 +87,7 @@ class RecordPlaces:
 
 
 class MemoryChain:
-    """What the sites of one process share: the rules and everything written so far."""
+    """The state that the sites of one process share: the rules and all entries so far."""
 
     def __init__(self, founders: Iterable[SiteEntry], clock: Callable[[], int] = lambda: 0) -> None:
         self.rules = Rules((e.name, e.address, e.sealing, e.peer) for e in founders)
@@ -111,7 +111,7 @@ class MemoryChain:
         return known[2]
 
     def moment(self) -> Moment:
-        """When the next entry is written: each takes a block, and `idle_blocks` have none."""
+        """The block and time of the next entry: each entry takes a block, and `idle_blocks` have none."""
         return Moment(self.clock(), len(self.log) + self.idle_blocks)
 
     def head(self, site: int) -> Head:
@@ -461,7 +461,7 @@ def number_sites(terms: Terms, ids: Mapping[str, int]) -> Proposal:
 
 
 def describe_blame(s: StudyState, culprit: int, details: dict[str, str | int]) -> tuple[str, dict[str, str | int]]:
-    """What followed from a vote that a site's post cannot be used: the event and its details."""
+    """The outcome of a vote that a site's post is unusable: the event and its details."""
     if s.state == State.ABORTED:
         return "StudyAborted", {"reason": details["reason"], "culprit": details["culprit"]}
     step = {"position": details["position"], "attempt": details["attempt"]}

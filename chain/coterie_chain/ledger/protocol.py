@@ -27,7 +27,7 @@ class State(IntEnum):
 
 
 class Silence(IntEnum):
-    """What a study does about a site that is silent after the deadline, or whose post cannot be used."""
+    """The rule of a study for a site that is silent after the deadline, or whose post is unusable."""
 
     WAIT = 0
     EXCLUDE = 1
@@ -67,7 +67,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What a site records at one position: where its payload is (CID), its SHA-256, its size in bytes.
+    """A site's post at one position: the CID of its payload, its SHA-256, its size in bytes.
 
     `basis` is the digest of the last server (or only) post that the payload builds on; the study's hash before the
     first. `verdict` is the digest of the release gate's decision.
@@ -86,7 +86,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A post as the ledger holds it: whose, the site's sequence number (from 1), kind, round, chain head, when."""
+    """A post on the ledger: its site, the site's sequence number (from 1), kind, round, chain head, time."""
 
     site: str
     seq: int

@@ -89,7 +89,7 @@ class SecureOptions(TableOptions):
 
 
 def plan_secure_table(study: Study) -> TablePlan:
-    """The plan of a study; where everyone sees the sum, or nobody does, nobody can compare it with a floor."""
+    """The plan of a study; if everybody or nobody sees the sum, it is not compared with a floor."""
     plan = TablePlan.of(study, SecureOptions)
     if secure_options(plan).scheme in ("bfv", "ckks"):
         return plan
@@ -249,7 +249,7 @@ def _spread(plan: TablePlan, name: str, values: Array, keys: Keys) -> Array:
 
 
 def sparse_table(plan: TablePlan, dense: Mapping[str, Array]) -> Payload:
-    """The sum of dense tables as COLA-GLM posts a table, without what lies below the floor."""
+    """The sum of dense tables as COLA-GLM posts a table, without the patterns below the floor."""
     if sums_by_pattern(plan):
         keys = np.flatnonzero(dense["n"] > 0)
         return build_table(plan, Counts(keys, {name: dense[name][keys] for name in plan.tally.measures}))
@@ -284,7 +284,7 @@ def mask_part(site: Site, plan: TablePlan, model: Payload, pooled: Payload) -> P
 
 
 def describe_table_distance(plan: TablePlan, site: Site, fit: Fit, pooled: Payload) -> tuple[str, ...]:
-    """How far this site stands from the others, for its own people; nothing at an auditor."""
+    """The distance of this site from the others, for its own people; nothing at an auditor."""
     if site.data is None:
         return ()
     return table_agreement.describe_distance(plan, fit, {"sum": pooled}, own_table(plan, site, pooled))
@@ -322,7 +322,7 @@ def secret_key(site: Site, plan: TablePlan) -> bytes:
 
 
 def public_key(site: Site, plan: TablePlan) -> Payload:
-    """What the holder posts of its key."""
+    """The holder's post of its public key."""
     return {"key": _octets(encryption.public_part(secret_key(site, plan)))}
 
 
@@ -341,7 +341,7 @@ def add_uploads(plan: TablePlan, key: Payload, uploads: Mapping[str, Payload]) -
 
 
 def open_sum(site: Site, plan: TablePlan, total: Payload) -> Payload:
-    """What the holder posts of the decrypted sum; ProtocolError if no tables add up to it."""
+    """The holder's post of the decrypted sum; ProtocolError if no tables can add up to it."""
     whole, fractions = build_whole_shapes(plan), fraction_shapes(plan)
     wide, narrow = masked_sum.size_of(fractions), masked_sum.size_of(whole)
     parts = _unbundle(plan, total, "the sum")

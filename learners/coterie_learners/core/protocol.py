@@ -350,7 +350,7 @@ class Machine:
     def advance(self, posts: Posts) -> None:
         """Go on with the posts of a finished step, in the study's site order; WrongPost if a server erred."""
         step = self._open()
-        # All checks come before the script moves: after an error the machine still stands at this step.
+        # All checks come before the script moves: after an error the machine is still at this step.
         if step.public and not step.concludes:
             self._recompute(step, posts)
         if step.agree:
@@ -359,7 +359,7 @@ class Machine:
         self._resume(posts)
 
     def accept(self, posts: Posts) -> None:
-        """Go on with a public post that this machine worked out itself: nothing is left to check about it."""
+        """Go on with a public post that this machine computed itself: nothing about it needs a check."""
         self.checked += not self._open().concludes
         self._resume(posts)
 

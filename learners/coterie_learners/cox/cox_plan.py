@@ -30,7 +30,7 @@ class CoxOptions(Frozen):
     """The learner section of a Cox study.
 
     `time`, `event`, `entry` and `strata` name columns; `weights` the one that weighs rows. `cause`: of an `event` that
-    is a category, the level that is the event; who leaves by another one is censored. `ties` "exact" are those of a
+    is a category, the level that is the event; patients with another one are censored. `ties` "exact" are those of a
     discrete partial likelihood. `firth`: Firth's penalty on the information. `baseline`: whether each
     site has a baseline hazard of its own, or all have one on the `time_grid`. `ridge` penalises half the squared
     coefficients in the variables' own units. `robust`: sandwich errors of rows, or of each "patient" together.
@@ -99,13 +99,13 @@ class CoxPlan:
 
     @property
     def scale(self) -> Array:
-        """What each column is divided by (p,)."""
+        """The number by which each column is divided (p,)."""
         declared = np.array([column.scale for column in self.design.columns[1:]])
         return declared * np.array(self.units) if self.units else declared
 
     @property
     def centre(self) -> Array:
-        """What is taken off each column (p,)."""
+        """The number that is subtracted from each column (p,)."""
         columns = self.design.columns[1:]
         declared = np.array([column.centre for column in columns])
         if not self.units:
@@ -301,7 +301,7 @@ def _check_cause(plan: CoxPlan) -> None:
 
 
 def _check_methods(plan: CoxPlan) -> None:
-    """StudyError for exact ties, or Firth's penalty, beside what they do not go with."""
+    """StudyError for exact ties, or Firth's penalty, together with an option that they do not allow."""
     options = plan.options
     names = {"exact ties": plan.exact, "Firth's penalty": options.firth}
     method = next((name for name, chosen in names.items() if chosen), None)

@@ -79,7 +79,7 @@ from coterie_learners.sums.penalty import Penalty
 from coterie_learners.sums.rounds import Model, Weighting
 
 _VERSION = "5"
-# Values of an outcome that are counted before sums for its shape.
+# The most values of an outcome that are counted before sums for its shape.
 MOST_VALUES = 2000
 # Options that studies of this version had not from the beginning.
 LATER = frozenset({"firth", "robust", "site_intercepts", "weights", "weight_kind", "intervals", "standardise"})
@@ -116,7 +116,7 @@ class GloreOptions(Frozen):
 
     @model_serializer(mode="wrap")
     def _leave_out(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is as it was before there was a choice is absent, so that older studies keep their hashes."""
+        """Options with their former fixed values are left out, so that older studies keep their hashes."""
         fields = type(self).model_fields
         return {name: v for name, v in write(self).items() if name not in LATER or v != fields[name].default}
 
@@ -178,13 +178,13 @@ class GlorePlan:
 
     @cached_property
     def model(self) -> Model:
-        """What is summed."""
+        """The model whose sums the sites make."""
         o = self.options
         return Model.of(self.design, self.family, self.weighting, o.site_intercepts, o.firth)
 
     @property
     def weighting(self) -> Weighting:
-        """What the weights of rows are; empty without any."""
+        """The kind of the weights of rows; empty without any."""
         return self.options.weight_kind if self.options.weights else ""
 
     @property
@@ -206,7 +206,7 @@ class GlorePlan:
 
     @cached_property
     def rules(self) -> FitRules:
-        """How the fit goes."""
+        """The rules of the fit."""
         spare = self.design.formula.intercept and not self.options.penalise_intercept
         penalty = Penalty.ridge(self.p, self.options.ridge, spare)
         unit = masked_sum.UNIT * len(self.study.sites) if self.masked else 0.0
@@ -243,7 +243,7 @@ class GlorePlan:
         return Frame.from_payload(self.model.layout, model)
 
     def view(self, model: Payload) -> Array | None:
-        """What the sites' next sums are taken at: coefficients in the variables' own units; None for moments."""
+        """The point of the sites' next sums: coefficients in the variables' own units; None for moments."""
         if self.model.linear or newton.kind_of(model) == "look":
             return None
         return self.frame(model).outside(model["beta"])
@@ -258,7 +258,7 @@ def glore(site: Site) -> Script:
 
 
 def fit_rounds(plan: GlorePlan, site: Site) -> Script:
-    """A look, then distributed Newton-Raphson: sums from every site, one step by the server, until it rests.
+    """First moments, then distributed Newton-Raphson: sums from every site, one step by the server, until it converges.
 
     Masked sums come after the pool's counts of levels. Whether the sites agree is tested by the last sums: where a
     step was so short that the next ones should rest, they hold the parts of the test, and the fit ends with them.
@@ -296,21 +296,21 @@ def fit_rounds(plan: GlorePlan, site: Site) -> Script:
 
 
 def finish_fit(site: Site, plan: GlorePlan, model: Payload, rounds: int) -> Fit:
-    """The fit of the last server post, with what this site's own people learn of their rows."""
+    """The fit of the last server post, with the sentences about this site's rows for its own people."""
     sandwich = root_of_sandwich(plan.model, model, plan.robust) if plan.robust else None
     fit = result.build_fit(plan.learner, plan.rules, model, rounds, describe_method(plan, model), sandwich)
     return replace(fit, own=() if plan.options.site_intercepts else describe_own_distance(site, plan, model))
 
 
 def rounds_ran_out(plan: GlorePlan, model: Payload) -> NotConverged:
-    """The error of a fit that its rounds did not bring to rest."""
+    """The error of a fit that did not converge in its rounds."""
     return NotConverged(
         "CO-N101", f"No convergence in {pluralise(plan.options.max_rounds, 'round')}: {_explain_nonconvergence(model)}"
     )
 
 
 def describe_method(plan: GlorePlan, model: Payload) -> tuple[str, ...]:
-    """What must be known of a fit with these options, which ended with this server post, in sentences."""
+    """Facts that people must know about a fit with these options and this last server post, in sentences."""
     o = plan.options
     weights = (f"Rows are weighed by {o.weights} ({o.weight_kind} weights).",) if o.weights else ()
     own = ("Each site has an intercept of its own, which it keeps.",) if o.site_intercepts else ()
@@ -321,7 +321,7 @@ def describe_method(plan: GlorePlan, model: Payload) -> tuple[str, ...]:
 
 
 def _explain_nonconvergence(model: Payload) -> str:
-    """How far the last step is from rest, and what to do."""
+    """The distance of the last step from convergence, and what to do."""
     if "gain" not in model:
         return "they ended before the first step. Raise max_rounds."
     length = np.sqrt(float(model["gain"]))
@@ -388,12 +388,12 @@ def _measure_meat(plan: GlorePlan, site: Site, model: Payload) -> dict[str, Arra
 
 
 def note_own_sums(site: Site, plan: GlorePlan, score: Array, information: Array) -> None:
-    """Keep this site's own sums at the final coefficients, of which no payload has the parts."""
+    """Keep this site's own sums at the final coefficients, which no payload has."""
     site.vault[_own_sums_label(site, plan)] = np.concatenate([score, information.ravel()]).astype("<f8").tobytes()
 
 
 def describe_own_distance(site: Site, plan: GlorePlan, model: Payload) -> tuple[str, ...]:
-    """How far this site stands from the others, for its own people; nothing at an auditor or a single site."""
+    """The distance of this site from the others, for its own people; nothing at an auditor or a single site."""
     raw = site.vault.get(_own_sums_label(site, plan), b"")
     if not raw or len(plan.study.sites) < 2:
         return ()
@@ -455,7 +455,7 @@ def expose_agreement(plan: GlorePlan, path: tuple[Array | None, ...], site: Site
 def next_model(plan: GlorePlan, last: Payload, stats: Posts) -> Payload:
     """The next server post from the sites' sums: a frame, one Newton-Raphson step, half of the last again, or the end.
 
-    It is the end where the steps rest and the sums hold the test.
+    It is the end if the steps have converged and the sums have the test.
     """
     return advance_model(plan, last, pool_stats(plan, last, stats), len(stats))
 
@@ -484,7 +484,7 @@ def add_up(posts: Posts, shapes: masked_sum.Shapes) -> Payload:
 
 
 def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payload:
-    """The last server post: the model with the sums of the test; or the model, not at rest, if a site is missing."""
+    """The last server post: the model with the sums of the test; or the model, not converged, if a site is missing."""
     if set(parts) != set(stats):
         return resume_model(model)
     shapes = agreement_shapes(plan)
@@ -493,12 +493,12 @@ def end_fit(plan: GlorePlan, model: Payload, stats: Posts, parts: Posts) -> Payl
 
 
 def resume_model(model: Payload) -> Payload:
-    """A model at rest that is to move again, since a site is missing from its test."""
+    """A converged model that must move again, because a site is missing from its test."""
     return {**model, "rests": np.False_, "converged": np.False_}
 
 
 def end_model(plan: GlorePlan, model: Payload, sums: Payload, sites: int) -> Payload:
-    """A model at rest with the sums of the test; where sites keep intercepts, with the number of sites."""
+    """A converged model with the sums of the test; if sites keep intercepts, with the number of sites."""
     count = {"sites": np.asarray(float(sites))} if plan.options.site_intercepts else {}
     goes_on = bool(plan.options.standardise) or looks_for_limits(plan, float(model["n"]))
     return {**model, **sums, **count, "converged": np.bool_(not goes_on)}
@@ -559,7 +559,7 @@ def _check_options(plan: GlorePlan) -> None:
 
 
 def _check_values(plan: GlorePlan) -> None:
-    """StudyError where the pool cannot count each value of an outcome whose shape is fitted under masks."""
+    """StudyError if the pool cannot count each value of an outcome whose shape is fitted under masks."""
     if plan.masked and len(plan.opening.values) > MOST_VALUES:
         message = f"The range of {plan.design.formula.outcome!r} holds more than {MOST_VALUES} counts"
         cause = "and masked sums for their shape tell how many patients have each, which is counted first"
@@ -599,7 +599,7 @@ def disclose_glore(study: Study) -> Disclosure:
 
 
 def _assess(study: Study, rows: int | None) -> Suitability:
-    """GLORE is the advice wherever a table is not."""
+    """GLORE is advised for every study for which no table is."""
     several = len(study.sites) >= masked_sum.MIN_PARTIES
     masks = "under masks" if several else "in the clear, since fewer than three sites take part"
     return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")

@@ -89,7 +89,7 @@ class JoinPlan:
     offset: float = 1.0
 
     def before(self, owner: str) -> str:
-        """Whose masks this owner makes again."""
+        """The owner whose masks this owner makes again."""
         return self.owners[self.owners.index(owner) - 1]
 
     def row_bytes(self, owner: str) -> int:
@@ -172,7 +172,7 @@ def terms_form(link: JoinPlan) -> Schema:
 def commit(site: Site, link: JoinPlan, allowed: Callable[[Site], None]) -> Payload:
     """SHA-256 of a secret salt and the whole input; how this site normalises; its part of the key for each owner.
 
-    And where in their ranges its columns lie.
+    It also has the places of its columns in their ranges.
     """
     allowed(site)
     salt, own = site.stream("commitment", _KEY), Intervals.of_ranges(0)
@@ -316,8 +316,8 @@ def check_range(values: Array, name: str) -> Array:
 
 # Third step: matches
 
-# What the helper says beside the places: whether enough rows match, and how many are spelled differently or doubtfully.
-# And how many of the matches a seed dealt to each group.
+# The helper's post besides the places: whether enough rows match, and how many are spelled differently or doubtfully.
+# It also has the number of matches that a seed dealt to each group.
 SAID = {
     "enough": Field("|b1"),
     "different": Field("<i8", (None,)),
@@ -372,7 +372,7 @@ def read_groups(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[int, ...]
 def count_spellings(
     study: Study, link: JoinPlan, rows: Mapping[str, Payload], places: NDArray[np.int64]
 ) -> SpellingCounts:
-    """How the owners spell the identifiers of the rows that the first pass matched."""
+    """Counts of the owners' spellings of the identifiers that the first pass matched."""
     tags = [np.asarray(rows[owner]["tags"])[0, own] for owner, own in zip(link.owners, places, strict=True)]
     first = np.all([np.all(tag == tags[0], axis=1) for tag in tags], axis=0)
     sites = [
@@ -457,7 +457,7 @@ def blinding_of_helper(site: Site, link: JoinPlan, owner: str, count: int) -> Pa
 
 
 def summand_of_owner(site: Site, link: JoinPlan, posts: JoinPosts) -> tuple[str, Packed]:
-    """Whose matched rows this owner has the other summand (k, bytes of a row) of, and that summand."""
+    """The owner to whose matched rows this owner has the other summand (k, bytes of a row), and that summand."""
     answer = posts.matches[site.name]
     if link.sealed_by_key:
         summand = paillier.decrypt_summand(site, link.numbers, answer, link.widths[site.name])
@@ -499,7 +499,7 @@ def expose_terms(site: Site, payload: Payload) -> Exposure:
 def expose_rows(link: JoinPlan, site: Site, payload: Payload) -> Exposure:
     """Keyed tags, and rows that are uniform to the helper (under the masks whose digests these are, or encrypted).
 
-    Only how many there are is to be read of them.
+    Readers learn only how many there are.
     """
     how = "encrypted" if link.sealed_by_key else "masked"
     return Exposure(f"{site.name}'s rows, {how} and with keyed tags in a secret order,", site.columns.n)

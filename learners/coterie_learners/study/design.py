@@ -64,7 +64,7 @@ Derivation = TypeVar("Derivation")
 
 
 class _Derived:
-    """What was worked out from one study object, which keeps it: the two leave memory together."""
+    """Values computed from one study object, which keeps them: both leave memory together."""
 
     def __init__(self, study: Study) -> None:
         self.owner = weakref.ref(study)
@@ -72,14 +72,14 @@ class _Derived:
 
     @classmethod
     def of(cls, study: Study) -> _Derived:
-        """What was worked out from this very object; a copy of a study brings along what belongs to another one."""
+        """The values computed from this very object, and not those that a copy brings along from its original."""
         found = study.__dict__.get(_PLACE)
         if found is None or found.owner() is not study:
             found = study.__dict__[_PLACE] = cls(study)
         return found
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        # A study that goes to another process works it out there.
+        # A study that goes to another process computes them there.
         return _forget, ()
 
 
@@ -91,7 +91,7 @@ def _forget() -> None:
 
 
 class PerStudy(Generic[Derivation]):
-    """What follows from a study alone, worked out once for each study object: a study never changes.
+    """A function of a study alone, computed once for each study object, because a study never changes.
 
     All sites of a simulation, its gates and its replay read one study object. A daemon reads thousands in its life, so
     that nothing here may outlive the study.
@@ -101,7 +101,7 @@ class PerStudy(Generic[Derivation]):
         self._derive = derive
 
     def __call__(self, study: Study) -> Derivation:
-        """What follows from this study."""
+        """The value for this study."""
         values = _Derived.of(study).values
         if self not in values:
             values[self] = self._derive(study)
@@ -182,7 +182,7 @@ class Design:
 
     @cached_property
     def behind(self) -> Mapping[str, Variable]:
-        """Columns that conditions or derivations alone read: kept for the privacy log, and they may lack values.
+        """Columns that only conditions or derivations read: they are kept for the privacy log, and may lack values.
 
         If the study is of patients instead of rows, a number is one value for each patient.
         """
@@ -211,7 +211,7 @@ class Design:
 
     @cached_property
     def derived(self) -> dict[str, Derived]:
-        """The variables that the formula derives, by name, as far as this site holds what is behind them."""
+        """The variables that the formula derives, by name, as far as this site has their sources."""
         return {name: part for name, part in self._derivations.items() if self._holds(name)}
 
     @cached_property
@@ -221,7 +221,7 @@ class Design:
 
     @cached_property
     def declared(self) -> Mapping[str, Variable]:
-        """The declaration of every variable, derived ones among them."""
+        """The declaration of every variable, also of derived ones."""
         return self.study.variables | {name: part.variable for name, part in self.derived.items()}
 
     def sources_of(self, name: str) -> tuple[str, ...]:
@@ -352,7 +352,7 @@ class Design:
         return columns[:-1] if self._is_redundant(term) else columns
 
     def _count_columns(self, term: FormulaTerm) -> int:
-        """How many columns a term has, its redundant one among them."""
+        """The number of columns of a term, with its redundant one."""
         levels = ((self._count_levels(name), (term, name) in self._full) for name, _ in term)
         numbers = math.prod(len(self.parts_of(name)) for name, _ in term)
         return numbers * math.prod(count - (not full) if count else 1 for count, full in levels)

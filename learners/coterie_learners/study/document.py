@@ -41,7 +41,7 @@ LearnerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
 FormulaText = Annotated[str, Field(max_length=10_000, pattern=r"^[\x20-\x7e\t\r\n]*$")]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-# Characters that nobody sees, or that turn round what follows: two texts would look the same, or read another way.
+# Invisible characters, and those that reverse the text after them: two texts would look the same, or read differently.
 INVISIBLE = r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 ExpressionText = Annotated[str, Field(max_length=2000, pattern=rf"^[^\x00-\x08\x0b-\x1f\x7f-\x9f{INVISIBLE}]*$")]
 MAX_DERIVED = 200
@@ -53,7 +53,7 @@ Text = Annotated[str, Field(max_length=200, pattern=rf"^[^\x00-\x1f\x7f-\x9f{INV
 
 # What an identifying column holds (`identifiers` says how each is compared); "code" where a list gives no kinds.
 IdentifierKind = Literal["code", "number", "text", "name", "date", "date-dmy", "date-mdy", "check-digit"]
-# The share of matches that may rest on other spellings, where kinds are declared and no bound is.
+# The fraction of matches that may have other spellings, if kinds are declared and no bound is.
 SPELLINGS = 0.05
 
 
@@ -145,7 +145,7 @@ class ModelChoice(BaseModel):
 
 
 class RowRules(Frozen):
-    """What each site does with rows that do not fit.
+    """Rules for rows of a site that do not fit.
 
     missing: refuse the file, drop the row (counted), or keep it, for learners that count missing values. constant and
     collinear: whether one site's own rows may lack variation that the pooled rows have. shared_patients: whether the
@@ -159,7 +159,7 @@ class RowRules(Frozen):
     shared_patients: Literal["ignore", "count", "refuse"] = "ignore"
 
     def as_dict(self) -> dict[str, Any]:
-        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        """The rules for JSON; keys that older studies do not have are absent unless they are set."""
         return self.model_dump(mode="json", exclude={"shared_patients"} if self.shared_patients == "ignore" else set())
 
 
@@ -178,7 +178,7 @@ class Floors(Frozen):
     sensitive: tuple[ColumnName, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The floors as JSON has them; what no older study has is absent unless it is set."""
+        """The floors for JSON; keys that older studies do not have are absent unless they are set."""
         return self.model_dump(mode="json", exclude=set() if self.sensitive else {"sensitive"})
 
     def stricter(self, other: Floors) -> Floors:
@@ -227,7 +227,7 @@ class CohortRules(Frozen):
         return [value] if isinstance(value, str) else value
 
     def as_dict(self) -> dict[str, Any]:
-        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        """The rules for JSON; keys that older studies do not have are absent unless they are set."""
         unset = {name for name in ("where", "order") if not getattr(self, name)}
         return self.model_dump(mode="json", exclude=unset)
 
@@ -270,12 +270,12 @@ class EvaluationRules(Frozen):
         return bool(self.held_out or self.where)
 
     def as_dict(self) -> dict[str, Any]:
-        """The rules as JSON has them; what no older study has is absent unless it is set."""
+        """The rules for JSON; keys that older studies do not have are absent unless they are set."""
         return self.model_dump(mode="json", exclude=set() if self.on else {"on", "where"})
 
 
 class Registration(Frozen):
-    """What was registered of a study before it began, as its protocol, ethics committee and data permit have it.
+    """The registration of a study before it began: protocol, ethics approval and data permit.
 
     analysis_plan and ethics_letter: SHA-256 of these files, in hexadecimal digits. permit_expires: the last day
     (YYYY-MM-DD, UTC) on which a site may use its rows. amends: hash of the study that this one replaces, and why.
@@ -313,7 +313,7 @@ class Registration(Frozen):
 
 
 class LedgerRules(Frozen):
-    """What the contract enforces: seconds per step, and what becomes of a silent site; and how payloads are packed."""
+    """Rules that the contract enforces: seconds per step, and a silent site's fate; and how payloads are packed."""
 
     step_seconds: Annotated[int, Field(ge=60, le=30 * 86400)] = 3600
     silent_site: Literal["wait", "exclude", "abort"] = "wait"
@@ -454,7 +454,7 @@ class Study(Frozen):
 
     @cached_property
     def preparation(self) -> Preparation | None:
-        """What each site does with its rows before the model reads them; None where it takes them as they are."""
+        """The preparation of a site's rows before the model reads them; None if the rows are taken as they are."""
         from coterie_learners.study.preparation.plan import plan_preparation  # it reads declarations
 
         return plan_preparation(self)
@@ -531,7 +531,7 @@ class Study(Frozen):
     @cached_property
     def document(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""
-        # What is as it was before there was a choice is absent, so that older studies keep their hashes.
+        # Keys with their former fixed values are absent, so that older studies keep their hashes.
         older = set() if self.columns else {"columns", "identifier"}
         older |= {"disclosure"} if self.disclosure == Floors() else set()
         older |= {"linkage"} if self.linkage == LinkageRules() else set()

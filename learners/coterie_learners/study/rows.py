@@ -167,11 +167,11 @@ class BlockMaker(Protocol):
 
 @runtime_checkable
 class MadeOfCodes(Protocol):
-    """Rows that were made of the variables' values."""
+    """Rows made from the variables' values."""
 
     @property
     def coded(self) -> CodedRows:
-        """The values of which the rows are made."""
+        """The values from which the rows are made."""
 
 
 class CodedBlocks:
@@ -182,7 +182,7 @@ class CodedBlocks:
 
     @property
     def coded(self) -> CodedRows:
-        """The values of which the rows are made."""
+        """The values from which the rows are made."""
         return self._codes
 
     @property

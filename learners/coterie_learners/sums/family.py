@@ -1,4 +1,4 @@
-"""What a family of outcomes is to the engine: everything that is asked of it stands in one class.
+"""The families of outcomes for the engine: one class has everything that the engine asks of a family.
 
 McCullagh and Nelder, Generalized Linear Models, 2nd ed. 1989, chapter 2. For a row with linear predictor eta and mean
 mu: the residual is the score per unit of eta, (y - mu) mu'(eta) / V(mu); the weight the expected information,
@@ -35,7 +35,7 @@ RATIOS = {"logit": "OR", "log": "IRR", "cloglog": "HR"}
 
 @dataclass(frozen=True)
 class Parts:
-    """Pieces of rows at a linear predictor (m,), each (m,): residual, weight, curvature, deviance, and mean.
+    """The quantities of rows at a linear predictor (m,), each (m,): residual, weight, curvature, deviance, and mean.
 
     The curvature of a canonical link is the weight itself.
     """
@@ -101,7 +101,7 @@ class Totals:
 
     @property
     def mass(self) -> float:
-        """What the rows weigh together."""
+        """The total weight of the rows."""
         return self.n if self.weight is None else self.weight
 
 
@@ -185,7 +185,7 @@ class Family(ABC):
 
     @property
     def ratio(self) -> str:
-        """What exp(estimate) is called: OR, IRR, HR, RRR, or nothing."""
+        """The name of exp(estimate): OR, IRR, HR, RRR, or nothing."""
         return RATIOS.get(self.link, "")
 
     @property
@@ -194,7 +194,7 @@ class Family(ABC):
         return 5.0 if self.link == "log" else None
 
     def at_state(self, state: Mapping[str, Any]) -> Family:
-        """The family at what a server's post says beside the coefficients."""
+        """The family with the parameters that a server posted besides the coefficients."""
         return self
 
     def shape_parts(self, y: Array, mean: Array) -> tuple[Array, Array]:
@@ -212,14 +212,14 @@ class Family(ABC):
         return np.zeros_like(y)
 
     def list_summed(self, y: Array) -> Mapping[str, Array]:
-        """Functions (m,) of the outcome, beside itself and its square, whose sum a fit tells; by how they are written.
+        """Functions (m,) of the outcome, besides itself and its square, whose sums a fit discloses, by their formulas.
 
         `{}` stands for the outcome's name. The release gate looks for a patient who has nearly all of such a sum.
         """
         return {}
 
     def weight_terms(self, prior: Array) -> Array:
-        """What weights (m,) add to the log-likelihood of rows by themselves."""
+        """The terms of the log-likelihood of rows that depend on the weights (m,) alone."""
         return np.zeros_like(prior)
 
     def variance(self, mean: Array) -> Array:
@@ -251,7 +251,7 @@ class Family(ABC):
         return False
 
     def bend(self, eta: Array, y: Array, residual: Array, weight: Array) -> Array:
-        """How much the log-likelihood of rows (m,) is bent at eta, from their pieces there by exact operations alone.
+        """The curvature of the log-likelihood of rows (m,) at eta, by exact operations on their quantities there.
 
         The observed information where it is written, which it is for canonical links; else the expected one.
         """
@@ -270,7 +270,7 @@ class Family(ABC):
 
     @property
     def has_pooled_fit(self) -> bool:
-        """Whether scoring from any start comes to rest, so that a pooled fit by itself can be compared with."""
+        """Whether scoring converges from any start, so that an independent pooled fit can be compared."""
         simple = self.dispersion == "known" or self.linear
         return self.certified and simple and not self.bounded and not self.shaped
 
@@ -295,7 +295,7 @@ class Family(ABC):
         return False
 
     def rounding_scale(self, totals: Totals, deviance: float) -> float:
-        """The weighted squares that the rounding of outcomes and means moves a step by, in squared roundings."""
+        """The weighted squares by which the rounding of outcomes and means moves a step, in squared roundings."""
         return max(abs(totals.outcome), totals.mass)
 
     def null_from_counts(self, totals: Totals) -> float | None:
@@ -306,7 +306,7 @@ class Family(ABC):
         """Log-likelihood of a fit with this deviance; None for a quasi family, which has none."""
         return totals.saturated - 0.5 * deviance
 
-    # What may be asked of it
+    # Checks of studies and sums
 
     def check_outcome(self, name: str, variable: Variable) -> None:
         """StudyError unless the outcome's declared type fits the family."""
@@ -341,7 +341,7 @@ class Family(ABC):
         return nowhere, nowhere
 
     def rarer(self, n: int, outcome: int) -> tuple[int, str]:
-        """How many observations carry the fit, and what they are called: rows, events, rarer outcomes."""
+        """The number of observations that carry the fit, and their name: rows, events, rarer outcomes."""
         return outcome, "events"
 
     def count_events(self, outcome: float) -> int | None:

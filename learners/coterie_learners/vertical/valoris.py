@@ -250,7 +250,7 @@ def _list_rotated_columns(site: Site, part: SiteColumns, rotation: Rotation) -> 
 
 
 def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
-    """What goes back to a covariate site; Withheld if the check finds that any answer discloses outcomes."""
+    """The answer to a covariate site; Withheld if the check finds that any answer discloses outcomes."""
     unsafe = [verdict for verdict in solution.verdicts.values() if not verdict.safe]
     if unsafe:
         message = " ".join(verdict.words for verdict in unsafe)
@@ -269,7 +269,7 @@ def answer(site: Site, solution: ValorisSolution, name: str) -> Payload:
 
 @dataclass(frozen=True, eq=False)
 class ValorisSolution:
-    """What the response site computes from the factors and its own columns. Computed when asked for."""
+    """The response site's solution from the factors and its own columns, computed on demand."""
 
     plan: ValorisPlan
     part: SiteColumns
@@ -410,7 +410,7 @@ class ValorisSolution:
         return np.concatenate([[linalg.dot(direction, theta)], estimates]), joint
 
 
-# What each site ends with
+# Results of each site
 
 
 def build_valoris_result(

@@ -37,7 +37,7 @@ from coterie_learners.sums.opening.cells import Cell, list_product_cells, mark_c
 from coterie_learners.sums.opening.labels import PostedLabels
 from coterie_learners.sums.opening.stages import Stage, Stages, count_columns, list_stages, order_levels
 
-# Sites that must have a level, if any has it: a sum over fewer is theirs alone, or of the two of them.
+# At least so many sites must have a level, if any has it: otherwise the sum is that of one site, or of two.
 SITES = 3
 # A number with so few values at a site is solved by its three moments.
 FEW_VALUES = 3
@@ -128,7 +128,7 @@ class Opening:
 
     @cached_property
     def joined(self) -> tuple[int, ...]:
-        """How many columns of the file each level (k,) joins; everybody joins none."""
+        """The number of the file's columns that each level (k,) joins; 0 for everybody."""
         outcome = self.joins[self.design.formula.outcome]
         # An outcome's value is part of the outcome.
         more = (0,) * len(self.mass_names) + (outcome + 1,) * len(self.value_names)
@@ -153,7 +153,7 @@ class Opening:
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
-        """What is opened one after the other."""
+        """The numbers of the stages, in order."""
         no_events = not self.events or not self.events_by_level
         without = self.is_of_outcome | self.is_of_weight | np.isin(self.names, self.value_names) | no_events
         return list_stages(self.levels_at, np.where(without, 0, self.events_at))
@@ -218,7 +218,7 @@ class Opening:
         return {
             "patients": patients,
             "events": np.where(own, 0.0, events),
-            # A rare event may be at two of three hospitals: of it a site counts twice.
+            # A rare event may be at two of three hospitals: so a site with it counts twice.
             "sites": (patients > 0) * np.where(own, 2.0, 1.0),
         }
 
@@ -229,7 +229,7 @@ class Opening:
         return np.asarray(masks @ (weight * (y != 0))) if self.events and self.events_by_level else 0.0
 
     def _mass(self, block: Block) -> Array:
-        """By how much each row counts (m,) at the null model, up to a factor that all rows have in common."""
+        """The weight of each row (m,) at the null model, up to a common factor."""
         prior = np.ones(len(block)) if block.prior is None else block.prior
         if block.offset is None:
             return prior
@@ -264,7 +264,7 @@ class Opening:
     def check(self, counts: Mapping[str, Array]) -> None:
         """Withheld if the sums that follow would show few patients, or one or two sites.
 
-        A count that nobody has at zero says nothing of anybody: only its level is known.
+        If nobody has zero in a number, this says nothing about anybody: only its level is known.
         """
         if self.outcome_levels:
             # All patients of a level have one level of the outcome where the largest count of these is all of them.
@@ -293,7 +293,7 @@ class Opening:
 
     @property
     def whose(self) -> str:
-        """Whose counts they are."""
+        """The patients whose counts they are."""
         return "the evaluated part of the pool" if self.prefix else "the pool"
 
     @property
@@ -327,7 +327,7 @@ class Opening:
             raise Withheld("CO-N131", f"The study stops before its sums are opened: {level} {kind}. {way_out}")
 
     def refuse_few_rows(self) -> NoReturn:
-        """Withheld as the pool has no more rows than columns."""
+        """Withheld because the pool has no more rows than columns."""
         message = "The study stops before its sums are opened: the pool has no more rows than columns"
         raise Withheld("CO-N131", f"{message} (rows and columns). Shorten the formula, or take part with more rows.")
 
