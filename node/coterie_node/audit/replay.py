@@ -52,12 +52,12 @@ from coterie_node.site.statements.ended_studies import find_supersession
 from coterie_node.site.statements.joining import list_software_releases
 
 SNAPSHOT_TRIES = 20
-# What a passed vote on a post that nobody can use leads to.
+# The outcomes of a passed vote on an unusable post.
 _CONSEQUENCES = frozenset({"StepReopened", "SiteExcluded", "StudyAborted"})
 PASS, INTACT, NOT_CHECKED, FAIL = "PASS", "RECORD INTACT", "NOT CHECKED", "FAIL"
 # Exit statuses of `audit replay`, `audit verify` and `audit report`.
 STATUS = {PASS: 0, INTACT: 25, NOT_CHECKED: 26, FAIL: 22}
-# The grades of a model that was computed again, and not of a record alone.
+# The grades of a model that was computed again.
 RECOMPUTED_GRADES = frozenset({"identical", "within tolerance"})
 
 
@@ -98,12 +98,12 @@ class Verdict:
 
     @property
     def recomputed(self) -> dict[str, int]:
-        """How many server steps were computed again, and of how many."""
+        """The number of server steps that were computed again, and of all."""
         return {"server_steps": self.steps, "of": self.steps + self.unchecked}
 
     @property
     def claim(self) -> str:
-        """What this verdict proves of the model, and no more; empty for FAIL."""
+        """What this verdict proves about the model, and no more; empty for FAIL."""
         what = "The published model is" if self.outcome == "converged" else "What the servers posted is"
         return {
             "identical": f"{what} what the recorded payloads give, bit for bit.",
@@ -214,7 +214,7 @@ def check_ledger(
 def check_record(
     view: StudyView, heads: dict[str, Head], sites: tuple[SiteEntry, ...], entries: Sequence[Record | Event]
 ) -> tuple[int, tuple[str, ...]]:
-    """The same of what needs no learner: hash chains, seats, turns and slots."""
+    """The same checks without a learner: hash chains, seats, turns and slots."""
     judge = check_history(entries, {site: head.genesis for site, head in heads.items()}, view.id)
     for site, head in heads.items():
         if judge.heads.get(site) != head:
@@ -269,8 +269,8 @@ def list_unusable(entries: Sequence[Record | Event]) -> frozenset[tuple[str, int
 def check_superseded(ledger: Ledger, blobs: BlobStore, number: int) -> tuple[str, ...]:
     """Check the bytes behind the records that a skip or an exclusion left behind, which no step uses.
 
-    Returns a remark for each post that the sites voted unusable, and for each whose site serves no such payload: as no
-    step uses it, it spoils nothing. AuditFailed for a block that is in the store, and altered.
+    Returns a remark for each post that the sites voted unusable, and for each whose site serves no such payload:
+    because no step uses it, it spoils nothing. AuditFailed for a block that is in the store, and altered.
     """
     entries = list(ledger.history(number))
     records, unusable = [e for e in entries if isinstance(e, Record)], list_unusable(entries)

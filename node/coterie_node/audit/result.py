@@ -43,7 +43,7 @@ PARTS = ("compute", "ledger", "store", "total", "round")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a study took: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
+    """The cost of a study: records, payload bytes and gas on the ledger; seconds by compute, ledger, store and in all.
 
     Seconds of compute, ledger and store are those of the site that spent most; the total is the wall clock from the
     first step to the last site's end, and "round" the total by the number of rounds. None: nobody measured it.
@@ -57,7 +57,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Result:
-    """A fit with its provenance; `model` is its model card, by which rows can be predicted.
+    """A fit with its provenance; `model` is its model card, with which rows can be predicted.
 
     `pooled` are the largest differences to a pooled fit where one could be made.
 
@@ -149,7 +149,7 @@ class Result:
 
     @property
     def _measure(self) -> str:
-        """What the axis of a forest is."""
+        """The label of a forest's axis."""
         return f"log {self.fit.ratio}" if self.fit.ratio else "estimate"
 
     def _repr_html_(self) -> str:
@@ -292,7 +292,7 @@ def _table_lines(fit: Fit, beside: Mapping[str, float] | None, level: float) -> 
 
 
 def _own_table(fit: Fit) -> PrintedTable | None:
-    """The table of a result that is no model: of characteristics, or of an evaluation alone."""
+    """The table of a result without a model: of characteristics, or of an evaluation."""
     table, evaluation = fit.details.get("table"), find_evaluation(fit.details)
     if table is not None:
         return print_characteristics(table)
@@ -324,7 +324,7 @@ def print_fit(fit: Fit, beside: Mapping[str, float] | None = None, level: float 
 
 
 def title_of(fit: Fit, study: str) -> str:
-    """What a table of a fit is called."""
+    """The title of a fit's table."""
     kind = f", {fit.family} ({fit.link})" if fit.family and not fit.models else ""
     return f"{study}: {fit.learner.upper()}{kind}"
 
@@ -363,12 +363,12 @@ def soundness_of(warnings: Sequence[str]) -> dict[str, Any]:
 
 
 def soundness_line(warnings: Sequence[str]) -> str:
-    """The verdict on the model in one sentence; what it warns of stands among the notes."""
+    """The verdict on the model in one sentence; its warnings are among the notes."""
     return f"Soundness: {count_warnings(warnings)}{', among the lines above' if warnings else ''}."
 
 
 def _unit_hints(fit: Fit) -> list[str]:
-    """Which unit to take where a ratio is too large or too small for a number."""
+    """The unit to choose if a ratio is too large or too small for a number."""
     rows = [row for row in coefficient_table(fit) if fit.ratio and row.term != INTERCEPT]
     beyond = [row for row in rows if abs(row.estimate) > LARGEST_EXPONENT]
     return [_describe_unit(row, fit.ratio) for row in beyond]
@@ -383,7 +383,7 @@ def _describe_unit(row: Row, ratio: str) -> str:
 
 
 def _agreement(fit: Fit) -> list[str]:
-    """The test whether one model holds at all sites, where the learner makes it."""
+    """The test whether one model holds at all sites, if the learner makes it."""
     test = fit.details.get("agreement", {})
     if not test.get("df") or not math.isfinite(test["p"]):
         return []
@@ -402,7 +402,7 @@ def _joint_tests(fit: Fit) -> list[str]:
 
 
 def _conditioning(fit: Fit) -> list[str]:
-    """How many digits can be trusted, where the learner knows."""
+    """The number of digits that can be trusted, if the learner knows it."""
     found = fit.details.get("conditioning")
     if found is None:
         return []
@@ -496,7 +496,7 @@ def _exp(x: float) -> float:
 
 
 def _format_dispersion(fit: Fit) -> list[str]:
-    """What R's summary calls so; known dispersions are 1."""
+    """The dispersion as in R's summary; known dispersions are 1."""
     theta = fit.details.get("theta")
     if theta is not None:
         return [f"Theta {theta['estimate']:.6g}, standard error {theta['std_error']:.4g} (variance mu + mu^2 / theta)"]

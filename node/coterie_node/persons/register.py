@@ -72,7 +72,7 @@ class PersonRegister(Frozen):
     def add(self, entry: PersonEntry) -> PersonRegister:
         """The register with one entry more; ConfigError (CO-F431) for a name that is taken for another one.
 
-        Two persons share no key: what one signs must not count for the other.
+        No two persons share a key, because what one signs must not count for the other.
         """
         check_person_name(entry.name)
         folded, keys = fold_name(entry.name), {key.public for key in entry.keys}
@@ -94,7 +94,8 @@ class PersonRegister(Frozen):
     def add_key(self, name: str, key: PersonKey, now: int) -> PersonRegister:
         """The register with one key more of a person.
 
-        ConfigError: CO-F442 if anybody has the key, or if the person has too many; CO-F432 for one who is not in it.
+        ConfigError: CO-F442 if anybody has the key, or if the person has too many; CO-F432 for a person who is not in
+        it.
         """
         entry = self.find(name, now)
         if any(key.public == other.public for person in self.entries for other in person.keys):
@@ -109,7 +110,7 @@ class PersonRegister(Frozen):
 
     @classmethod
     def load(cls, path: Path) -> PersonRegister | None:
-        """A site's register; None if it has none, ConfigError (CO-F436) if the file is none."""
+        """A site's register; None if it has none, ConfigError (CO-F436) if the file is no register."""
         try:
             with path.open("rb") as file:
                 raw = file.read(MAX_REGISTER_BYTES + 1)

@@ -63,14 +63,14 @@ COUNTER, KEY_MARK = "privacy-log/releases", "privacy-log/key"
 WRITTEN_AT_ONCE = 1 << 24
 # A release's number has so many digits at most.
 _MOST_DIGITS = 18
-# Blobs that are the same again when they are made again.
+# Blobs that are made again with the same content.
 _NAMED_BY_CONTENT = ("set/", "values/", "table/")
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Rows that are about to be released, as the log would hold them.
+    """Rows before their release, in the form of the log.
 
     `at` (n,): the patients' places in the dictionary, and `columns` with these rows in; both empty without identifiers.
     A column is made when it is asked for, so that a large file's are not all in memory.
@@ -123,17 +123,17 @@ class PrivacyLog:
         return self.counter.get(KEY_MARK, mark := _mark_key(self.key)) != mark
 
     def list_losses(self) -> list[str]:
-        """The names of the blobs that releases read and that are not here any more."""
+        """The names of the blobs that releases read and that are gone."""
         self._list_releases()
         self._gone = {name for name in self._gone if name not in self.storage}
         return sorted(self._gone.union(self._read_losses()))
 
     def hold(self) -> AbstractContextManager[None]:
-        """Keep other programs from writing into the log: what is judged meanwhile is judged beside all that left."""
+        """Keep other programs from writing into the log, so that a judgement meanwhile sees all that left."""
         return hold_storage(self.storage)
 
     def count_releases(self) -> int:
-        """How many releases there are."""
+        """The number of releases."""
         return len(self._list_releases())
 
     def heads(self) -> list[ReleaseHead]:
@@ -175,7 +175,7 @@ class PrivacyLog:
         return printed
 
     def judge(self, candidate: Candidate, floor: int, near: bool = False) -> list[Objection]:
-        """Objections to a release for the sums over few patients that follow from it and all former ones.
+        """Objections to a release if sums over few patients follow from it and all former ones.
 
         `near`: a person is asked about nearly the same patients without a column in common.
         """
@@ -205,7 +205,7 @@ class PrivacyLog:
         return ValueRows(head.study, columns, head.n, known and head.key not in renamed, known and head.key in renamed)
 
     def _judge_apart(self, head: ReleaseHead, past: Sequence[ReleaseHead], new: RowSet, floor: int) -> list[Objection]:
-        """Questions about releases of nearly these patients, or so many rows, that share no column with the new one."""
+        """Questions about releases of nearly these patients, or of nearly so many rows, without a column in common."""
         out = []
         for other in past:
             if set(other.columns).isdisjoint(head.columns):
@@ -299,7 +299,7 @@ class PrivacyLog:
             self._take_in(name, raw)
             if former is None:
                 self._names, self._next = (*names, name), self._next + 1
-            # What was remembered and is not here stays lost. A durable write: only where the number changes.
+            # A release that was remembered and is gone stays lost. A durable write: only where the number changes.
             count = max(len(names), self._count_remembered()) + (former is None)
             if self.counter.get(COUNTER) != (counted := count.to_bytes(8, "big")):
                 self.counter[COUNTER] = counted
@@ -307,10 +307,10 @@ class PrivacyLog:
                 self.counter[KEY_MARK] = _mark_key(self.key)
 
     def note_sum(self, session: str, parties: Sequence[str], missing: Iterable[str]) -> None:
-        """Note that a session's masked sum exists, or never did as these sites' shares are missing or false.
+        """Note that a session's masked sum exists, or never did because shares of these sites are missing or false.
 
-        Once a sum over these parties exists it stays known. One that two tries spoiled is known to those who were
-        missing in both, and counts as known to all where there are none.
+        Once a sum over these parties exists it stays known. A sum that was spoiled in two attempts is known to the
+        sites that were missing in both, and counts as known to all if there are none.
         """
         with self.hold():
             head, lacking = self.find(session, parties), set(missing)
@@ -348,7 +348,7 @@ class PrivacyLog:
             if version is not None and column.version < version:
                 raise report_damage(place, "it is older than the releases that read it")
             return column
-        # What was lost is unknown, and no former version is the next one.
+        # Lost versions are unknown, and none of them counts as the next one.
         nobody = Change(np.empty(0, np.uint32), np.empty(0, np.uint32))
         return ColumnVersions() if version is None else ColumnVersions(changes=(nobody,) * (version + 1))
 
@@ -450,7 +450,7 @@ class PrivacyLog:
         self._found -= gone
 
     def _take_in(self, name: str, raw: bytes) -> None:
-        """Take a release into memory; what it names and is not here is noted."""
+        """Take a release into memory, and note the blobs that it names and that are gone."""
         try:
             head = self._index.put(name, raw)
         except ValueError as error:
@@ -468,11 +468,11 @@ class PrivacyLog:
         return self._gone.isdisjoint(needed)
 
     def _read_losses(self) -> Mapping[str, int]:
-        """What was lost before which release, of that which is made again."""
+        """The lost blobs that are made again, each with the release before which it was lost."""
         return read_blob(self.storage, "lost", _read_counts) if "lost" in self.storage else {}
 
     def _note_losses(self, names: Collection[str]) -> None:
-        """Note durably what is lost, before it is made again."""
+        """Note durably which blobs are lost, before they are made again."""
         known = self._read_losses()
         noted = {**known, **dict.fromkeys(names, self._next)}
         if noted != known:
@@ -572,7 +572,7 @@ def _pack_prints(columns: Mapping[str, Fingerprints], name: str) -> bytes:
 
 
 def _mark_key(key: bytes) -> bytes:
-    """By what the site's state knows the log's key again."""
+    """The mark by which the site's state recognises the log's key."""
     return hashlib.blake2b(key, digest_size=16, person=b"privacy log key").digest()
 
 
@@ -591,7 +591,7 @@ def _read_values(raw: bytes) -> Fingerprints:
 
 
 def _read_number(name: str) -> int:
-    """A release's number; StoreFault (CO-C214) for a file that is none."""
+    """A release's number; StoreFault (CO-C214) for any other file."""
     number = name.rpartition("/")[2]
     if not number.isdecimal() or len(number) > _MOST_DIGITS:
         raise report_damage(name, "no release has such a name")
@@ -603,7 +603,7 @@ def _read_notes(raw: bytes) -> list[dict[str, str]]:
 
 
 def _read_yes(raw: bytes) -> tuple[str, list[dict[str, str]]]:
-    """The reason of a person's yes, and what it is to."""
+    """The reason of a person's yes, and the objections that it covers."""
     yes = from_json(raw)
     return str(yes["reason"]), [dict(noted) for noted in yes["refused"]]
 

@@ -41,7 +41,7 @@ from coterie_learners.study.document import Study
 from coterie_node.errors import PayloadCorrupt, PayloadMissing, PayloadTooLarge
 
 CODECS = {"zstd": pay.SHUFFLE_ZSTD, "deflate": pay.DEFLATE}
-# What the contracts take of one payload, what a store returns of one, and what a reader unpacks of one.
+# The most bytes of a payload that the contracts take, that a store returns, and that a reader unpacks.
 MAX_PAYLOAD_BYTES = MAX_BLOB
 MALFORMED_ENVELOPE, SEALED_TO_ANOTHER = "CO-C221", "CO-C222"
 
@@ -186,7 +186,8 @@ class PayloadCodec:
 class DecodedPost:
     """A payload's stamp and arrays, which take `size` bytes of memory; the last form that it was found to have.
 
-    Its arrays cannot be written to, so what one reader in this process finds of their values and form holds for all.
+    Its arrays cannot be written to, so the checks of their values and form by one reader in this process hold for all
+    readers.
     """
 
     stamp: Stamp
@@ -273,7 +274,7 @@ class DecodedPosts:
         self._lock = Lock()
 
     def decode(self, blob: bytes) -> DecodedPost:
-        """What packed bytes hold; ProtocolError for bytes that are none."""
+        """The payload in packed bytes; ProtocolError for bytes without one."""
         digest = _DIGESTS.compute(blob)
         with self._lock:
             known = self._posts.get(digest)
@@ -307,7 +308,7 @@ class DecodedPosts:
             self.size -= oldest.size
 
 
-# What Python takes for an entry beside its bytes: of a digest, of a post, and of each of its arrays.
+# Memory that Python needs for an entry besides its bytes: for a digest, for a post, and for each of its arrays.
 _DIGEST_BYTES, _POST_BYTES, _ARRAY_BYTES = 512, 1024, 256
 # The posts of some rounds of two hundred sites.
 _DIGESTS = Digests(1 << 22)
@@ -316,7 +317,7 @@ _DECODED = DecodedPosts(1 << 25)
 
 
 def forget_posts(study: bytes) -> None:
-    """Let what this process has decoded of a study's posts (its hash) leave memory: the study is over."""
+    """Let the decoded posts of a study (its hash) leave memory: the study is over."""
     _DECODED.forget(study.hex())
 
 

@@ -134,10 +134,10 @@ def describe_vain_wait(sites: Sequence[str], seats: Sequence[SiteEntry], study: 
 
 
 class StudyTask:
-    """A study's number on the ledger (0 until it is there), its hash, its proposer, and what has become of it here.
+    """A study's number on the ledger (0 until it is there), its hash, its proposer, and its state here.
 
-    `fault` keeps it from going on; `proposal` is what this site proposes, `joining` what it commits to when it
-    joins: both are worked out once, and again after a fault, because people may have corrected the rows.
+    `fault` keeps it from going on; `proposal` is this site's proposal, `joining` its commitment when it joins. Both are
+    computed once, and again after a fault, because people may have corrected the rows.
     """
 
     # A daemon keeps one of each study that ever named its site.
@@ -180,7 +180,7 @@ class StudyTask:
         self._retry_at = -math.inf
         self._decisions_at_stop = 0
 
-    # What it is
+    # Its state
 
     @property
     def phase(self) -> str:
@@ -232,14 +232,14 @@ class StudyTask:
             | {"lost": list(self.losses)}
         )
 
-    # What happens to it
+    # Its events
 
     def prepare_proposal(self, proposal: tuple[Terms, Joining]) -> None:
-        """Keep the terms with which this site proposes, and what it commits to."""
+        """Keep the terms of this site's proposal, and its commitment."""
         self.proposal = proposal
 
     def prepare_join(self, joining: Joining) -> None:
-        """Keep what this site commits to when it joins."""
+        """Keep this site's commitment for its join."""
         self.joining = joining
 
     def begin(self, supervisor: Supervisor) -> None:
@@ -282,8 +282,7 @@ class StudyTask:
 
     def stop(self, fault: Exception, retry_at: float, decisions: int) -> bool:
         """Stop for a fault until `retry_at`, or until people decide again; True if the fault is a new one."""
-        # What was worked out for the proposal or the joining is dropped: people may correct the rows before the next
-        # try.
+        # The proposal and the joining are dropped: people may correct the rows before the next try.
         is_news = self.note_fault(fault)
         self.close()
         self.final_at = self.proposal = self.joining = self.waits_for = None
@@ -292,13 +291,13 @@ class StudyTask:
         return is_news
 
     def note_fault(self, fault: Exception) -> bool:
-        """Say what keeps the study while it goes on trying; True if it is a new fault."""
+        """Note the fault while the study goes on trying; True if it is a new fault."""
         is_news = self.fault is None or str(fault) != str(self.fault)
         self.fault = fault
         return is_news
 
     def note_losses(self, losses: tuple[str, ...]) -> tuple[str, ...]:
-        """Keep what went wrong on the study's way, in words; returns what is new."""
+        """Keep the study's losses in words; returns the new ones."""
         news = losses[len(self.losses) :] if losses[: len(self.losses)] == self.losses else losses
         self.losses = losses
         return news
@@ -309,7 +308,7 @@ class StudyTask:
             self.fault = None
 
     def close(self) -> None:
-        """Leave whatever this site is in the middle of with others."""
+        """Leave the interactive step that this site is in, if any."""
         if self.supervisor is not None:
             self.supervisor.close()
         self.supervisor = None
