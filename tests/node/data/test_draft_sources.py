@@ -55,7 +55,7 @@ def test_an_omop_definition_gives_types_levels_units_and_ranges(tmp_path: Path) 
         base.execute(made["write_script"](made["make_tables"](600, 5), "cdm"))
     text = (ROOT / "examples/omop/north.mapping.toml").read_text()
     source = tmp_path / "north.source.toml"
-    source.write_text(text.replace("examples/omop/north", f"{tmp_path}/north").partition("[columns")[0])
+    source.write_text(text.partition("[columns")[0])  # its address leads to the file beside it
     draft = draft_from_files([source], tmp_path / "study.toml")
     study = Study.from_toml(draft.study)
     assert study.variables["age"].range == (0.0, 120.0)

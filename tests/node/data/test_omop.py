@@ -163,7 +163,7 @@ def test_an_omop_source_gives_what_the_csv_of_its_rows_gives(databases: dict[str
         paths.append(tmp_path / f"{kind}.toml")
         variable = 'password_variable = "HOSPITAL_PASSWORD"' if kind == "postgresql" else ""
         access = f'database = "{address}"\n{variable}'
-        paths[-1].write_text(text.replace('database = "duckdb:///examples/omop/north.duckdb"', access))
+        paths[-1].write_text(text.replace('database = "duckdb:///north.duckdb"', access))
     frame = read(define(databases["duckdb"]))
     whole = {"age": int, "diabetes": int, "charlson": int, "event": int}
     frame.astype(whole).to_csv(tmp_path / "plain.csv", index=False)
