@@ -124,7 +124,7 @@ def test_a_daemon_that_is_down_is_a_failure_unless_it_never_ran_or_is_stopped_on
     assert examine_machine(home)["daemon"].well is None
     SqliteJournal(home.journal).close()
     down = examine_machine(home)["daemon"]
-    assert (down.well, "none answers at" in down.found, "coterie site start" in down.cure) == (False, True, True)
+    assert (down.well, "no answer at" in down.found, "coterie site start" in down.cure) == (False, True, True)
     meant = {result.check: result for result in check_machine(find_node(home.root), daemon=False)}
     assert meant["daemon"].well is None
 

@@ -104,7 +104,7 @@ def examine_seat(home: SiteFolder, keys: SiteKeys, ledger: Ledger) -> CheckResul
     seat = next((s for s in ledger.sites() if s.name == name), None)
     if seat is None:
         cure = f"The Catalog has no site {name}: send card.json to the sites, who vote with `coterie site admit`."
-        return CheckResult("seat", False, "none", cure)
+        return CheckResult("seat", False, "no seat in the Catalog", cure)
     if not seat.active:
         return CheckResult("seat", False, "revoked", f"The sites revoked the seat of {name}. {REVOKED}")
     if (seat.address, seat.sealing) != (keys.address, keys.sealing):

@@ -80,7 +80,7 @@ def _check_key(home: SiteFolder) -> CheckResult:
 def _check_journal(home: SiteFolder) -> CheckResult:
     """Whether the journal can be opened. Looking for it makes no new one: a lost journal must be seen as lost."""
     if not home.journal.exists():
-        return CheckResult("journal", None, "none: the daemon has not run here yet, or the journal is lost")
+        return CheckResult("journal", None, "missing: the daemon has not run here yet, or the journal is lost")
     try:
         SqliteJournal(home.journal).close()
     except ChainError as error:
@@ -97,14 +97,14 @@ def _check_daemon(home: SiteFolder, *, wanted: bool) -> CheckResult:
     """
     api, here = home.config.api, version("coterie")
     if not api.port:
-        return CheckResult("daemon", None, "its port is free to choose (port = 0), so that it cannot be asked")
+        return CheckResult("daemon", None, "the system chooses its port (port = 0), so it cannot be asked")
     client = HttpClient(f"http://{api.host}:{api.port}", _WAITS, {})
     try:
         body = client.get("/health", limit=_MAX_ANSWER_BYTES).body
     except WIRE_FAULTS:
         failed = False if wanted and home.journal.exists() else None
         cure = "Start it: coterie site start (or coterie serve), and read its log. Stopped on purpose: --no-daemon."
-        return CheckResult("daemon", failed, f"none answers at {api.host}:{api.port}", cure)
+        return CheckResult("daemon", failed, f"no answer at {api.host}:{api.port}", cure)
     finally:
         client.close()
     return _judge_daemon(home, body, here)
@@ -135,7 +135,7 @@ def _check_rows(home: SiteFolder) -> CheckResult:
         return CheckResult("rows", False, "the package that reads rows, pyarrow, is missing", cure)
     address = home.locate_rows("")
     if not isinstance(address, Path):
-        return CheckResult("rows", None, f"{address.name}: asked when a study wants them")
+        return CheckResult("rows", None, f"{address.name}: the source is asked when a study wants its rows")
     if address.is_file():
         return CheckResult("rows", True, str(address))
     cure = f"node.toml says data = {home.config.data!r}. Put the file there, or name the right one."

@@ -91,7 +91,9 @@ def check_peers_of(peers: Peers, ledger: EthereumLedger) -> Iterator[CheckResult
 def _check_swarm(peers: Peers) -> CheckResult:
     """Ask the daemon's own port whether it wants the swarm's key from everybody who connects."""
     if peers.store is None:
-        return CheckResult("swarm", None, "no Kubo: only sites that share its folder read each other's payloads")
+        return CheckResult(
+            "swarm", None, "no Kubo: the store is a folder, and only sites that share it can read each other's payloads"
+        )
     private = is_private_swarm(peers.store.list_addresses())
     if private is None:
         cure = "Kubo names no TCP address that answers from here: does it listen on TCP (Addresses.Swarm)?"
@@ -114,7 +116,7 @@ def _check_card(peers: Peers) -> CheckResult:
     """Whether chain node and store have the keys that the site's card names: the others wait for these alone."""
     card = peers.own_card
     if card is None:
-        return CheckResult("card", None, "no founder.json: the site's chain node and store are not ours to compare")
+        return CheckResult("card", None, "no founder.json, so chain node and store cannot be compared with it")
     differing = [name for name, (mine, listed) in _list_identities(peers, card).items() if mine != listed]
     cure = (
         f"The other sites know this site by its founder.json, and its {' and '.join(differing)} differ now. "
