@@ -82,11 +82,9 @@ def history_command(
         str | None, typer.Option(help="From this UTC time on: 2026-11-24 or 2026-11-24T18:00:00Z.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Before this UTC time.")] = None,
-    first: Annotated[int, typer.Option(min=0, max=_LARGEST, help="Number of entries to leave out at the start.")] = 0,
-    most: Annotated[
-        int, typer.Option("--limit", min=-1, max=_LARGEST, help="So many entries at most; -1 for all.")
-    ] = -1,
-    index: Annotated[Path | None, typer.Option(help="Keep the history in this file, to ask it again.")] = None,
+    first: Annotated[int, typer.Option(min=0, max=_LARGEST, help="Number of entries to skip at the start.")] = 0,
+    most: Annotated[int, typer.Option("--limit", min=-1, max=_LARGEST, help="Most entries to list; -1 for all.")] = -1,
+    index: Annotated[Path | None, typer.Option(help="File that keeps the history for later queries.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file; needed for parquet.")] = None,
     shape: Annotated[TableFormat, typer.Option("--format", help="text, json, csv or parquet.")] = TableFormat.text,
     as_json: Json = False,

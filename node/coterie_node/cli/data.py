@@ -31,7 +31,8 @@ def check_command(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="New file for the report as an HTML page.")] = None,
     flow: Annotated[
-        Path | None, typer.Option(help="New SVG of the flow of rows for others, counts banded to the study's floor.")
+        Path | None,
+        typer.Option(help="New SVG of the flow of rows for others, with counts rounded down to the study's floor."),
     ] = None,
     as_json: Json = False,
 ) -> None:

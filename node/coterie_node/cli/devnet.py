@@ -73,9 +73,11 @@ def devnet_status_command(folder: _Folder = DEFAULT, as_json: Json = False) -> N
 @devnet.command("logs")
 def logs_command(
     folder: _Folder = DEFAULT,
-    site: Annotated[str | None, typer.Option(help="Only this site's.")] = None,
-    program: Annotated[str | None, typer.Option(help="Only this program's: geth, kubo, anvil or node.")] = None,
-    lines: Annotated[int, typer.Option(min=1, help="How many lines of each.")] = 20,
+    site: Annotated[str | None, typer.Option(help="Only the logs of this site.")] = None,
+    program: Annotated[
+        str | None, typer.Option(help="Only the logs of this program: geth, kubo, anvil or node.")
+    ] = None,
+    lines: Annotated[int, typer.Option(min=1, help="Number of lines of each log.")] = 20,
 ) -> None:
     """Show the ends of the programs' logs."""
     for (of_site, name), service in services(RunFolder(folder)).items():

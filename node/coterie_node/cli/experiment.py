@@ -15,12 +15,14 @@ from coterie_node.cli.output import print_document
 
 def experiment_command(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML); docs/experiment.md explains it.")],
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials, in place of the file's number.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials, instead of the file's.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of results; finished trials in it are kept.", show_default="experiment-NAME"),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trials side by side.", show_default="cores")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials that run at the same time.", show_default="cores")
+    ] = None,
     gated: Annotated[bool, typer.Option("--gated", help="Let each site's release gate judge what leaves it.")] = False,
     over: Annotated[
         list[str] | None,

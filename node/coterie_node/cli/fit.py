@@ -135,7 +135,7 @@ def _keep_run(path: Path, study: Study, rows: Mapping[str, RowsAddress], keep: P
 
 def take_part_command(
     at: Annotated[Path, typer.Option(help="Folder of the run.")],
-    site: Annotated[list[str], typer.Option(help="Name of this site, or with --to of each of several.")],
+    site: Annotated[list[str], typer.Option(help="Name of this site; with --to, of each site.")],
     approve: Annotated[str, typer.Option(help="Hash of the study that this site's people approved.")],
     to: Annotated[list[int] | None, typer.Option(help="Open file for the lines of each --site.")] = None,
 ) -> None:

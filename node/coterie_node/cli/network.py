@@ -107,7 +107,9 @@ def deploy_command(
     folder: _Folder,
     chain: Annotated[str, typer.Option(help="Address of this site's chain node; ?jwt_file=PATH names its token file.")],
     founder: Annotated[list[Path], typer.Option(help="A site's founder.json; once for each site, this one too.")],
-    out: Annotated[Path | None, typer.Option(help="File to write instead, for a Catalog that succeeds.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write instead of network.json, for a Catalog that succeeds this one.")
+    ] = None,
 ) -> None:
     """Deploy the Catalog once for all, and write network.json; `coterie invite` makes invitations of it."""
     file = folder / "network.json" if out is None else out

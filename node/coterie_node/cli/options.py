@@ -44,7 +44,7 @@ class TableFormat(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-ModelName = Annotated[str | None, typer.Option("--model", help="Which of several models of the study.")]
+ModelName = Annotated[str | None, typer.Option("--model", help="Name of the model, if the study has several.")]
 Shape = Annotated[Format, typer.Option("--format", help="text, json, csv, markdown, latex, html or docx.")]
 Out = Annotated[Path | None, typer.Option("--out", help="New file for what would be printed; docx needs one.")]
 Level = Annotated[float, typer.Option(min=0.01, max=0.9999, help="Confidence level of intervals.")]

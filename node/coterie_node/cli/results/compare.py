@@ -19,7 +19,7 @@ def compare_command(
     first: Annotated[str, typer.Argument(help=_WHICH)],
     second: Annotated[str | None, typer.Argument(help="Another one, on the same rows.")] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Which models of a study of several: two of one study, or one of each.")
+        list[str] | None, typer.Option(help="Models, if a study has several: two of one study, or one of each.")
     ] = None,
     node: NodeOption = None,
     at: At = None,

@@ -75,9 +75,9 @@ def _print_contrasts(contrasts: list[Contrast], level: float) -> PrintedTable:
 
 
 def anova_command(
-    results: Annotated[list[Path], typer.Argument(help="One result, or results of models that hold each other.")],
+    results: Annotated[list[Path], typer.Argument(help="One result, or results of nested models.")],
     model: Annotated[
-        list[str] | None, typer.Option(help="Which models of a result with several; two or more are compared.")
+        list[str] | None, typer.Option(help="Models of a result with several; two or more are compared.")
     ] = None,
     shape: Shape = Format.text,
     out: Out = None,

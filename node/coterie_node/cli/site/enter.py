@@ -83,10 +83,12 @@ def enter_command(
     host: Annotated[str | None, typer.Option(help="First step: address of this site for the other sites.")] = None,
     ports: Annotated[int | None, typer.Option(help="First step: the first of five ports in a row.")] = None,
     data: Annotated[
-        str, typer.Option(help="Second step: this site's rows, a file of the site's or the working folder.")
+        str, typer.Option(help="Second step: this site's rows, a file in the site's folder or the working folder.")
     ] = "data.csv",
-    fingerprint: Annotated[str | None, typer.Option(help="The invitation's, as the member read it to you.")] = None,
-    seal: Annotated[bool, typer.Option("--seal", help="Make blocks, once the sealers have voted for it.")] = False,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The invitation's fingerprint, as the member read it to you.")
+    ] = None,
+    seal: Annotated[bool, typer.Option("--seal", help="Become a sealer, once the sealers have voted for it.")] = False,
     start: Annotated[bool, typer.Option(help="Start the programs and wait for the network.")] = True,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the chain.")] = WAIT_SECONDS,
 ) -> None:

@@ -45,7 +45,7 @@ def create_network_command(
     host: Annotated[str | None, typer.Option(help="First step: address of this site for the other sites.")] = None,
     ports: Annotated[int | None, typer.Option(help="First step: the first of five ports in a row.")] = None,
     data: Annotated[
-        str, typer.Option(help="Second step: this site's rows, a file of the site's or the working folder.")
+        str, typer.Option(help="Second step: this site's rows, a file in the site's folder or the working folder.")
     ] = "data.csv",
     card: Annotated[list[str] | None, typer.Option(help="First founder: another site's card, text or file.")] = None,
     founding: Annotated[Path | None, typer.Option(help="Other founders: the first one's founding.json.")] = None,

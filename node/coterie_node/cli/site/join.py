@@ -21,7 +21,7 @@ from coterie_node.site.invitation import MAX_INVITATION_BYTES, Contracts, Invita
 
 def invite_command(
     node: NodeOption = None,
-    title: Annotated[str, typer.Option(help="What this network is called.")] = "",
+    title: Annotated[str, typer.Option(help="Name of this network, for people.")] = "",
     chain_peer: Annotated[list[str] | None, typer.Option(help="enode:// address of a chain node.")] = None,
     swarm_peer: Annotated[list[str] | None, typer.Option(help="Multiaddress of a store's peer.")] = None,
     genesis: Annotated[Path | None, typer.Option(help="The chain's genesis file.")] = None,
@@ -53,7 +53,9 @@ def invite_command(
 def join_command(
     invite: Annotated[Path, typer.Argument(help="The invitation's file.")],
     node: NodeOption = None,
-    fingerprint: Annotated[str | None, typer.Option(help="Its fingerprint, as the inviter read it to you.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The invitation's fingerprint, as the inviter read it to you.")
+    ] = None,
 ) -> None:
     """Join the network of an invitation: check it against this site's own chain node, and write network.json."""
     home, invitation = open_node_folder(node), Invitation.load(invite)

@@ -35,7 +35,9 @@ site = typer.Typer(
 CardFile = Annotated[Path, typer.Argument(help="The site's card.json.")]
 AnyCard = Annotated[str, typer.Argument(help="The site's card.json or founder.json, or the text of its card.")]
 SiteArgument = Annotated[str, typer.Argument(help="Name of the site.")]
-AndNetwork = Annotated[bool, typer.Option("--and-network", help="The same about its sealer and its peers.")]
+AndNetwork = Annotated[
+    bool, typer.Option("--and-network", help="Also vote about its sealer, and change this site's lists of peers.")
+]
 # What the vote to revoke does not take back.
 STILL_READABLE = """\
 What {name} can still do, until and unless:
@@ -89,7 +91,7 @@ def revoke_command(
     name: SiteArgument,
     and_network: AndNetwork = False,
     card: Annotated[
-        str | None, typer.Option(help="Its founder.json, or the text of its card, if none is here.")
+        str | None, typer.Option(help="Its founder.json, or the text of its card, if this site has none.")
     ] = None,
     node: NodeOption = None,
     person: PersonOption = None,

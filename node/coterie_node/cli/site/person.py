@@ -30,7 +30,7 @@ person = typer.Typer(
 )
 _Person = Annotated[str, typer.Argument(help="Name of the person, as the report prints it.")]
 _Roles = Annotated[
-    list[Role] | None, typer.Option("--role", help="What the person may do; may be given again. Default: read.")
+    list[Role] | None, typer.Option("--role", help="A role of the person; may be given again. Default: read.")
 ]
 _Light = Annotated[bool, typer.Option(hidden=True, help="Weak key derivation, for tests.")]
 

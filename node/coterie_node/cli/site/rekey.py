@@ -31,7 +31,9 @@ ORDER = "rekey.json"
 
 def rekey_command(
     order: Annotated[Path | None, typer.Argument(help="Another site's order; without it this site writes one.")] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to look for the others under the new key.")] = TAKEOVER_SECONDS,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to look for the other sites under the new key.")
+    ] = TAKEOVER_SECONDS,
     node: NodeOption = None,
 ) -> None:
     """Give the swarm a new key at all sites: one writes the order, and each takes it over from its file.

@@ -14,7 +14,8 @@ from coterie_node.site.statements.approvals import name_unnamed
 from coterie_node.verbs.signing import PersonKeySigner
 
 PersonOption = Annotated[
-    str | None, typer.Option("--person", help="Who signs, by the name in this site's register (coterie person list).")
+    str | None,
+    typer.Option("--person", help="Person who signs, by name in this site's register (coterie person list)."),
 ]
 PassphraseFd = Annotated[
     int | None,

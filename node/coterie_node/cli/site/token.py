@@ -15,13 +15,13 @@ from coterie_node.web.api.tokens import TOKENS, ApiToken, TokenFile
 
 token = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tokens of this site's HTTP API.")
 
-Scopes = Annotated[list[Role], typer.Option("--scope", help="What it may do; may be given again.")]
+Scopes = Annotated[list[Role], typer.Option("--scope", help="A scope of the token; may be given again.")]
 Days = Annotated[int, typer.Option("--days", help="Days until it ends: 1 to 366.")]
 
 
 @token.command("create")
 def create_token_command(
-    name: Annotated[str, typer.Argument(help="Who or what uses it; is stored with what is done with it.")],
+    name: Annotated[str, typer.Argument(help="User of the token, a person or a program; stored with each act.")],
     scope: Scopes,
     days: Days = 30,
     node: NodeOption = None,

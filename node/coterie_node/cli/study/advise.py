@@ -157,10 +157,11 @@ def _complete_with(study: Study, learner: str, more: Mapping[str, str] = Mapping
 def advise_command(
     study: StudyFile,
     rows: Annotated[
-        str | None, typer.Option(help="Rows over all sites, or of each site: 800,1200,500.", metavar="N[,N...]")
+        str | None,
+        typer.Option(help="Number of rows of all sites together, or of each site: 800,1200,500.", metavar="N[,N...]"),
     ] = None,
     events: Annotated[
-        str | None, typer.Option(help="How often the outcome occurs: 6%, or a number of events.", metavar="SHARE")
+        str | None, typer.Option(help="Frequency of the outcome: 6%, or a number of events.", metavar="SHARE")
     ] = None,
     node: NodeOption = None,
     at: At = None,

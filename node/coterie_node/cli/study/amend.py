@@ -16,7 +16,7 @@ from coterie_node.verbs.decide import amend, resolve_rows
 def amend_command(
     which: LedgerStudyArgument,
     file: StudyFile,
-    reason: Annotated[str, typer.Option(help="Why, in one line, for everybody: it is part of the new study.")],
+    reason: Annotated[str, typer.Option(help="The reason in one line, for everybody: it is part of the new study.")],
     node: NodeOption = None,
     at: At = None,
     site: Site = None,

@@ -29,7 +29,7 @@ from coterie_node.verbs.decide import (
     resume,
 )
 
-ReasonOption = Annotated[str, typer.Option(help="Why, for this site's own record; nothing of it leaves.")]
+ReasonOption = Annotated[str, typer.Option(help="The reason, for this site's own record; it does not leave the site.")]
 DataFile = Annotated[
     str | None, typer.Option("--data", help="Other rows than node.toml names: a file, or an address such as sqlite:...")
 ]
@@ -41,7 +41,7 @@ ApprovalsFile = Annotated[
 
 ProposedStudy = Annotated[
     Path,
-    typer.Argument(help="Study file (TOML); of a study that another person here has proposed, digits of its hash."),
+    typer.Argument(help="Study file (TOML); or, if another person here has proposed it, digits of the study's hash."),
 ]
 
 

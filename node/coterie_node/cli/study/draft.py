@@ -30,7 +30,7 @@ def draft_command(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=HEADER: the variable that a column holds, where sites head it otherwise; repeatable."),
+        typer.Option(help="NAME=HEADER: the variable of a column, if sites use different headers; repeatable."),
     ] = None,
     as_json: Json = False,
 ) -> None:

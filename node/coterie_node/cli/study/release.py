@@ -55,7 +55,7 @@ def show_log_command(node: NodeOption = None, at: At = None, site: Site = None, 
 @release.command("allow")
 def allow_release_command(
     digest: Annotated[str, typer.Argument(help="The hash of the study, as `release log` shows it.")],
-    reason: Annotated[str, typer.Option(help="Why this site lets it leave; goes on record.")],
+    reason: Annotated[str, typer.Option(help="The reason why this site lets it leave; it goes on record.")],
     node: NodeOption = None,
     at: At = None,
     site: Site = None,

@@ -13,7 +13,7 @@ from coterie_node.cli.options import At, LedgerStudyArgument, NodeOption, Site, 
 from coterie_node.cli.site.signing import PassphraseFd, PersonOption, make_signer
 from coterie_node.verbs.statements import supersede, withdraw
 
-PublicReason = Annotated[str, typer.Option("--reason", help="Why, in one line, for everybody: it is published.")]
+PublicReason = Annotated[str, typer.Option("--reason", help="The reason in one line, for everybody: it is published.")]
 Successor = Annotated[int, typer.Option("--by", min=0, help="Number of the study whose result replaces it.")]
 
 
