@@ -213,7 +213,9 @@ def test_a_study_with_a_site_that_is_revoked_meanwhile_says_that_it_waits_in_vai
         tick(node_network)
         node_network.seconds += 300
     for site in ("north", "south"):
-        assert "the seat of west was revoked, so that this never comes" in daemons[site].tasks[number].cause
+        assert (
+            "the seat of west was revoked, so no further post will come from there" in daemons[site].tasks[number].cause
+        )
     fault = daemons["west"].tasks[number].fault
     assert fault is not None
     assert "coterie site list" in str(fault)

@@ -192,7 +192,7 @@ def _assess(study: Study, rows: int | None) -> Suitability:
     if not isinstance(study.learner.options.get("treatment"), str):
         return Suitability(8, False, "it estimates the effect of a treatment; the study names no `treatment`.")
     several = len(study.sites) >= MIN_PARTIES
-    masks = "under masks" if several else "in the clear, since fewer than three sites take part"
+    masks = "under masks" if several else "without masks, because fewer than three sites take part"
     return Suitability(-1, True, f"it weighs patients by propensity scores, in rounds of sums {masks}.")
 
 

@@ -108,7 +108,7 @@ def _write_notes(plan: CoxPlan, details: dict[str, Any]) -> Iterator[str]:
     ties = "exact ties (discrete times)" if plan.exact else f"ties by {plan.options.ties.capitalize()}"
     yield f"{_name_baseline(plan, details)}; {ties}."
     if plan.options.cause:
-        yield f"Hazards of {plan.event_name} alone: who leaves by another cause is censored then."
+        yield f"Hazards of {plan.event_name} alone: patients with another cause are censored then."
     if plan.options.robust:
         of = "of the rows of each patient together" if plan.options.robust == "patient" else "of rows"
         yield f"Standard errors are those of the sandwich {of}; the score and likelihood ratio tests are the model's."

@@ -601,7 +601,7 @@ def disclose_glore(study: Study) -> Disclosure:
 def _assess(study: Study, rows: int | None) -> Suitability:
     """GLORE is advised for every study for which no table is."""
     several = len(study.sites) >= masked_sum.MIN_PARTIES
-    masks = "under masks" if several else "in the clear, since fewer than three sites take part"
+    masks = "under masks" if several else "without masks, because fewer than three sites take part"
     return Suitability(2, True, f"it takes any covariates, in several rounds of sums {masks}.")
 
 

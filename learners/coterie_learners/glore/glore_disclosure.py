@@ -58,7 +58,8 @@ _MASSES = (
 
 _SITE_SCORES = (
     "Everybody learns the sum over the sites of products of each one's scores: how far sites pull the coefficients "
-    "apart, and not which. All but two sites together can compute the scores of these two, if not whose is whose.",
+    "apart, but not which sites. All but two sites together can compute the scores of these two, but not which score "
+    "is whose.",
 )
 
 

@@ -79,9 +79,9 @@ def describe_join_trust(link: JoinPlan) -> tuple[str, ...]:
     """The sites that must not collude because of a join."""
     owners = " or ".join(link.owners)
     risk = (
-        "they can try identifiers, but rows stay under their owner's own key even if the two collude"
+        "they can test identifiers, but rows stay under their owner's own key even if the two collude"
         if link.sealed_by_key
-        else "they can try identifiers, and read the rows of another owner, also those without a match"
+        else "they can test identifiers, and read the rows of another owner, also those without a match"
     )
     return (f"{link.helper} must not collude with {owners}: {risk}.",)
 

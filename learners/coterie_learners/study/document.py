@@ -437,7 +437,7 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _patients_are_named_once(self) -> Self:
         if self.patient and (self.columns or self.patient in self.variables):
-            raise ValueError("`patient` is no variable, and has no place beside `identifier`")
+            raise ValueError("`patient` cannot be a variable, and cannot be used together with `identifier`")
         if self.rows.shared_patients != "ignore" and not self.patient:
             raise ValueError("`rows.shared_patients` counts patients, so that `patient` must name their column")
         if self.rows.shared_patients != "ignore" and self.ledger.silent_site == "exclude":

@@ -69,7 +69,7 @@ def disagreement_warnings(test: Agreement) -> tuple[str, ...]:
     if test.df and test.p < NOTABLE_P:
         texts.append(
             f"The sites do not agree on one model ({chi2}, p = {test.p:.2g}), least of all on {test.differing}. Check "
-            "coding, units and labels at every site; if all are right, report the disagreement beside the result."
+            "coding, units and labels at every site. If all are right, report the disagreement with the result."
         )
     if test.df and test.below < TOO_ALIKE:
         texts.append(

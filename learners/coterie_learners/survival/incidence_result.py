@@ -74,7 +74,7 @@ def write_causes(plan: CurvePlan, causes: Sequence[dict[str, Any]]) -> Iterator[
                 when = f"by {point['time']:g} {plan.unit}"
                 yield f"Incidence of {cause['cause']} {when}, {group['group']}: {point['incidence']:.4f} {limits}"
     if causes and plan.options.entry is not None and len(plan.groups) > 1:
-        yield "Gray's test has no form for patients who enter late; the log-rank tests stand for it."
+        yield "Gray's test has no form for patients who enter late; the log-rank tests take its place."
 
 
 def _show(value: float) -> str:

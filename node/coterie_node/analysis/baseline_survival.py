@@ -87,7 +87,7 @@ def open_survival(
         return None
     baseline = _find_baseline(result)
     if baseline is None:
-        message = f"{where} has no baseline hazard, so that it predicts no survival"
+        message = f"{where} has no baseline hazard, so it cannot predict survival"
         raise ConfigError("CO-F366", f'{message}. Take a Cox model with baseline = "common", or leave --at out.')
     try:
         horizon = float(baseline["grid"]["horizon"])

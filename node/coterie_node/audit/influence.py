@@ -155,7 +155,7 @@ def describe_comparison(comparison: Heterogeneity) -> Iterator[str]:
     if not named:
         yield "No site stands out against the rest."
     else:
-        yield "The screen names who disagrees, not who is right: ask these sites for their data's origin and coding."
+        yield "The screen names sites that disagree; it cannot know which are right. Ask how their data were coded."
 
 
 def _find_last_round(plan: GlorePlan, done: Iterable[Done]) -> tuple[Payload, Mapping[str, Payload], bool]:

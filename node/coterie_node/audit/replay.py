@@ -108,13 +108,13 @@ class Verdict:
         return {
             "identical": f"{what} what the recorded payloads give, bit for bit.",
             "within tolerance": f"{what} what the recorded payloads give, within {self.max_difference:.1e}.",
-            "opened results": "All sites posted the same result of what they computed with each other; nobody can "
-            "compute it again from the record.",
-            "partly sealed": f"{self.unchecked} of {self.steps + self.unchecked} server steps rest on sealed payloads "
-            "and were not computed again: whether the model follows from what was posted is proved to those only who "
-            "can open them (coterie seal grant).",
+            "opened results": "All sites posted the same result of their joint computation; nobody can compute it "
+            "again from the record.",
+            "partly sealed": f"{self.unchecked} of {self.steps + self.unchecked} server steps use sealed payloads "
+            "and were not computed again. Only readers who can open these (coterie seal grant) have a proof that the "
+            "model follows from the posts.",
             "nothing recomputed": "No step could be computed again without a site's rows: the record proves who posted "
-            "what and when, and not that a model follows from it.",
+            "what and when, but not that a model follows from it.",
         }.get(self.grade, "")
 
     def as_dict(self) -> dict[str, Any]:

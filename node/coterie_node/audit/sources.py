@@ -91,7 +91,7 @@ class AuditSources:
         """The network of an Ethereum ledger; ConfigError (CO-F305) for a ledger of another package, which has none."""
         if isinstance(self.ledger, EthereumLedger):
             return self.ledger.network
-        message = "This ledger is of another package, and a bundle or a report rests on blocks of an Ethereum chain"
+        message = "This ledger is of another package, and a bundle or a report needs blocks of an Ethereum chain"
         raise ConfigError("CO-F305", f"{message}. Use `coterie audit replay` and `coterie audit history`.")
 
     @property

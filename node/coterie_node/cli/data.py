@@ -113,7 +113,7 @@ def profile_command(
         return
     columns = pluralise(len(profile.columns), "column")
     print(f"Profile of {name}: {out}, {columns}; nothing in it stands on fewer than {floor} rows.")
-    print("Read it, then give it to those who draft the study.")
+    print("Read it, then give it to the people who draft the study.")
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -67,9 +67,9 @@ class MailSender:
 
 
 def read_credentials(root: Path, part: MailPart) -> tuple[str, str] | None:
-    """User and password, None without a file; ConfigError (CO-T101) if they would go in the clear."""
+    """User and password, None without a file; ConfigError (CO-T101) if they would go without encryption."""
     if part.security == "none" and part.host not in LOOPBACK:
-        message = f"Mails would go to {part.host} in the clear"
+        message = f"Mails would go to {part.host} without encryption"
         raise ConfigError("CO-T101", f'{message}. Set security = "starttls" or "tls" under [notices.mail].')
     if not part.credentials_file:
         return None

@@ -95,7 +95,7 @@ class ActLog:
         for entry in self.read():
             if (entry.number, entry.previous) != (head.entries + 1, head.hash):
                 message = f"Entry {head.entries + 1} of {self.path} does not follow from the one before"
-                raise AuditFailed("CO-A215", f"{message}. The log was changed: ask who has its copy.")
+                raise AuditFailed("CO-A215", f"{message}. The log was changed: ask for its backup.")
             head = LogHead(entries=entry.number, hash=entry.hash)
             heads.add(head)
         for anchor in anchors:

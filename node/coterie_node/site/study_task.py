@@ -128,9 +128,8 @@ def describe_vain_wait(sites: Sequence[str], seats: Sequence[SiteEntry], study: 
     gone = ", ".join(site for site in sites if site not in active)
     if not gone:
         return ""
-    return (
-        f"the seat of {gone} was revoked, so that this never comes; a site ends the study: coterie study abort {study}"
-    )
+    way_out = f"any site can end the study: coterie study abort {study}"
+    return f"the seat of {gone} was revoked, so no further post will come from there; {way_out}"
 
 
 class StudyTask:

@@ -77,7 +77,7 @@ def _refuse_access(route: PageRoute, visit: Visit) -> Response | None:
         return None
     if person is not None:
         message = f"This needs the role {route.access}, which {person.name} does not have at this site."
-        return render_error(visit, 403, "CO-W102", f"{message} Ask who keeps the site's register of persons.")
+        return render_error(visit, 403, "CO-W102", f"{message} Ask the keeper of the site's register of persons.")
     if request.method == "GET":
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"{LOGIN}?next={quote(path, safe='')}", 303)

@@ -68,7 +68,7 @@ def test_an_auditor_with_one_site_s_grant_replays_everything(done: tuple[World, 
     world, vaults = done
     stranger = replay(world.ledger(), world.blobs, world.number).verdict
     assert (stranger.verdict, stranger.grade, stranger.steps) == ("RECORD INTACT", "partly sealed", 1)
-    assert f"{stranger.unchecked} of {1 + stranger.unchecked} server steps rest on sealed payloads" in stranger.claim
+    assert f"{stranger.unchecked} of {1 + stranger.unchecked} server steps use sealed payloads" in stranger.claim
     auditor, giver = keys_of("an auditor"), world.keys["south"]
     held = current_keys(giver, vaults["south"], SESSION)
     view = view_of(world.ledger(), world.blobs, world.number, "south", held)

@@ -691,7 +691,7 @@ def test_each_party_reads_what_it_will_learn_before_it_consents() -> None:
     text = describe_disclosure()
     assert "The owner learns how many patients match, if they are at least 40" in text
     assert "hub learns how many rows" in text
-    assert "hub must not collude with ana or bob: they can try identifiers, and read the rows of another owner" in text
+    assert "hub must not collude with ana or bob: they can test identifiers, and read the rows of another owner" in text
     assert "Everybody learns the coefficients of 1 penalty" in text
     assert "No two of ana, bob, hub may collude" in text
     assert "own key even if" in describe_disclosure("paillier")

@@ -394,8 +394,8 @@ class Opening:
 
 
 VALUES_WAY_OUT = (
-    "The sums for the shape of these counts tell how many patients have each. Write the largest counts as one (12 or "
-    'more as 12, with that range), or choose family = "quasipoisson", whose sums do not tell it.'
+    "The sums for the shape of these counts disclose how many patients have each. Merge the largest counts (12 or more "
+    'into 12, with that range), or choose family = "quasipoisson", whose sums do not disclose it.'
 )
 EVALUATED_WAY_OUT = (
     "Evaluate more rows (evaluate.held_out, evaluate.where), merge the level with another one, or leave the column out."

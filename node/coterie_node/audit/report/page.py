@@ -522,7 +522,7 @@ def _describe_evaluation(fit: Fit | None) -> str:
     if found is None:
         return ""
     group, share = found["groups"][0], found["held_out"]
-    whose = f" on {100 * share:g} % of the patients, who were held out by a keyed hash," if share else ""
+    whose = f" on {100 * share:g} % of the patients, chosen by a keyed hash," if share else ""
     if "where" in found:
         whose = f" on rows that the fit has not seen, those that fulfil `{found['where']}`,"
     by = f" and of {len(found['groups']) - 1} groups" if len(found["groups"]) > 1 else ""

@@ -101,7 +101,7 @@ def revoke_command(
     home = open_node_folder(node)
     founder = read_cards(home.root).get(name) if card is None else _read_card(card)[1]
     if and_network and name == home.name:
-        raise ConfigError("CO-F329", f"{name} is this site: it cannot put itself out of its own network.")
+        raise ConfigError("CO-F329", f"{name} is this site: it cannot vote itself out of its own network.")
     sealer = check_sealer_vote(home.root, founder, name) if and_network else None
     _print_vote(home, vote_to_revoke(home, name, signer=make_signer(home, person, passphrase_fd)))
     if sealer is not None:

@@ -28,7 +28,7 @@ def send_test_command(node: NodeOption = None) -> None:
     home = open_node_folder(node)
     part, mark = home.config.notices, secrets.token_hex(8)
     if not part.wanted:
-        message = "node.toml names nobody who gets notices"
+        message = "node.toml names no recipient of notices"
         raise ConfigError("CO-T105", f"{message}. Add [notices.mail] or [[notices.webhooks]]: see docs/notices.md.")
     notice = Notice(NoticeKind.TEST, f"test:{mark}", f"This is a test of {home.name}'s notices. Nothing is wrong.")
     failures = 0

@@ -60,7 +60,7 @@ REST_SECONDS = 1.0
 JOURNAL_SECONDS, _PAUSE_SECONDS = 15.0, 0.1
 # Longer than an answer of the chain node can take.
 SEALER_JOIN_SECONDS = 15.0
-NO_SWARM = "this site's store is no Kubo, so that there is no swarm to speak in"
+NO_SWARM = "this site's store is no Kubo, so there is no swarm for heartbeats"
 
 
 def serve_command(

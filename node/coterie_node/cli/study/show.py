@@ -109,7 +109,7 @@ def _describe_exclusion(view: StudyView, contributors: tuple[str, ...]) -> list[
     gone = [name for name in view.terms.sites if name not in view.parties]
     excluded = [name for name in gone if name not in contributors]
     late = [name for name in gone if name in contributors]
-    lines = [f"Excluded: {', '.join(excluded)}; no row of theirs is in these numbers."] if excluded else []
+    lines = [f"Excluded: {', '.join(excluded)}; their rows are not in these numbers."] if excluded else []
     return lines + ([f"Left after the last sums: {', '.join(late)}; their rows are in these numbers."] if late else [])
 
 

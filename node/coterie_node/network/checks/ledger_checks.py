@@ -103,7 +103,7 @@ def examine_seat(home: SiteFolder, keys: SiteKeys, ledger: Ledger) -> CheckResul
     name = home.config.site
     seat = next((s for s in ledger.sites() if s.name == name), None)
     if seat is None:
-        cure = f"The Catalog has no site {name}: send card.json to the sites, who vote with `coterie site admit`."
+        cure = f"The Catalog has no site {name}: send card.json to the sites, which vote with `coterie site admit`."
         return CheckResult("seat", False, "no seat in the Catalog", cure)
     if not seat.active:
         return CheckResult("seat", False, "revoked", f"The sites revoked the seat of {name}. {REVOKED}")

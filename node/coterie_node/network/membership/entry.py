@@ -96,7 +96,7 @@ def write_invitation(
     check_distinct([*(other for name, other in read_cards(home.root).items() if name != card.site), card])
     active = [site for site in sites if site.active]
     if home.name not in {site.name for site in active}:
-        raise ConfigError("CO-F329", f"{home.name} has no seat in this network, so that it invites nobody.")
+        raise ConfigError("CO-F329", f"{home.name} has no seat in this network, so it cannot invite a site.")
     own = read_cards(home.root)
     if home.name not in own:
         message = f"{home.root} has no card of {home.name} in founders/, so that a newcomer would find no peers"

@@ -71,7 +71,7 @@ def write_order(home: SiteFolder, keys: SiteKeys, scope: str, sites: Sequence[Si
     _require_store(home)
     readers = {site.name: site.sealing for site in sites if site.active}
     if home.name not in readers:
-        raise ConfigError("CO-F329", f"{home.name} has no seat in this network, so that it orders no key.")
+        raise ConfigError("CO-F329", f"{home.name} has no seat in this network, so it cannot order a key.")
     secret = create_swarm_key()
     return RekeyOrder(
         network=scope,

@@ -48,7 +48,7 @@ class NoRegister:
     def verify_signature(self, act: Act, caller: Person, body: SigningBody) -> SignatureRecord:
         """The token's holder; Refused (CO-H111) for a signature, which nobody here could check."""
         if body.signature is not None or body.person:
-            message = "The request names who signs, and this site has no register of persons to check it by"
+            message = "The request names a signer, but this site has no register of persons"
             raise Refused("CO-H111", f"{message}. Leave them out.", 422)
         return SignatureRecord(f"{caller.name} ({caller.account})"[:200])
 

@@ -60,7 +60,7 @@ def open_http(url: str) -> HttpTransport:
         raise ConfigError("CO-H153", f"{url[:80]!a} is no address of a node. Write https://HOST:PORT.")
     local = parts.hostname in LOOPBACK_HOSTS or parts.hostname.endswith(".localhost")
     if parts.scheme == "http" and not local:
-        message = "A token would go to another machine in the clear"
+        message = "A token would go to another machine without encryption"
         raise ConfigError("CO-H153", f"{message}. Use https, or a tunnel to this machine.")
     return HttpTransport(HttpClient(url, _WAITS), url)
 
