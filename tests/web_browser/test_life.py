@@ -265,7 +265,7 @@ def check_acts(place: RunFolder, site: str) -> None:
     assert statement.log in heads
     found = run_command(*command)
     assert found.returncode == 0, found.stderr
-    assert "The ledger holds the digests of 1 of these." in found.stdout
+    assert "The ledger has the digest of 1 of these." in found.stdout
     whole = home.persons.log.path.read_bytes()
     cut = b"".join(whole.splitlines(True)[: statement.log.entries - 1])
     for changed in (whole.replace(b'"sign-in"', b'"sign-on"', 1), cut):

@@ -62,7 +62,7 @@ def refuse(old: str, new: str) -> str:
         ("falls ~ arm", "Surv(days, falls) ~ arm", "CO-S201 .*name `time` and `event` in .learner. of cox"),
         ("arm + age", "arm + offset(log(days))", r"CO-S201 .*log_time = 'log\(days\)' under \[derive\]"),
         ("arm + age", "arm + age:offset(days)", r"CO-S201 .*once, and no part of a product\. Write it as"),
-        ('"falls ~ arm + age"', "falls ~ arm", "CO-S101 .*a text stands in quotation marks"),
+        ('"falls ~ arm + age"', "falls ~ arm", "CO-S101 .*put a text into quotation marks"),
     ],
 )
 def test_a_name_of_another_program_is_answered_with_the_name_here(old: str, new: str, said: str) -> None:

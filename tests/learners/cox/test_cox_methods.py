@@ -52,7 +52,7 @@ def test_hazards_of_one_cause_are_those_of_r_with_other_causes_as_censored(basel
     study = make(3, event="cause", cause="cancer", formula="cause ~ age + arm + stage")
     fit, _ = play_cohort(study, take_cohort())
     check_model(fit, read_competing(f"cox {baseline}"))
-    assert any("who leaves by another cause is censored" in note for note in fit.notes)
+    assert any("patients with another cause are censored" in note for note in fit.notes)
     columns = read_causes()
     late = 36 if baseline == "common" else 1000
     assert fit.events == np.count_nonzero((columns["cause"] == 1) & (columns["months"] <= late))

@@ -102,7 +102,7 @@ def test_duplicates_are_counted_and_not_shown() -> None:
 
 
 def test_too_few_common_patients_are_refused_with_the_counts() -> None:
-    with pytest.raises(StudyError, match=r"1 patients in common.*north 2 of 3, south 1 of 2") as caught:
+    with pytest.raises(StudyError, match=r"1 patient in common.*north 2 of 3, south 1 of 2") as caught:
         play({"north": ["p1", "p2", "p3"], "south": ["p1", "p4"], "east": ["p1"]}, study({"minimum": 2}))
     assert caught.value.code == "CO-N205"
 

@@ -152,7 +152,7 @@ def test_half_of_the_sites_in_league_are_seen_as_disagreement_and_no_side_is_tak
     assert outcome.outliers
     (sentence,) = (line for line in outcome.statements if line.startswith("Cochran's Q has p < 0.05 for "))
     assert re.search(r"; of \d+ tests 0\.\d would have that by chance\.$", sentence)
-    assert "who disagrees, not who is right" in outcome.statements[-1]
+    assert "it cannot know which are right" in outcome.statements[-1]
 
 
 def test_masked_sums_are_described_in_words() -> None:

@@ -428,7 +428,7 @@ def test_sums_of_more_or_fewer_blocks_than_asked_for_are_refused(
     assert loaded is not None
     monkeypatch.setattr(spans, "over_blocks", partial(answer_with, answer))
     rows: Any = loaded.rows
-    with pytest.raises(DataError, match=r"1 blocks of 2970 rows .*worker answered") as caught:
+    with pytest.raises(DataError, match=r"1 block of 2970 rows .*worker answered") as caught:
         list(rows.over_blocks(count_rows))
     assert caught.value.code == "CO-D186"
     with pytest.raises(DataError) as caught:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coterie_learners.errors import DataError
+from coterie_learners.errors import DataError, pluralise
 from coterie_learners.study.design import Design
 from coterie_node.data.cluster.parts import PartSummary
 from coterie_node.data.cluster.spans import Span
@@ -64,7 +64,7 @@ def check_list(origin: Origin, span: Span, answer: Any, blocks: int) -> list[Any
     found = f"{len(answer)} sums" if isinstance(answer, list) else quote(type(answer).__name__)
     cut = span.cuts[0]
     where = f"{Path(cut.path).name} from complete row {cut.start + 1} on"
-    raise _refuse(origin, f"For {blocks} blocks of {span.n} rows ({where}) a worker answered with {found}")
+    raise _refuse(origin, f"For {pluralise(blocks, 'block')} of {span.n} rows ({where}) a worker answered with {found}")
 
 
 def check_leaves(origin: Origin, leaves: Sequence[Any], count: int) -> list[bytes]:
