@@ -31,7 +31,7 @@ site = {site}
 # A study may be approved on another file: coterie study approve --data FILE.
 data = {data}
 
-# Patients who object: a file with one identifier on each line, whose rows are left out of every study.
+# Patients who object: a file with one identifier on each line; their rows are left out of every study.
 exclude = ""
 
 # The first line of this file opens the keys in keys/. Only this user may read it (mode 600).
@@ -42,7 +42,7 @@ passphrase_file = {passphrase}
 url = {chain}
 # Blocks after which a result is final: 0 on Besu QBFT, floor(N/2)+1 on Clique with N sealers.
 confirmations = {confirmations}
-# "auto" sends a record behind the server's where blocks take time; "off" waits for each block.
+# "auto" sends a record for the same block as the server's if blocks take time; "off" waits for each block.
 overlap = "auto"
 # true on a Clique chain of three sealers that sleeps: this daemon starts and stops this site's sealer through the
 # socket of Geth's administrator. All sites must say the same. See docs/network.md.
@@ -54,27 +54,27 @@ ipc = "geth/geth.ipc"
 url = {store}
 
 [policy]
-# Learners and columns this site ever takes part with; without `columns` every column but those of `never`.
+# Learners and columns that this site takes part with; without `columns` all columns except those of `never`.
 learners = [{learners}]
 # columns = ["age", "sex"]
 never = []
 # Ask a person before each payload leaves (coterie release approve).
 ask = false
-# So many different persons of the register sign before this node joins a study (coterie person add).
+# The number of different persons of the register who must sign before this node joins a study (coterie person add).
 approvals = 0
 
 [policy.floors]
-# Stricter floors than a study's own count here. See docs/disclosure.md.
+# Floors of this site; the stricter of these and the study's counts. See docs/disclosure.md.
 rows = 5
 cell = 5
 rebuild = "refuse"
 
 [persons]
-# true: the texts that persons sign go to the other sites and into bundles; else the ledger has their digest alone.
+# true: the texts that persons sign go to the other sites and into bundles; false: the ledger has only their digest.
 publish = false
 
 [api]
-# /health is open, /metrics and /status want the token of this file. Loopback only, unless you know better.
+# /health is open; /metrics and /status need the token in this file. Keep the host on loopback.
 host = "127.0.0.1"
 port = {port}
 token_file = "api.token"
@@ -95,12 +95,12 @@ token_file = "api.token"
 # to = ["data-manager@hospital.example"]
 # credentials_file = "mail.secret"
 
-# Interactive steps (Secure Lasso, Secure GLM, opening = "bits"): where this node and its peers listen, by TLS.
+# Interactive steps (Secure Lasso, Secure GLM, opening = "bits"): addresses of this node and of its peers, over TLS.
 # [talk]
 # listen = "127.0.0.1:7401"
 # peers = {{ registry = "10.0.0.6:7401", helper = "10.0.0.7:7401" }}
 
-# For how many years after a study's end `coterie prune` refuses to let its payloads go.
+# `coterie prune` refuses to delete a study's payloads for so many years after its end.
 # [retention]
 # years = 10
 """
