@@ -41,11 +41,11 @@ _POPULATIONS = {
 
 
 def build_effect_fit(plan: PropensityPlan, effect: Payload, rounds: int) -> Fit:
-    """The effect in the outcome's own unit, and all that is to be known of the weights."""
+    """The effect in the outcome's own unit, and the facts about the weights."""
     means, covariance = _unscale_means(plan, effect)
     kind, outcome = plan.options.effect, plan.design.outcome.type
     if not has_contrast(means, kind):
-        message = f"The weighted means are {means[0]:.4g} and {means[1]:.4g}, of which there is no {kind}"
+        message = f"The weighted means are {means[0]:.4g} and {means[1]:.4g}, and these have no {kind}"
         raise Separation("CO-N301", f'{message}. Wait for events, or set effect = "difference".')
     main = contrast_means(means, covariance, kind)
     details = _describe_effect(plan, effect, means, covariance)

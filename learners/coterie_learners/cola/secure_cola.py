@@ -18,9 +18,9 @@ pairwise masks. By `scheme`:
 
 What leaves a site: uniformly distributed words, or their encryption, and nothing else; with masks, bfv and ckks once,
 with newton once a round. Known afterwards: the sum over the sites (`masks`: whole; bfv, ckks: what lies at or above
-the floor; newton: the sums of every round), and what follows from it. Who could learn more by breaking the rules, and
-what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step makes the
-others post again under fresh masks, and that is on the ledger.
+the floor; newton: the sums of every round), and what follows from it. Parties that could learn more by breaking the
+rules, and what no scheme prevents: secure_cola_disclosure.py. At least three sites; each site excluded from a step
+makes the others post again under fresh masks, and that is on the ledger.
 
 Every site fits the sum of the tables by itself. At that fit one more masked sum tests whether the sites agree
 (`sums.agreement`), and the server's post has both. A site that leaves between its table and that sum stays in the

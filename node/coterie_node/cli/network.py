@@ -68,7 +68,9 @@ def files_command(
     genesis: Annotated[
         Path | None, typer.Option(help="Genesis or invitation of a network that exists already.")
     ] = None,
-    api: Annotated[str, typer.Option(help="Where this site's programs reach Kubo; 0.0.0.0 in containers.")] = LOOPBACK,
+    api: Annotated[
+        str, typer.Option(help="Address at which this site's programs reach Kubo; 0.0.0.0 in containers.")
+    ] = LOOPBACK,
 ) -> None:
     """Write genesis and configurations from the cards of all sites; the same cards give the same genesis."""
     if swarm_key is not None:

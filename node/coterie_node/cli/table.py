@@ -430,7 +430,7 @@ COMMANDS: Table = {
         },
     ),
     "seal": CommandGroup(
-        "Who can open a study's sealed payloads, and the end of that.",
+        "Grants to open a study's sealed payloads, and the destruction of keys.",
         {
             "auditor": LazyCommand(
                 "coterie_node.cli.study.seal:seal",

@@ -71,7 +71,7 @@ class RowCopies:
     spare: int = SPARE
 
     def path(self, study: bytes) -> Path:
-        """Where the copy for a study is."""
+        """The file of the copy for a study."""
         return self.root / f"{study.hex()}.rows"
 
     def find(self, design: Design, key: bytes) -> Contents | None:

@@ -20,7 +20,7 @@ ALL = "all"
 def split_by_site(
     study: Study, addresses: Mapping[str, RowsAddress], by: str | None
 ) -> Iterator[Mapping[str, RowsAddress]]:
-    """Where each site's rows are: as given, or parts of the one file `all`, which live until the context ends."""
+    """Addresses of each site's rows: as given, or parts of the one file `all`, which exist until the context ends."""
     if by is None:
         yield addresses
         return

@@ -25,7 +25,7 @@ Batch = Mapping[str, Values]
 
 
 class SourceIdentity(Protocol):
-    """Where rows come from, and by what they are known again."""
+    """The origin of rows, and the marks by which they are recognised."""
 
     @property
     def origin(self) -> Origin:

@@ -40,7 +40,7 @@ class Quartiles:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Quartiles:
-        """Of at least one value."""
+        """The quartiles of at least one value."""
         low, median, high = np.quantile(np.asarray(values, dtype=np.float64), [0.25, 0.5, 0.75]).tolist()
         return cls(median, low, high)
 

@@ -232,7 +232,7 @@ def settle_restoration(
 def _explain_lag(site: str, age: float, oldest: float, there: int, known: int | None) -> LedgerUnreachable:
     message = f"The chain node of {site} has not caught up since the site was restored: its newest block is {age:.0f} s"
     limit = f" old, of {oldest:.0f} s at most" if oldest < math.inf else " old"
-    records = f", and it has {there} records of {site}, of which the backup knows {known}" * (there < (known or 0))
+    records = f", and it has {there} records of {site}, fewer than the {known} of the backup" * (there < (known or 0))
     cure = (
         "This site joins and posts nothing until then. Wait; if this stays, look at its peers and this machine's clock"
     )

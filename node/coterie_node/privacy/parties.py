@@ -130,8 +130,8 @@ def refuse_undone_masks(hidden: Sequence[str], study: str) -> Objection:
     """The objection to a release that, with one of another study, takes the masks off the sums of these sites."""
     names = " and ".join(hidden)
     sentence = (
-        f"Of this study and {study!r} one has sums of these rows in the clear, the other one under masks with {names}. "
-        f"Together they would show what {names} {'holds' if len(hidden) == 1 else 'hold'} (masks undone). "
+        f"This study and {study!r} have sums of the same rows, one without masks and one under masks with {names}. "
+        f"Together they would show the sums of {names} (masks undone). "
         "Use masked sums with the same sites, or let a person say yes with a reason (coterie release allow)."
     )
     return Objection(Grade.REFUSE, "masks undone", sentence, study, subject=",".join(hidden))

@@ -713,8 +713,8 @@ def _object_to_unopened() -> Objection:
 
 def _object_to_left_out(study: str) -> Objection:
     sentence = (
-        f"Of this study and {study!r} one leaves small patterns of covariates out of the sums of these rows, the other "
-        "one does not. Together they would show the sums of just those patients (patterns left out). Use the same "
+        f"This study and {study!r} have sums of the same rows, one with small patterns of covariates and one without. "
+        "Together they would show the sums of just those patients (patterns left out). Use the same "
         "choice in both, or let a person say yes with a reason (coterie release allow)."
     )
     return Objection(Grade.REFUSE, "patterns left out", sentence, study, subject=study)

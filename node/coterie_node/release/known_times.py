@@ -229,7 +229,7 @@ def _refuse_joint_grid(time: str, study: str, floor: int) -> Objection:
 def _refuse_difference(time: str, study: str, floor: int) -> Objection:
     sentence = (
         f"less the counts of the study {study!r} it shows those of the patients in only one of the two (difference). "
-        f"Of these fewer than {floor} leave, enter or have the event in a step of {time}. Keep the patients the same "
+        f"Fewer than {floor} of these leave, enter or have the event in a step of {time}. Keep the patients the same "
         "with a declared cohort ([cohort] name, complete), take wider steps, or let a person say yes with a reason "
         "(coterie release allow)."
     )

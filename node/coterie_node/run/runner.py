@@ -411,7 +411,7 @@ class Runner(Follower):
             return
         # The study has left that step behind and cannot go back there: it ends. One that waits does so only where it
         # would be completed otherwise, because this site's own store may be the one at fault; for the same reason two
-        # sites, of which one vote is enough, wait on unless the study says that it ends.
+        # sites, where one vote is enough, wait on unless the study says that it ends.
         ends = view.terms.silence == Silence.EXCLUDE or is_closing(view.terms, view.open)
         if view.terms.silence == Silence.ABORT or (ends and len(view.parties) > 2):
             self._abort(Reason.UNAVAILABLE, site)

@@ -253,7 +253,7 @@ def count_peers(socket_path: Path, ledger: EthereumLedger) -> float:
 def _exchange(
     stack: ExitStack, home: SiteFolder, keys: SiteKeys, ledger: Ledger, network: Network, log: EventLog
 ) -> Exchange | None:
-    """Where this node talks to its peers in interactive steps, if node.toml says so."""
+    """The transport of this node in interactive steps, if node.toml has one."""
     part, me = home.config.talk, home.config.site
     if part.listen is None:
         return None

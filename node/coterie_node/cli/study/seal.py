@@ -17,7 +17,9 @@ from coterie_node.run.view_grants import save_grant, view_of
 from coterie_node.site.folder import SiteFolder
 
 seal = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="Who can open a study's sealed payloads, and the end of that."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Grants to open a study's sealed payloads, and the destruction of keys.",
 )
 
 _Number = Annotated[int, typer.Option(help="The study's number on the ledger.")]

@@ -60,7 +60,7 @@ class ConceptSet(Frozen):
 
 
 class Entry(Frozen):
-    """Who enters, and when: from a cohort table, or by the first record of a concept set.
+    """The patients who enter, and when: from a cohort table, or by the first record of a concept set.
 
     first: the index date is the patient's first record ever, which must meet the conditions; otherwise it is the first
     record that meets them. washout: days under observation that come before. since, until: bounds of the index date.

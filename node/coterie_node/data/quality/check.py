@@ -125,7 +125,7 @@ def _describe_duplicates(people: Counter[tuple[str, ...]], source: RowSource, de
 
 
 def compare_mapping(mapping: SiteMapping, study: Study) -> tuple[str, ...]:
-    """Where a mapping and the study differ: units that nothing converts, and columns that it does not declare."""
+    """Differences of a mapping and the study: units that are not converted, and columns that it does not declare."""
     out = []
     known = {*study.variables, *study.identifier, study.patient, study.cohort.order}
     for name, rule in mapping.columns.items():

@@ -34,7 +34,7 @@ class FrameAddress:
     frame: ArrowStream
 
 
-# Where rows may come from on this machine: a file, an address, or a table of Python.
+# The origin of rows on this machine: a file, an address, or a table of Python.
 RowsPlace: TypeAlias = RowsAddress | FrameAddress
 
 

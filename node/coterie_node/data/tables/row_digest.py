@@ -14,7 +14,7 @@ from coterie_node.data.arrow_values import Values, read_doubles, read_mask
 
 
 class RowDigest:
-    """Of rows that a driver gives as values of Python, in batches of a fixed size."""
+    """The digest of rows that a driver gives as values of Python, in batches of a fixed size."""
 
     def __init__(self, header: Sequence[str]) -> None:
         self._total = hashlib.sha256(json.dumps(header).encode())
@@ -29,7 +29,7 @@ class RowDigest:
 
 
 class ColumnDigest:
-    """Of columns of doubles and texts, each column by itself, so that it does not matter where batches end.
+    """The digest of columns of doubles and texts, each column by itself, so that it does not matter where batches end.
 
     A column has a digest of its values' bytes (of texts in UTF-8), and one of what each row has: 0 for a missing value,
     1 for a number, 2 and more for the length of a text.

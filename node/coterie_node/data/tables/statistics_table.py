@@ -13,7 +13,7 @@ from coterie_node.data.tables.cells import make_column
 from coterie_node.data.tables.packages import import_extra
 from coterie_node.data.tables.table import MemoryTable
 
-# Of the file, and of its rows when they are unpacked.
+# The most bytes of the file, and of its rows when they are unpacked.
 MAX_STATISTICS_BYTES = 1 << 30
 # Values that are read at most: they are objects of Python before they are columns.
 MAX_CELLS = 1 << 26

@@ -89,7 +89,7 @@ class HeartbeatLog:
         """Take what came from the swarm; what is cheap to see is looked at before the signature."""
         members = {site.name: site.address for site in sites if site.active}
         revoked = {site.name for site in sites} - members.keys()
-        # Of before this machine's clock was set back: everything that comes now would be older.
+        # These are from before this machine's clock was set back: everything that comes now would be older.
         ahead = {name for name, beat in self.newest.items() if beat.time > now + MAX_AGE}
         for name in self.newest.keys() - members.keys() | ahead:
             del self.newest[name]

@@ -20,7 +20,7 @@ IDEMPOTENCY = "api-requests.sqlite"
 KEPT_SECONDS = 86_400
 # A request that has no answer after so long was cut off, and may be sent again.
 RUNNING_SECONDS = 900
-# Of each token.
+# The most keys of each token.
 MAX_KEYS = 2000
 _FORM = re.compile(r"[A-Za-z0-9._:-]{8,128}")
 

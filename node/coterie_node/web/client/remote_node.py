@@ -48,7 +48,7 @@ class RemoteStudy:
         return dict(self.api.get(self._path()))
 
     def status(self) -> dict[str, Any]:
-        """Where the study is, and which sites it waits for."""
+        """The state of the study, and the sites that it waits for."""
         return dict(self.api.get(self._path("/status")))
 
     def records(self) -> Iterator[dict[str, Any]]:
