@@ -126,7 +126,7 @@ class SiteKeys:
         return _derive(point, b"coterie/1 shared secret" + b"".join(sorted((self.sealing, peer_public))))
 
     def seal(self, raw: bytes, readers: Mapping[str, bytes], context: bytes = b"") -> bytes:
-        """Seal bytes to readers; see `sealing.seal`."""
+        """Seal bytes to readers; see `envelopes.seal`."""
         return seal(raw, readers, context)
 
     def open_body_key(self, blob: bytes, name: str) -> bytes | None:
@@ -134,7 +134,7 @@ class SiteKeys:
         return open_body_key(blob, name, self.private)
 
     def unseal(self, blob: bytes, name: str, context: bytes = b"") -> bytes | None:
-        """Bytes sealed to this site, which is called `name`; None if it is no reader. See `sealing.unseal`."""
+        """Bytes sealed to this site, which is called `name`; None if it is no reader. See `envelopes.unseal`."""
         return unseal(blob, name, self.private, context)
 
 
