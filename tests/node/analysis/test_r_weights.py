@@ -126,7 +126,7 @@ def test_of_a_sample_no_site_is_said_to_stand_apart() -> None:
     variables: dict[str, dict[str, Any]] = {"y": {"type": "binary"}, "a": {"type": "binary"}}
     variables["w"] = {"type": "number", "range": [1, 1e4]}
     own = Trial("y ~ a", {**MASKED, "opening": "none", **SAMPLING}, codes, variables, (100, 100, 100)).fit().own
-    assert own == ("Of this site's rows it cannot be said how far they stand from the others'.",)
+    assert own == ("It cannot be said how far this site's rows are from those of the others.",)
 
 
 def test_a_sandwich_allows_for_overdispersion(tmp_path: Path) -> None:
