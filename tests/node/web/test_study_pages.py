@@ -187,7 +187,7 @@ def test_a_result_has_its_table_its_files_and_after_a_replay_its_paragraph(done:
 
 def test_the_page_shows_what_has_left_in_words_with_size_and_verdict(done: PageHouse) -> None:
     page = done.browser("read").get("/studies/1/run").text
-    assert "Sums over its rows: first moments" in page
+    assert "Each site posts sums over its rows: first moments" in page
     assert "sums only" in page
     assert "length of the next step" in page
 
