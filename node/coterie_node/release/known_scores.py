@@ -41,9 +41,9 @@ def _find_dominant(exposure: Exposure, floor: int) -> Iterator[Objection]:
     score = exposure.scores["probability"]
     if not objections and len(score) and (_is_of_few(score, floor) or _is_of_few(1.0 - score, floor)):
         sentence = (
-            "one patient makes up nearly all of a sum of the scores (dominance): the coefficients set this patient "
-            "apart. Leave out the column that sets the patient apart, or let a person say yes with a reason (coterie "
-            "release allow)."
+            f"fewer than {floor} patients make up nearly all of a sum of the scores (dominance): the coefficients set "
+            "these patients apart. Leave out the column that sets them apart, or let a person say yes with a reason "
+            "(coterie release allow)."
         )
         yield Objection(Grade.REFUSE, "dominance", sentence, subject=_NAME)
 
