@@ -75,7 +75,7 @@ def test_no_text_begins_a_header_or_another_body(text: str) -> None:
 
 
 def test_credentials_never_go_in_the_clear_and_others_cannot_read_them(tmp_path: Path) -> None:
-    with pytest.raises(NodeError, match="in the clear") as clear:
+    with pytest.raises(NodeError, match="without encryption") as clear:
         read_credentials(tmp_path, MAIL.model_copy(update={"security": "none"}))
     assert clear.value.code == "CO-T101"
     write_secret(tmp_path / "mail.secret", "user alone\n")

@@ -259,14 +259,14 @@ def test_one_site_fewer(network: Network) -> None:
 @pytest.mark.parametrize("rest", ["", KNOWN], ids=["rows", "identifiers"])
 def test_plain_sums_of_the_others_after_a_masked_sum(network: Network, rest: str) -> None:
     network.fit(text("death ~ sex", "abc", MASKED, rest))
-    with pytest.raises(ReleaseRefused, match=r"show what a holds \(masks undone\)"):
+    with pytest.raises(ReleaseRefused, match=r"show the sums of a \(masks undone\)"):
         network.fit(text("death ~ sex", "bc", PLAIN, rest))
 
 
 def test_a_masked_sum_after_plain_sums_of_all_sites_but_two(network: Network) -> None:
     balance(network)
     network.fit(text("death ~ sex", "cd", PLAIN, KNOWN))
-    with pytest.raises(ReleaseRefused, match=r"show what a and b hold \(masks undone\)"):
+    with pytest.raises(ReleaseRefused, match=r"show the sums of a and b \(masks undone\)"):
         network.fit(text("sex ~ death", "abcd", MASKED, KNOWN))
 
 

@@ -83,7 +83,7 @@ def test_the_count_changes_no_number_of_the_fit(tmp_path: Path) -> None:
 
 
 def test_a_study_may_refuse_a_single_common_patient(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="north and south have 1 patients in common: each would count twice") as caught:
+    with pytest.raises(StudyError, match="north and south have 1 patient in common: each would count twice") as caught:
         fit(tmp_path, "glore", name_patients(1), "refuse")
     assert caught.value.code == "CO-N253"
 
