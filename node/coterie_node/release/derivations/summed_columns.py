@@ -143,12 +143,11 @@ def choose_columns(columns: Sequence[SummedColumn]) -> list[SummedColumn]:
     numbers = list({column.name: column for column in columns if not column.is_table}.values())
     n = len(numbers[0].values) if numbers else 0
     at = np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.intp)) if n else np.empty(0, np.intp)
-    sample = [np.asarray(column.values)[at] for column in numbers]
-    return [
-        column
-        for k, column in enumerate(numbers)
-        if any(j != k and np.mean(sample[k] == other) > _AGREE for j, other in enumerate(sample))
-    ]
+    if not numbers:
+        return []
+    sample = np.stack([np.asarray(column.values, np.float64)[at] for column in numbers])
+    alike = [np.flatnonzero(np.mean(sample == one, axis=1) > _AGREE) for one in sample]
+    return [column for k, column in enumerate(numbers) if np.any(alike[k] != k)]
 
 
 def list_terms(terms: Sequence[str], values: ColumnsByName, levels: LevelNames, former: bool) -> Iterator[SummedColumn]:
