@@ -10,7 +10,6 @@ Diagnostics, 1980, section 2.1; `known_functions` asks the same of functions of 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +33,8 @@ _TINY = float(np.finfo(float).tiny)
 # More columns, or numbers in them, are not looked through, those of the file last; of the rows those that stand out.
 _MOST_COLUMNS, _MOST_CELLS = 200, 20_000_000
 _MOST_ROWS = 40
+# Of each column so many rows are compared first.
+_SAMPLED = 256
 # Columns of more levels than these are no table.
 _MOST_LEVELS = 50
 _Rows = NDArray[np.intp]
@@ -70,7 +71,7 @@ class SummedColumn:
         if not self.is_table:
             return column[:, None]
         levels = np.unique(column)
-        return np.asarray(column[:, None] == levels[None, :], dtype=np.float64)
+        return np.array([column == level for level in levels], np.float64).reshape(-1, len(column)).T
 
 
 def judge_combinations(
@@ -100,18 +101,25 @@ def judge_combinations(
 
 def _drop_repeats(columns: Sequence[SummedColumn]) -> list[SummedColumn]:
     """One of the columns that are the same, of the file or of the new study if one is; at most so many as are read."""
-    distinct: dict[bytes, SummedColumn] = {}
+    alike: dict[tuple[bool, bytes], list[SummedColumn]] = {}
     for column in sorted(columns, key=lambda c: (not c.is_raw, c.is_former)):
-        content = np.ascontiguousarray(column.values, np.float64)
-        distinct.setdefault(hashlib.blake2b(content.data, key=bytes([column.is_table])).digest(), column)
+        some = np.asarray(column.values[:: max(len(column.values) // _SAMPLED, 1)], np.float64).tobytes()
+        found = alike.setdefault((column.is_table, some), [])
+        if not any(_are_same(column, other) for other in found):
+            found.append(column)
+    distinct = [column for found in alike.values() for column in found]
     most = min(_MOST_COLUMNS, _MOST_CELLS // max(len(columns[0].values), 1)) if columns else 0
     out, width = [], 0
-    for column in sorted(distinct.values(), key=lambda c: (c.is_raw, c.is_former)):
+    for column in sorted(distinct, key=lambda c: (c.is_raw, c.is_former)):
         size = len(np.unique(column.values)) if column.is_table else 1
         if size <= _MOST_LEVELS and width + size <= most:
             out.append(column)
             width += size
     return out
+
+
+def _are_same(a: SummedColumn, b: SummedColumn) -> bool:
+    return np.array_equal(np.asarray(a.values, np.float64), np.asarray(b.values, np.float64), equal_nan=True)
 
 
 def _list_excused(columns: Sequence[SummedColumn], plain: bool) -> Iterator[list[SummedColumn]]:
@@ -142,28 +150,36 @@ def _span(columns: Sequence[SummedColumn]) -> Array:
     By the eigenvectors of the columns' products, in passes: what is small beside the others is left for the next pass,
     scaled up, so that a difference of two columns is found however small it is.
     """
-    rest = np.column_stack([np.ones(len(columns[0].values)), *(column.code() for column in columns)])
-    rest[:, 1:] /= np.maximum(np.maximum(rest[:, 1:].max(axis=0), -rest[:, 1:].min(axis=0)), _TINY)
-    rest[:, 1:] -= rest[:, 1:].mean(axis=0)
-    basis, rest = np.zeros((len(rest), 0)), _scale(rest, _TINY)
-    while rest.shape[1]:
-        squares, directions = np.linalg.eigh(rest.T @ rest)
+    rest = _scale(_stack(columns), _TINY)
+    basis = rest[:0]
+    while len(rest):
+        squares, directions = np.linalg.eigh(rest @ rest.T)
         large = squares > _SMALL * squares[-1]
-        basis = np.hstack([basis, rest @ (directions[:, large] / np.sqrt(squares[large]))])
-        rest = rest @ directions[:, ~large]
+        basis = np.vstack([basis, (directions[:, large] / np.sqrt(squares[large])).T @ rest])
+        rest = directions[:, ~large].T @ rest
         for _ in range(2):
-            rest -= basis @ (basis.T @ rest)
+            rest -= (rest @ basis.T) @ basis
         rest = _scale(rest, _NOTHING)
-    return basis
+    return basis.T
+
+
+def _stack(columns: Sequence[SummedColumn]) -> Array:
+    """The constant and the columns about their means, as rows (k, n): each lies together in memory."""
+    parts = [part for column in columns for part in column.code().T]
+    out = np.ones((1 + len(parts), len(columns[0].values)))
+    for row, part in zip(out[1:], parts, strict=True):
+        np.divide(part, max(float(part.max()), -float(part.min()), _TINY), out=row)
+        row -= row.mean()
+    return out
 
 
 def _scale(columns: Array, nothing: float) -> Array:
-    """Columns (n, k) of length 1, without those that are hardly longer than `nothing`."""
-    lengths = np.sqrt(np.einsum("ij,ij->j", columns, columns))
+    """Columns as rows (k, n) of length 1, without those that are hardly longer than `nothing`."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", columns, columns))
     if (lengths > nothing).all():
-        columns /= lengths
+        columns /= lengths[:, None]
         return columns
-    return np.asarray(columns[:, lengths > nothing] / lengths[lengths > nothing])
+    return np.asarray(columns[lengths > nothing] / lengths[lengths > nothing, None])
 
 
 def _find_sets(basis: Array, most: int, limit: float) -> Iterator[tuple[_Rows, bool]]:
