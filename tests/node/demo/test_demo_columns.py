@@ -56,7 +56,7 @@ def test_vertigo_equals_the_pooled_fit_and_only_a_granted_auditor_reads_what_is_
 
     assert run_command("seal", "destroy", "--at", run_folder, "--site", "habits").returncode == 0
     empty = run_command(*give, tmp_path / "late")
-    assert empty.stdout.startswith("0 payloads")
+    assert empty.stdout.endswith(" opens 0 payloads of study 1.\n")
     assert check_replay("--at", run_folder) == stranger
 
 

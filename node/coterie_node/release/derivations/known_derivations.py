@@ -163,7 +163,7 @@ def _list_near_pairs(
     n = len(new[names[0]]) if names else 0
     if not n:
         return
-    at = np.unique(np.linspace(0, n - 1, min(n, max(_SAMPLED, 4 * floor))).astype(np.intp))
+    at = np.linspace(0, n - 1, min(n, max(_SAMPLED, 4 * floor))).astype(np.intp)
     sample = np.concatenate([np.asarray(new[name], np.float64)[at] for name in names])
     for other, prints in former.items():
         apart = (print_numbers(sample, other, key).reshape(len(names), len(at)) != prints[at]).sum(axis=1)

@@ -142,8 +142,8 @@ def choose_columns(columns: Sequence[SummedColumn]) -> list[SummedColumn]:
         return list(columns)
     numbers = list({column.name: column for column in columns if not column.is_table}.values())
     n = len(numbers[0].values) if numbers else 0
-    at = np.unique(np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.intp)) if n else np.empty(0, np.intp)
-    if not numbers:
+    at = np.linspace(0, n - 1, min(n, _SAMPLED)).astype(np.intp)
+    if not n:
         return []
     sample = np.stack([np.asarray(column.values, np.float64)[at] for column in numbers])
     alike = [np.flatnonzero(np.mean(sample == one, axis=1) > _AGREE) for one in sample]
